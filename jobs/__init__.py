@@ -1,0 +1,1 @@
+"""What is launched: one short file per job, arguments and wiring only."""

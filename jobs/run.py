@@ -1,0 +1,24 @@
+"""How every job starts and ends: errors that a user can mend are one line and an exit status."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from pipelines.errors import DataError, RecipeError
+
+DONE, FAILED, WRONG_RECIPE, UNUSABLE_DATA = 0, 1, 2, 3
+
+
+def exit_status(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
+    """Run `main(argv)` and return the exit status: 0 done, 2 wrong recipe or argument, 3 unusable data.
+
+    Anything else is raised, so that Python ends with a traceback and status 1.
+    """
+    try:
+        main(argv)
+    except RecipeError as error:
+        print(f"headrace: {error}", file=sys.stderr)
+        return WRONG_RECIPE
+    except DataError as error:
+        print(f"headrace: {error}", file=sys.stderr)
+        return UNUSABLE_DATA
+    return DONE

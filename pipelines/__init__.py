@@ -1,0 +1,1 @@
+"""From a table of captioned images to a trained generative model."""

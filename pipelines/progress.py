@@ -1,0 +1,87 @@
+"""Progress of long work: a bar on a terminal, a plain line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LINE_EVERY_SECONDS = 10.0
+
+
+class Bar:
+    """What `progress` yields: call `advance` as work gets done; keyword fields are shown after the count."""
+
+    def __init__(self, name: str, total: int | None, unit: str) -> None:
+        self.name, self.total, self.unit = name, total, unit
+        self.done = 0
+        self.fields = ""
+        self._started = time.monotonic()
+
+    def advance(self, count: int = 1, **fields: object) -> None:
+        """Count `count` more units as done and show `fields` as `name value` pairs."""
+        self.done += count
+        if fields:
+            self.fields = "  ".join(f"{name} {value}" for name, value in fields.items())
+        self._show()
+
+    def _show(self) -> None:
+        raise NotImplementedError
+
+    def line(self) -> str:
+        """The state of the work as one plain line."""
+        of = f"/{self.total:,}" if self.total else ""
+        seconds = time.monotonic() - self._started
+        return f"{self.name}: {self.done:,}{of} {self.unit}  {self.fields}  {seconds:.0f} s".replace("    ", "  ")
+
+
+class _TerminalBar(Bar):
+    def __init__(self, name: str, total: int | None, unit: str, bars: Progress) -> None:
+        super().__init__(name, total, unit)
+        self._bars = bars
+        self._task = bars.add_task(name, total=total, fields="", unit=unit)
+
+    def _show(self) -> None:
+        self._bars.update(self._task, completed=self.done, total=self.total, fields=self.fields)
+
+
+class _LogBar(Bar):
+    _shown = 0.0
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        if now - self._shown >= LINE_EVERY_SECONDS:
+            self._shown = now
+            print(self.line(), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(name: str, total: int | None = None, unit: str = "steps", shown: bool = True) -> Iterator[Bar]:
+    """Show the progress of one piece of work on stderr.
+
+    `total` is None when it is not known; `shown=False` (ranks other than the first) keeps count and shows nothing.
+    On a terminal this is a live bar; elsewhere one line at most every 10 seconds and one at the end.
+    """
+    console = Console(stderr=True, quiet=not shown)
+    if shown and not console.is_terminal:
+        bar: Bar = _LogBar(name, total, unit)
+        try:
+            yield bar
+        finally:
+            print(bar.line(), file=sys.stderr, flush=True)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[fields]}"),
+    )
+    with Progress(*columns, console=console) as bars:
+        yield _TerminalBar(name, total, unit, bars)

@@ -1,0 +1,9 @@
+"""Typed recipes: one YAML file per dataset build or training run, checked whole before anything starts.
+
+The sections are plain data and import neither torch nor pyspark, so every job can check every section.
+"""
+
+from pipelines.recipe.load import load_recipe
+from pipelines.recipe.schema import Recipe
+
+__all__ = ["Recipe", "load_recipe"]

@@ -1,0 +1,66 @@
+"""The `dataset` section: source, HiveQL, shards, output."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from pipelines.recipe.section import Section
+
+
+class Source(Section):
+    """Where the rows come from: a table of the session's catalog, or files in a format that Spark reads."""
+
+    table: str | None = None
+    """the name of a table, as in `FROM name`"""
+    path: str | None = None
+    """a path or URI that Spark can read"""
+    format: Literal["parquet", "orc", "json", "avro", "delta"] = "parquet"
+    """the format of the files at `path`"""
+
+    @model_validator(mode="after")
+    def _one_of(self) -> "Source":
+        if (self.table is None) == (self.path is None):
+            raise ValueError("exactly one of `table` and `path`")
+        return self
+
+
+class Shuffle(Section):
+    """The global shuffle of whole images by a seeded hash of the key."""
+
+    key: str
+    """the column that tells the source's rows apart: not null, unique"""
+    seed: int = 0
+    """the seed of the hash"""
+
+
+class Shards(Section):
+    """The size of a shard: one file, one row group."""
+
+    target_bytes: int = Field(64 << 20, ge=1 << 10)
+    """the bytes that a shard holds, about"""
+
+
+class Output(Section):
+    """The Delta table that is written."""
+
+    path: str
+    """a folder or object-store URI"""
+
+
+class Dataset(Section):
+    """A dataset build."""
+
+    source: Source
+    """the table of images"""
+    udfs: tuple[str, ...] = ()
+    """Java classes whose public static methods become SQL functions"""
+    query: str
+    """HiveQL over the view `source`"""
+    shuffle: Shuffle
+    """how whole images are shuffled"""
+    shards: Shards = Shards()
+    """how large a shard is"""
+    output: Output
+    """where the dataset goes"""
+    on_bad_row: Literal["fail", "drop"] = "fail"
+    """what happens to an image that is missing, truncated or of no known format"""

@@ -1,0 +1,123 @@
+"""Reading a recipe, applying overrides, and saying in one line what is wrong with it."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pipelines.errors import RecipeError
+from pipelines.recipe.schema import Recipe
+
+FOUND_CHARACTERS = 80
+
+
+def load_recipe(path: str, overrides: Sequence[str] = (), needs: Sequence[str] = ()) -> Recipe:
+    """Read the recipe at `path`, with `key.path=value` overrides (values are YAML) applied.
+
+    `needs` names the sections that the job cannot do without. Raises RecipeError: the message is one line that names
+    the file, the key, the value found and what is expected.
+    """
+    raw = _read(path)
+    for override in overrides:
+        _apply(raw, override)
+    try:
+        recipe = Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {_one_line(error)}") from None
+    for section in needs:
+        if getattr(recipe, section) is None:
+            raise RecipeError(f"{path}: {section}: found nothing, expected this section")
+    return recipe
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise RecipeError(f"{path}: found {reason.lower()}, expected a recipe in YAML") from None
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "invalid text"
+        raise RecipeError(f"{path}: found {problem}{where}, expected YAML") from None
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{path}: found {_shown(raw)}, expected sections: {', '.join(Recipe.model_fields)}")
+    return raw
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"argument: found {override!r}, expected key.path=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RecipeError(f"{key}: found {text!r}, expected a value in YAML") from None
+    *parents, last = key.split(".")
+    section = raw
+    for parent in parents:
+        if section.get(parent) is None:
+            section[parent] = {}
+        section = section[parent]
+        if not isinstance(section, dict):
+            raise RecipeError(f"{key}: found {_shown(section)} at {parent}, expected a section")
+    section[last] = value
+
+
+def _one_line(error: ValidationError) -> str:
+    first, *others = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    location = [part for part in first["loc"] if not _is_branch(part)]
+    key = ".".join(str(part) for part in location)
+    more = f" (and {len(others)} more)" if others else ""
+    if first["type"] == "extra_forbidden":
+        known = list(_section_at(location[:-1]).model_fields)
+        close = difflib.get_close_matches(str(location[-1]), known, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return f"{key}: found an unknown key, expected one of {', '.join(known)}{hint}{more}"
+    expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    expected = expected[0].lower() + expected[1:]
+    meaning = _description(location)
+    if meaning:
+        expected += f": {meaning}"
+    found = "nothing" if first["type"] == "missing" else _shown(first["input"])
+    return f"{key}: found {found}, expected {'this key' if first['type'] == 'missing' else expected}{more}"
+
+
+def _is_branch(part: object) -> bool:
+    """Whether `part` of an error's location names a branch of a union, which no user wrote."""
+    return isinstance(part, str) and ("[" in part or part in {"int", "str", "float", "bool"})
+
+
+def _section_at(location: Sequence[object]) -> type[BaseModel]:
+    section: type[BaseModel] = Recipe
+    for part in location:
+        if isinstance(part, str) and part in section.model_fields:
+            section = _model_of(section.model_fields[part].annotation) or section
+    return section
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if found := _model_of(argument):
+            return found
+    return None
+
+
+def _description(location: Sequence[object]) -> str:
+    if not location:
+        return ""
+    field = _section_at(location[:-1]).model_fields.get(str(location[-1]))
+    return (field.description or "") if field else ""
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= FOUND_CHARACTERS else f"{text[:FOUND_CHARACTERS]}…"

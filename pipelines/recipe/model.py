@@ -1,0 +1,43 @@
+"""The `model` section: which network, how large."""
+
+from pydantic import Field
+
+from pipelines.recipe.section import Section
+
+
+class Text(Section):
+    """The Transformer that encodes captions."""
+
+    vocabulary: int = Field(2048, ge=260)
+    """byte-pair tokens, special ones included"""
+    length: int = Field(16, ge=2)
+    """tokens kept of a caption"""
+    width: int = Field(128, ge=8)
+    """channels of a token"""
+    layers: int = Field(2, ge=1)
+    """Transformer blocks"""
+    heads: int = Field(4, ge=1)
+    """attention heads"""
+
+
+class UNet(Section):
+    """A U-Net denoiser of images, conditioned on text by cross-attention."""
+
+    resolution: int = Field(32, ge=8)
+    """side of the square images, in pixels"""
+    patch: int = Field(2, ge=1)
+    """pixels unshuffled into channels on each side"""
+    channels: int = Field(96, ge=8)
+    """channels at full resolution"""
+    multipliers: tuple[int, ...] = (1, 2)
+    """channels of each level, as multiples of `channels`"""
+    blocks: int = Field(2, ge=1)
+    """residual blocks at each level"""
+    attention: tuple[int, ...] = (1,)
+    """levels, from 0, that have self- and cross-attention"""
+    heads: int = Field(4, ge=1)
+    """attention heads"""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """share of activations dropped in residual blocks"""
+    text: Text = Text()
+    """the caption encoder"""

@@ -1,0 +1,25 @@
+"""A whole recipe."""
+
+from pipelines.recipe.dataset import Dataset
+from pipelines.recipe.model import UNet
+from pipelines.recipe.section import Section
+from pipelines.recipe.training import Data, Diffusion, Sampling, Training
+
+
+class Recipe(Section):
+    """One YAML file: a dataset build, a training run, or both. Paths are relative to the working directory."""
+
+    spark: dict[str, str] = {}
+    """settings of the Spark session"""
+    dataset: Dataset | None = None
+    """the dataset build"""
+    data: Data | None = None
+    """what the trainer loads"""
+    model: UNet | None = None
+    """the network"""
+    objective: Diffusion | None = None
+    """what is minimised"""
+    training: Training | None = None
+    """the training run"""
+    sampling: Sampling | None = None
+    """what is drawn at the end"""

@@ -1,0 +1,83 @@
+"""The sections of a training run: `data`, `objective`, `training`, `sampling`."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipelines.recipe.section import Section
+
+
+class Data(Section):
+    """What the loader feeds."""
+
+    path: str
+    """a dataset made by `headrace build`"""
+    batch_size: int = Field(64, ge=1)
+    """samples of one step, over all ranks"""
+    image: str = "image"
+    """the column of encoded images"""
+    caption: str = "caption"
+    """the column of captions"""
+    threads: int = Field(2, ge=1)
+    """decoding threads of a rank"""
+
+
+class Diffusion(Section):
+    """Denoising diffusion with classifier-free guidance."""
+
+    prediction: Literal["epsilon", "v", "x0"] = "v"
+    """what the network predicts"""
+    schedule: Literal["linear", "cosine"] = "cosine"
+    """how noise grows over the steps"""
+    min_snr: float | None = Field(5.0, gt=0)
+    """γ of min-SNR weighting; null for none"""
+    drop_caption: float = Field(0.1, ge=0, le=1)
+    """share of samples trained without their caption"""
+
+
+class Training(Section):
+    """One run of the trainer."""
+
+    run: str
+    """the run folder"""
+    steps: int = Field(ge=1)
+    """optimizer steps"""
+    seed: int = 0
+    """the seed of weights, order and noise"""
+    learning_rate: float = Field(1e-3, gt=0)
+    """peak of the learning rate"""
+    warmup: int = Field(100, ge=0)
+    """steps until the peak"""
+    weight_decay: float = Field(0.01, ge=0)
+    """AdamW's decay"""
+    clip: float = Field(1.0, gt=0)
+    """largest norm of a gradient"""
+    ema: float = Field(0.999, ge=0, lt=1)
+    """decay of the averaged weights, per step"""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """the type that matrix products run in"""
+    activation: Literal["none", "full", "every_k", "sqrt", "selective"] | int = "none"
+    """activation checkpointing: a policy or a budget in bytes"""
+    checkpoint_every: int = Field(500, ge=1)
+    """steps between run checkpoints"""
+    keep: int = Field(2, ge=1)
+    """checkpoints kept"""
+
+
+class Sampling(Section):
+    """How samples are drawn from a run."""
+
+    prompts: tuple[str, ...] = Field(min_length=1)
+    """one image, or one row of images, for each"""
+    sampler: Literal["ddim", "ddpm"] = "ddim"
+    """the sampler"""
+    steps: int = Field(50, ge=1)
+    """network calls for one image"""
+    eta: float = Field(0.0, ge=0, le=1)
+    """noise of DDIM: 0 none, 1 that of DDPM"""
+    guidance: float = Field(3.0, ge=0)
+    """scale of classifier-free guidance; 1 for none"""
+    per_prompt: int = Field(4, ge=1)
+    """images drawn for each prompt"""
+    seed: int = 0
+    """the seed of the noise"""
