@@ -1,0 +1,26 @@
+"""The one Spark session that all tests share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator["object"]:
+    """A local session with Hive support, its metastore and warehouse in a folder of its own."""
+    from pipelines.dataset.session import spark_session
+
+    home = tmp_path_factory.mktemp("hive")
+    session = spark_session(
+        "tests",
+        {
+            "spark.master": "local[2]",
+            "spark.ui.enabled": "false",
+            "spark.sql.shuffle.partitions": "2",
+            "spark.sql.warehouse.dir": str(home / "warehouse"),
+            "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={home}/metastore;create=true",
+            "spark.driver.extraJavaOptions": f"-Dderby.stream.error.file={home}/derby.log",
+        },
+    )
+    yield session
+    session.stop()
