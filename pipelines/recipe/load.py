@@ -37,8 +37,8 @@ def _read(path: str) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise RecipeError(f"{path}: found {reason.lower()}, expected a recipe in YAML") from None
+        reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else "text that is not UTF-8"
+        raise RecipeError(f"{path}: found {reason}, expected a recipe in YAML") from None
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -1,5 +1,7 @@
 """A whole recipe."""
 
+from pydantic import Field
+
 from pipelines.recipe.dataset import Dataset
 from pipelines.recipe.model import UNet
 from pipelines.recipe.section import Section
@@ -9,7 +11,7 @@ from pipelines.recipe.training import Data, Diffusion, Sampling, Training
 class Recipe(Section):
     """One YAML file: a dataset build, a training run, or both. Paths are relative to the working directory."""
 
-    spark: dict[str, str] = {}
+    spark: dict[str, str] = Field(default_factory=dict)
     """settings of the Spark session"""
     dataset: Dataset | None = None
     """the dataset build"""

@@ -1,0 +1,49 @@
+"""One self-contained HTML file about a run or a dataset."""
+
+import os
+from pathlib import Path
+
+from deltalake import DeltaTable
+from jinja2 import Environment, PackageLoader
+
+from pipelines.errors import RecipeError
+from pipelines.evaluation.dataset_card import DatasetCard, read_dataset
+from pipelines.evaluation.run_card import RunCard, read_run
+from pipelines.recipe import load_recipe
+
+
+def write_report(folder: str) -> Path:
+    """Write the report of the run or dataset in `folder` and return where it is.
+
+    A run's report is `report.html` in its folder, a dataset's is `_headrace/report.html`. Raises RecipeError where
+    `folder` holds neither.
+    """
+    path = Path(folder)
+    run, dataset = None, None
+    if (path / "recipe.yaml").is_file():
+        recipe = load_recipe(str(path / "recipe.yaml"))
+        run = read_run(path, recipe)
+        if recipe.data and DeltaTable.is_deltatable(recipe.data.path):
+            dataset = read_dataset(recipe.data.path)
+        target = path / "report.html"
+    elif DeltaTable.is_deltatable(folder):
+        dataset = read_dataset(folder)
+        target = path / "_headrace" / "report.html"
+    else:
+        found = "no such folder" if not path.exists() else "neither recipe.yaml nor a Delta log"
+        raise RecipeError(f"{folder}: found {found}, expected a run folder or a dataset")
+    _write(target, _page(path.name, run, dataset))
+    return target
+
+
+def _page(title: str, run: RunCard | None, dataset: DatasetCard | None) -> str:
+    pages = Environment(loader=PackageLoader("pipelines.evaluation", "."), autoescape=True, trim_blocks=True)
+    return pages.get_template("report.html").render(title=title, run=run, dataset=dataset)
+
+
+def _write(target: Path, page: str) -> None:
+    """Write beside and rename, so that a reader never sees half a page."""
+    target.parent.mkdir(exist_ok=True)
+    beside = target.with_suffix(".tmp")
+    beside.write_text(page, encoding="utf-8")
+    os.replace(beside, target)
