@@ -12,6 +12,8 @@ class Data(Section):
 
     path: str
     """a dataset made by `headrace build`"""
+    version: int | None = Field(None, ge=0)
+    """the dataset's version; null for the newest when the run starts"""
     batch_size: int = Field(64, ge=1)
     """samples of one step, over all ranks"""
     image: str = "image"
@@ -25,10 +27,10 @@ class Data(Section):
 class Diffusion(Section):
     """Denoising diffusion with classifier-free guidance."""
 
-    prediction: Literal["epsilon", "v", "x0"] = "v"
+    prediction: Literal["epsilon", "v", "x0", "score", "edm"] = "v"
     """what the network predicts"""
-    schedule: Literal["linear", "cosine"] = "cosine"
-    """how noise grows over the steps"""
+    schedule: Literal["linear", "cosine", "geometric", "lognormal"] = "cosine"
+    """how the noise levels of training are spread"""
     min_snr: float | None = Field(5.0, gt=0)
     """γ of min-SNR weighting; null for none"""
     drop_caption: float = Field(0.1, ge=0, le=1)
@@ -48,16 +50,22 @@ class Training(Section):
     """peak of the learning rate"""
     warmup: int = Field(100, ge=0)
     """steps until the peak"""
+    decay: Literal["constant", "cosine", "inverse_sqrt"] = "constant"
+    """how the learning rate falls after the warm-up"""
     weight_decay: float = Field(0.01, ge=0)
     """AdamW's decay"""
     clip: float = Field(1.0, gt=0)
     """largest norm of a gradient"""
     ema: float = Field(0.999, ge=0, lt=1)
     """decay of the averaged weights, per step"""
+    accumulate: int = Field(1, ge=1)
+    """parts that a rank's batch is cut into, one after the other"""
     precision: Literal["fp32", "bf16"] = "fp32"
     """the type that matrix products run in"""
     activation: Literal["none", "full", "every_k", "sqrt", "selective"] | int = "none"
     """activation checkpointing: a policy or a budget in bytes"""
+    segment: int = Field(2, ge=1)
+    """blocks of a segment under the policy every_k"""
     checkpoint_every: int = Field(500, ge=1)
     """steps between run checkpoints"""
     keep: int = Field(2, ge=1)

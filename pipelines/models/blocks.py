@@ -1,0 +1,106 @@
+"""The parts of a U-Net: noise embedding, residual block, attention over a feature map."""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipelines.models.attention import Attention
+from pipelines.models.text import Context
+
+
+def zero(module: nn.Module) -> nn.Module:
+    """`module` with all of its parameters zero, so that its branch is silent when training starts."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Normalisation over groups of at least 4 channels, 32 groups at most."""
+    groups = min(32, max(1, channels // 4))
+    while channels % groups:
+        groups -= 1
+    return nn.GroupNorm(groups, channels)
+
+
+class NoiseEmbedding(nn.Module):
+    """Sines and cosines of the noise level (Ho et al. 2020, appendix B), then two layers."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.half = width // 2
+        self.layers = nn.Sequential(nn.Linear(2 * self.half, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, c_noise_N: Tensor) -> Tensor:
+        """Returns [N, width]."""
+        exponents = torch.arange(self.half, dtype=torch.float32, device=c_noise_N.device) / self.half
+        angles = c_noise_N.float()[:, None] * torch.exp(-math.log(10_000.0) * exponents)
+        return self.layers(torch.cat([angles.cos(), angles.sin()], 1))
+
+
+class MapAttention(nn.Module):
+    """Self-attention over the positions of a feature map, then cross-attention to the caption."""
+
+    def __init__(self, channels: int, heads: int, context_width: int) -> None:
+        super().__init__()
+        self.norm_self = group_norm(channels)
+        self.attend_self = Attention(channels, heads)
+        self.norm_cross = nn.LayerNorm(channels)
+        self.attend_cross = Attention(channels, heads, context_width)
+        zero(self.attend_self.out)
+        zero(self.attend_cross.out)
+
+    def forward(self, x_NCHW: Tensor, context: Context) -> Tensor:
+        """Returns a map of the same shape."""
+        height, width = x_NCHW.shape[-2:]
+        x_NLC = x_NCHW.flatten(2).transpose(1, 2)
+        x_NLC = x_NLC + self.attend_self(self.norm_self(x_NCHW).flatten(2).transpose(1, 2))
+        x_NLC = x_NLC + self.attend_cross(self.norm_cross(x_NLC), context.tokens_NLD, context.mask_NL)
+        return x_NLC.transpose(1, 2).unflatten(2, (height, width))
+
+
+class UNetBlock(nn.Module):
+    """Resample, a residual block whose second norm is scaled and shifted by the embedding, then attention.
+
+    The scale and shift are the adaptive group normalisation of Dhariwal & Nichol (2021), section 3.1.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        embedding: int,
+        *,
+        resample: Literal["down", "up"] | None = None,
+        attention: MapAttention | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.resample = resample
+        self.norm_in = group_norm(channels_in)
+        self.conv_in = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.modulation = nn.Linear(embedding, 2 * channels_out)
+        self.norm_out = group_norm(channels_out)
+        self.dropout = nn.Dropout(dropout)
+        self.conv_out = zero(nn.Conv2d(channels_out, channels_out, 3, padding=1))
+        self.skip = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else nn.Identity()
+        self.attention = attention
+
+    def forward(
+        self, x_NCHW: Tensor, embedding_NE: Tensor, context: Context, skip_NCHW: Tensor | None = None
+    ) -> Tensor:
+        """Returns [N, channels_out, H', W']; `skip`, of the new size, is joined to the resampled input."""
+        if self.resample == "down":
+            x_NCHW = F.avg_pool2d(x_NCHW, 2)
+        elif self.resample == "up":
+            x_NCHW = F.interpolate(x_NCHW, scale_factor=2, mode="nearest")
+        if skip_NCHW is not None:
+            x_NCHW = torch.cat([x_NCHW, skip_NCHW], 1)
+        scale_NC11, shift_NC11 = self.modulation(embedding_NE)[:, :, None, None].chunk(2, 1)
+        h_NCHW = self.conv_in(F.silu(self.norm_in(x_NCHW)))
+        h_NCHW = torch.addcmul(shift_NC11, self.norm_out(h_NCHW), scale_NC11 + 1)
+        x_NCHW = self.skip(x_NCHW) + self.conv_out(self.dropout(F.silu(h_NCHW)))
+        return x_NCHW if self.attention is None else self.attention(x_NCHW, context)

@@ -1,0 +1,47 @@
+"""The one seam between networks and everything else: a denoiser gives E[x₀ | x, σ]."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from pipelines.models import schedule
+from pipelines.models.precondition import EDM, X0, Epsilon, Preconditioning, Score, V
+from pipelines.models.schedule import Schedule
+from pipelines.recipe.training import Diffusion
+
+
+class Denoiser(nn.Module):
+    """D(x, σ, cond) = c_skip·x + c_out·F(c_in·x, c_noise, cond) (Karras et al. 2022, equation 7).
+
+    `network(x_NCHW, c_noise_N, *cond)` returns the shape of x. `schedule` is what it is trained on: its table gives
+    samplers their noise levels.
+    """
+
+    def __init__(self, network: nn.Module, preconditioning: Preconditioning, schedule: Schedule) -> None:
+        super().__init__()
+        self.network = network
+        self.preconditioning = preconditioning
+        self.schedule = schedule
+
+    def predict(self, x_NCHW: Tensor, sigma_N: Tensor, *cond: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """The network's output F [N, C, H, W], with c_skip and c_out [N, 1, 1, 1]; all float32."""
+        c_skip, c_out, c_in, c_noise = self.preconditioning(sigma_N)
+        c_skip, c_out, c_in = (each.view(-1, *[1] * (x_NCHW.dim() - 1)) for each in (c_skip, c_out, c_in))
+        return self.network(c_in * x_NCHW, c_noise, *cond).float(), c_skip, c_out
+
+    def forward(self, x_NCHW: Tensor, sigma: Tensor | float, *cond: Any) -> Tensor:
+        """The denoised image E[x₀ | x, σ], [N, C, H, W], from x = x₀ + σ·n and σ (one number, or [N])."""
+        sigma_N = x_NCHW.new_tensor(sigma) if not isinstance(sigma, Tensor) else sigma.to(x_NCHW.device)
+        output, c_skip, c_out = self.predict(x_NCHW, sigma_N.expand(len(x_NCHW)), *cond)
+        return c_skip * x_NCHW + c_out * output
+
+    denoise = forward
+
+
+def denoiser(network: nn.Module, recipe: Diffusion) -> Denoiser:
+    """The denoiser that `recipe` describes around `network`, for training and for sampling alike."""
+    levels = schedule.build(recipe.schedule)
+    kinds = {"epsilon": Epsilon, "v": V, "x0": X0}
+    if recipe.prediction in kinds:
+        return Denoiser(network, kinds[recipe.prediction](levels), levels)
+    return Denoiser(network, {"score": Score, "edm": EDM}[recipe.prediction](), levels)

@@ -1,0 +1,90 @@
+"""What a network predicts, as the four coefficients that make a denoiser of it.
+
+D(x, σ) = c_skip·x + c_out·F(c_in·x, c_noise(σ)) in the coordinates x = x₀ + σ·n (Karras et al. 2022, equation 7).
+Adding a prediction is adding a class here.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.models.schedule import Schedule
+
+
+class Coefficients(NamedTuple):
+    """One float32 value for each sample [N]; `c_noise` is what the network is told of the noise level."""
+
+    c_skip: Tensor
+    c_out: Tensor
+    c_in: Tensor
+    c_noise: Tensor
+
+
+class Preconditioning(nn.Module):
+    """From noise levels σ [N] (above 0) to coefficients."""
+
+    def forward(self, sigma_N: Tensor) -> Coefficients:
+        """The coefficients at these levels."""
+        raise NotImplementedError
+
+
+class _VariancePreserving(Preconditioning):
+    """A network that sees √ᾱ·x, which has variance 1, and the step t(σ); σ² = (1 − ᾱ)/ᾱ."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__()
+        self.schedule = schedule
+
+    def forward(self, sigma_N: Tensor) -> Coefficients:
+        sigma = sigma_N.double()
+        c_skip, c_out = self.outer(sigma)
+        both = (c_skip, c_out, (sigma**2 + 1).rsqrt(), self.schedule.step(sigma))
+        return Coefficients(*(part.float() for part in both))
+
+    def outer(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """c_skip and c_out."""
+        raise NotImplementedError
+
+
+class Epsilon(_VariancePreserving):
+    """The network predicts the noise n (Ho et al. 2020, equation 11)."""
+
+    def outer(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones_like(sigma), -sigma
+
+
+class V(_VariancePreserving):
+    """The network predicts v = √ᾱ·n − √(1 − ᾱ)·x₀ (Salimans & Ho 2022, section 4)."""
+
+    def outer(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        return 1 / (sigma**2 + 1), -sigma * (sigma**2 + 1).rsqrt()
+
+
+class X0(_VariancePreserving):
+    """The network predicts the clean image."""
+
+    def outer(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(sigma), torch.ones_like(sigma)
+
+
+class Score(Preconditioning):
+    """The network predicts σ times the score (Karras et al. 2022, table 1, column VE; Song et al. 2021)."""
+
+    def forward(self, sigma_N: Tensor) -> Coefficients:
+        sigma = sigma_N.float()
+        return Coefficients(torch.ones_like(sigma), sigma, torch.ones_like(sigma), (sigma / 2).log())
+
+
+class EDM(Preconditioning):
+    """Input and target of the network have variance 1 at every level (Karras et al. 2022, table 1, last column)."""
+
+    def __init__(self, sigma_data: float = 0.5) -> None:
+        super().__init__()
+        self.sigma_data = sigma_data
+
+    def forward(self, sigma_N: Tensor) -> Coefficients:
+        sigma = sigma_N.float()
+        inverse = (sigma**2 + self.sigma_data**2).rsqrt()
+        c_skip = (self.sigma_data * inverse) ** 2
+        return Coefficients(c_skip, sigma * self.sigma_data * inverse, inverse, sigma.log() / 4)

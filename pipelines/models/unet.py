@@ -1,0 +1,106 @@
+"""The U-Net denoiser of images (Ronneberger et al. 2015; Ho et al. 2020, appendix B)."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipelines.models.blocks import MapAttention, NoiseEmbedding, UNetBlock, group_norm, zero
+from pipelines.models.text import Context
+from pipelines.recipe.model import UNet as UNetRecipe
+
+IMAGE_CHANNELS = 3
+
+
+class UNetEncoder(nn.Module):
+    """The contracting half of a U-Net and its middle: what a ControlNet copies."""
+
+    def __init__(self, recipe: UNetRecipe) -> None:
+        super().__init__()
+        widths = [recipe.channels * multiplier for multiplier in recipe.multipliers]
+        self.patch = recipe.patch
+        self.embedding_width = 4 * recipe.channels
+        self.noise = NoiseEmbedding(self.embedding_width)
+        self.pooled = nn.Linear(recipe.text.width, self.embedding_width)
+        self.conv_in = nn.Conv2d(IMAGE_CHANNELS * recipe.patch**2, widths[0], 3, padding=1)
+        self.down = nn.ModuleList()
+        self.skip_widths: list[int] = []
+        channels = widths[0]
+        for level, width in enumerate(widths):
+            for block in range(recipe.blocks):
+                resample = "down" if level and not block else None
+                self.down.append(make_block(recipe, level, channels, width, resample))
+                channels = width
+                self.skip_widths.append(width)
+        self.middle = nn.ModuleList([make_block(recipe, len(widths) - 1, channels, channels, None)])
+
+    def embed(self, c_noise_N: Tensor, context: Context) -> Tensor:
+        """The embedding of noise level and caption that scales and shifts every block: [N, E]."""
+        return F.silu(self.noise(c_noise_N) + self.pooled(context.pooled_ND))
+
+    def forward(self, h_NCHW: Tensor, embedding_NE: Tensor, context: Context) -> tuple[list[Tensor], Tensor]:
+        """From the first feature map to (the output of each block, the output of the middle)."""
+        skips = []
+        for block in self.down:
+            h_NCHW = block(h_NCHW, embedding_NE, context)
+            skips.append(h_NCHW)
+        for block in self.middle:
+            h_NCHW = block(h_NCHW, embedding_NE, context)
+        return skips, h_NCHW
+
+
+class UNet(nn.Module):
+    """A network F(x, c_noise, context) of the shape of x, zero before training.
+
+    Images are unshuffled into patches (Shi et al. 2016, reversed), so `resolution` must be a multiple of
+    patch · 2^(levels − 1).
+    """
+
+    def __init__(self, recipe: UNetRecipe) -> None:
+        super().__init__()
+        self.stride = recipe.patch * 2 ** (len(recipe.multipliers) - 1)
+        self.patch = recipe.patch
+        self.encoder = UNetEncoder(recipe)
+        self.up = nn.ModuleList()
+        widths = [recipe.channels * multiplier for multiplier in recipe.multipliers]
+        channels = widths[-1]
+        skip_widths = list(self.encoder.skip_widths)
+        for level in reversed(range(len(widths))):
+            for block in range(recipe.blocks):
+                resample = "up" if level + 1 < len(widths) and not block else None
+                self.up.append(make_block(recipe, level, channels + skip_widths.pop(), widths[level], resample))
+                channels = widths[level]
+        self.norm_out = group_norm(channels)
+        self.conv_out = zero(nn.Conv2d(channels, IMAGE_CHANNELS * recipe.patch**2, 3, padding=1))
+
+    def forward(
+        self, x_NCHW: Tensor, c_noise_N: Tensor, context: Context, residuals: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """Returns [N, 3, H, W]. `residuals` (a ControlNet's) are added to each skip, in order, and to the middle."""
+        if x_NCHW.shape[-1] % self.stride or x_NCHW.shape[-2] % self.stride:
+            raise ValueError(f"image: found {list(x_NCHW.shape[-2:])} pixels, expected multiples of {self.stride}")
+        embedding_NE = self.encoder.embed(c_noise_N, context)
+        h_NCHW = self.encoder.conv_in(F.pixel_unshuffle(x_NCHW, self.patch))
+        skips, h_NCHW = self.encoder(h_NCHW, embedding_NE, context)
+        if residuals is not None:
+            *for_skips, for_middle = residuals
+            skips = [skip + residual for skip, residual in zip(skips, for_skips, strict=True)]
+            h_NCHW = h_NCHW + for_middle
+        for block in self.up:
+            h_NCHW = block(h_NCHW, embedding_NE, context, skips.pop())
+        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h_NCHW))), self.patch)
+
+
+def make_block(recipe: UNetRecipe, level: int, channels_in: int, channels_out: int, resample: str | None) -> UNetBlock:
+    """The block of a level, with attention where the recipe says so."""
+    attention = None
+    if level in recipe.attention:
+        attention = MapAttention(channels_out, recipe.heads, recipe.text.width)
+    return UNetBlock(
+        channels_in,
+        channels_out,
+        4 * recipe.channels,
+        resample=resample,  # type: ignore[arg-type]
+        attention=attention,
+        dropout=recipe.dropout,
+    )
