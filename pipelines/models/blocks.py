@@ -19,8 +19,11 @@ def zero(module: nn.Module) -> nn.Module:
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Normalisation over groups of at least 4 channels, 32 groups at most."""
-    groups = min(32, max(1, channels // 4))
+    """Normalisation over groups of at least 16 channels, 32 groups at most.
+
+    A CPU's kernel for channels_last is many times slower when a group is narrower than a vector register.
+    """
+    groups = min(32, max(1, channels // 16))
     while channels % groups:
         groups -= 1
     return nn.GroupNorm(groups, channels)
