@@ -34,12 +34,12 @@ class NoiseEmbedding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.half = width // 2
-        self.layers = nn.Sequential(nn.Linear(2 * self.half, width), nn.SiLU(), nn.Linear(width, width))
+        self.frequencies = width // 2
+        self.layers = nn.Sequential(nn.Linear(2 * self.frequencies, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, c_noise_N: Tensor) -> Tensor:
         """Returns [N, width]."""
-        exponents = torch.arange(self.half, dtype=torch.float32, device=c_noise_N.device) / self.half
+        exponents = torch.arange(self.frequencies, dtype=torch.float32, device=c_noise_N.device) / self.frequencies
         angles = c_noise_N.float()[:, None] * torch.exp(-math.log(10_000.0) * exponents)
         return self.layers(torch.cat([angles.cos(), angles.sin()], 1))
 

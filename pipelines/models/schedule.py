@@ -5,6 +5,7 @@ The discrete ones keep DDPM's T steps; a level between two steps has a fractiona
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -17,6 +18,7 @@ class Schedule(nn.Module):
     """A table of noise levels, ascending: float64 [T], on the device that the module is moved to."""
 
     sigmas: Tensor
+    log_sigmas: Tensor
 
     def __init__(self, sigmas_T: Tensor) -> None:
         super().__init__()
@@ -81,4 +83,10 @@ def _from_betas(betas: Tensor) -> Tensor:
 
 def build(name: Literal["linear", "cosine", "geometric", "lognormal"]) -> Schedule:
     """The schedule that a recipe names."""
-    return {"linear": linear, "cosine": cosine, "geometric": geometric, "lognormal": LogNormal}[name]()
+    makers: dict[str, Callable[[], Schedule]] = {
+        "linear": linear,
+        "cosine": cosine,
+        "geometric": geometric,
+        "lognormal": LogNormal,
+    }
+    return makers[name]()

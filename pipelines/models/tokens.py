@@ -18,8 +18,10 @@ class CaptionTokenizer:
     Every caption starts with the token «begin», so a null caption is the begin token alone and no row is empty.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, length: int) -> None:
         self._tokenizer = tokenizer
+        self.length = length
+        """the tokens of an encoded caption, padding included"""
 
     @classmethod
     def train(cls, captions: Iterable[str], vocabulary: int, length: int) -> "CaptionTokenizer":
@@ -39,7 +41,7 @@ class CaptionTokenizer:
         tokenizer.post_processor = processors.TemplateProcessing(single=f"{BEGIN} $A", special_tokens=[(BEGIN, begin)])
         tokenizer.enable_truncation(length)
         tokenizer.enable_padding(length=length, pad_id=tokenizer.token_to_id(PAD), pad_token=PAD)
-        return cls(tokenizer)
+        return cls(tokenizer, length)
 
     @classmethod
     def load(cls, path: str | Path) -> "CaptionTokenizer":
@@ -51,7 +53,7 @@ class CaptionTokenizer:
             raise RecipeError(f"{path}: found {reason}, expected a tokenizer saved by a training run") from None
         if tokenizer.padding is None or tokenizer.truncation is None:
             raise RecipeError(f"{path}: found a tokenizer without a fixed length, expected one saved by a training run")
-        return cls(tokenizer)
+        return cls(tokenizer, tokenizer.truncation["max_length"])
 
     def save(self, path: str | Path) -> None:
         """Write one JSON file."""
@@ -61,11 +63,6 @@ class CaptionTokenizer:
     def vocabulary(self) -> int:
         """The number of tokens learnt, marks included."""
         return int(self._tokenizer.get_vocab_size())
-
-    @property
-    def length(self) -> int:
-        """The tokens of an encoded caption, padding included."""
-        return int(self._tokenizer.truncation["max_length"])
 
     def encode(self, captions: Sequence[str | None]) -> tuple[Tensor, Tensor]:
         """Tokens (int64 [N, L]) and their mask (bool [N, L], True for a real token); None is the null caption."""
