@@ -1,0 +1,12 @@
+"""Where a dataset lies: a local path or the URI of an object store, through Arrow's file systems."""
+
+from pathlib import Path
+
+from pyarrow import fs
+
+
+def filesystem(root: str) -> tuple[fs.FileSystem, str]:
+    """The file system of `root` and the path of `root` in it."""
+    if "://" in root:
+        return fs.FileSystem.from_uri(root)
+    return fs.LocalFileSystem(), str(Path(root).absolute())

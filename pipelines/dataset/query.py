@@ -1,0 +1,78 @@
+"""Running a recipe's HiveQL over the view `source`: by reference where Spark lets it, else by value."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+
+from pipelines.dataset.media import Leaf, by_reference, holds_handle, is_handle
+from pipelines.dataset.source import sql_problem
+from pipelines.errors import RecipeError
+
+VIEW = "source"
+RESERVED = "sample_id"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a query gives: `frame`, with handles in the place of media unless `by_value` says why it holds bytes."""
+
+    frame: DataFrame
+    by_value: str | None
+
+    @property
+    def media(self) -> tuple[str, ...]:
+        """The columns of media, in the query's order."""
+        fields = self.frame.schema.fields
+        if self.by_value is not None:
+            return tuple(f.name for f in fields if f.dataType.typeName() == "binary")
+        return tuple(f.name for f in fields if is_handle(f.dataType))
+
+
+@contextmanager
+def run_query(source: DataFrame, query: str, leaves: Sequence[Leaf], key: str) -> Iterator[Samples]:
+    """The samples of `query`, while its view exists.
+
+    Raises RecipeError with Spark's complaint if the query fails by reference and by value, if it names a column twice
+    or names one `sample_id`.
+    """
+    spark = source.sparkSession
+    try:
+        yield _checked(_run(spark, source, query, leaves, key))
+    finally:
+        spark.catalog.dropTempView(VIEW)
+
+
+def _run(spark: SparkSession, source: DataFrame, query: str, leaves: Sequence[Leaf], key: str) -> Samples:
+    by_reference(source, leaves, key).createOrReplaceTempView(VIEW)
+    try:
+        frame = spark.sql(query)
+        reason = _nested(frame)
+        if reason is None:
+            return Samples(frame, None)
+    except AnalysisException as error:
+        reason = sql_problem(error)
+    source.createOrReplaceTempView(VIEW)
+    try:
+        return Samples(spark.sql(query), reason)
+    except AnalysisException as error:
+        raise RecipeError(f"dataset.query: {sql_problem(error)}") from None
+
+
+def _nested(frame: DataFrame) -> str | None:
+    for field in frame.schema.fields:
+        if holds_handle(field.dataType) and not is_handle(field.dataType):
+            return f"column {field.name} holds media inside an array, struct or map"
+    return None
+
+
+def _checked(samples: Samples) -> Samples:
+    names = samples.frame.columns
+    for name in names:
+        if sum(other.lower() == name.lower() for other in names) > 1:
+            raise RecipeError(f"dataset.query: found two columns named {name!r}, expected a name for each: use AS")
+        if name.lower() == RESERVED:
+            raise RecipeError(f"dataset.query: found a column {name!r}, expected none: the build adds its own")
+    return samples

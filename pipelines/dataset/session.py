@@ -1,0 +1,55 @@
+"""The Spark session of every job and test."""
+
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
+
+from pyspark.errors import PySparkRuntimeError
+from pyspark.sql import SparkSession
+
+from pipelines.errors import RecipeError
+
+# Recipes may override each of these; what a running JVM has fixed already stays as it is.
+DEFAULTS = {
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.driver.memory": "2g",
+    "spark.sql.session.timeZone": "UTC",
+}
+
+
+def spark_session(app: str, settings: Mapping[str, str] | None = None) -> SparkSession:
+    """The running session, or a new one with Hive support, `settings` and the project's jar on its class path.
+
+    Raises RecipeError when there is no Java to run it on.
+    """
+    if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
+        raise RecipeError("java: found none on PATH and no JAVA_HOME, expected a JDK 17 or 21: openjdk-17-jdk-headless")
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    # What this logger prints to stderr is the error that is raised as well.
+    logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL + 1)
+    builder = SparkSession.builder.appName(app).enableHiveSupport()
+    for key, value in {**DEFAULTS, **_jar(), **(settings or {})}.items():
+        builder = builder.config(key, value)
+    try:
+        spark = builder.getOrCreate()
+    except PySparkRuntimeError as error:
+        raise RecipeError(f"spark: found {_first_line(error)}, expected a session; check `spark:` and Java") from None
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark
+
+
+def _jar() -> dict[str, str]:
+    if find_spec("udfs.jar") is None:
+        return {}
+    from udfs import jar
+
+    path = jar.path()
+    return {"spark.jars": str(path)} if path.exists() else {}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,250 @@
+"""The write stage: one partition of media and samples in, one Parquet file of one row group out.
+
+Runs on Spark's workers inside `mapInArrow`. Each image arrives once; the samples that name it become an int32 index
+into a dictionary that holds it once, made from Arrow buffers without a copy for each row.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark import TaskContext
+
+from pipelines.dataset.check import problem
+from pipelines.dataset.files import filesystem
+from pipelines.dataset.handles import Media, column_of_bytes, column_of_handles
+
+EXAMPLES = 10
+MAX_PAGE = (1 << 31) - 1
+# A name no other attempt uses: the build, the task attempt.
+FILE_NAME = "shard-{shard:06d}-{build}-{attempt}.parquet"
+
+REPORT_SCHEMA = "path string, rows bigint, bytes bigint, stats string, report string"
+_REPORT = pa.schema(
+    [("path", pa.string()), ("rows", pa.int64()), ("bytes", pa.int64()), ("stats", pa.string()), ("report", pa.string())]
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the write stage has to know of the build."""
+
+    root: str
+    build: str
+    columns: tuple[str, ...]
+    media: tuple[str, ...]
+    by_value: bool
+    drop_bad: bool
+
+
+@dataclass
+class Shard:
+    """The samples of one partition: a column for each of the query's, media as dictionary arrays."""
+
+    table: pa.Table
+    rows: np.ndarray
+    keys: list[str | None]
+
+
+def write_stage(layout: Layout) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """The function for `mapInArrow`, with `REPORT_SCHEMA` as its schema: one row for a partition that is not empty."""
+
+    def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        samples, media, shard_number = _collected(batches, layout)
+        if samples is None:
+            return
+        report = _write(_arranged(samples, media, layout), shard_number, layout)
+        yield pa.RecordBatch.from_pylist([report], _REPORT)
+
+    return write
+
+
+def _collected(batches: Iterable[pa.RecordBatch], layout: Layout) -> tuple[pa.Table | None, Media, int]:
+    """The partition's samples and media, taken apart, and its number (-1 if there are no samples)."""
+    media, samples, number = Media(), [], -1
+    for batch in batches:
+        is_sample = batch.column("__hash").is_valid()
+        columns = [name for name in batch.schema.names if not name.startswith("m")]
+        part = batch.select(columns).filter(is_sample)
+        if part.num_rows:
+            number = part.column("__shard")[0].as_py()
+            samples.append(_encoded(part, layout) if layout.by_value else part)
+        if part.num_rows < batch.num_rows:
+            kept = ["__row", "__key", *(name for name in batch.schema.names if name.startswith("m"))]
+            media.add(batch.select(kept).filter(pa.compute.invert(is_sample)))
+    return (pa.Table.from_batches(samples) if samples else None), media, number
+
+
+def _encoded(part: pa.RecordBatch, layout: Layout) -> pa.RecordBatch:
+    """`part` with its media dictionary-encoded, so that repeated bytes are let go of at once."""
+    names = {f"s{i}" for i, name in enumerate(layout.columns) if name in layout.media}
+    columns = [
+        part.column(name).dictionary_encode() if name in names else part.column(name) for name in part.schema.names
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=part.schema.names)
+
+
+def _arranged(samples: pa.Table, media: Media, layout: Layout) -> Shard:
+    """Samples in the order of the seeded hash, those of one image together, with their `sample_id`."""
+    order, row, hashed = (samples.column(name).to_numpy() for name in ("__order", "__row", "__hash"))
+    places = np.lexsort((hashed, row, order))
+    samples = samples.take(pa.array(places))
+    columns = {"sample_id": pa.array(_sample_ids(row[places], hashed[places]))}
+    media.seal()
+    for i, name in enumerate(layout.columns):
+        column = samples.column(f"s{i}")
+        if name in layout.media:
+            columns[name] = column_of_bytes(column) if layout.by_value else column_of_handles(column, media)
+        else:
+            columns[name] = column
+    keys = samples.column("__key").to_pylist()
+    return Shard(pa.table(columns), row[places], [key or media.key(r) for key, r in zip(keys, row[places], strict=True)])
+
+
+def _sample_ids(row: np.ndarray, hashed: np.ndarray) -> np.ndarray:
+    """The hash, and for the n-th of equal samples (which stand together) the hash moved on by n golden ratios."""
+    repeated = np.zeros(len(hashed), np.int64)
+    same = (hashed[1:] == hashed[:-1]) & (row[1:] == row[:-1])
+    if same.any():
+        starts = np.flatnonzero(np.concatenate(([True], ~same)))
+        repeated = np.arange(len(hashed)) - np.repeat(starts, np.diff(np.append(starts, len(hashed))))
+    return (hashed.view(np.uint64) + repeated.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)).view(np.int64)
+
+
+def _write(shard: Shard, number: int, layout: Layout) -> dict[str, object]:
+    bad, reasons = _bad(shard, layout)
+    report: dict[str, object] = {"samples": shard.table.num_rows, "bad": reasons}
+    if bad.any():
+        kept = np.flatnonzero(~bad)
+        shard = Shard(shard.table.take(pa.array(kept)), shard.rows[kept], [shard.keys[i] for i in kept])
+    if shard.table.num_rows == 0 or (bad.any() and not layout.drop_bad):
+        return {"path": None, "rows": 0, "bytes": 0, "stats": None, "report": json.dumps(report)}
+    table = _compact(shard.table)
+    report["nulls"] = _nulls(table, shard.keys)
+    report["media_bytes"] = sum(_dictionary_bytes(table.column(name)) for name in layout.media)
+    report["images"] = len(np.unique(shard.rows))
+    attempt = TaskContext.get()
+    name = FILE_NAME.format(shard=number, build=layout.build, attempt=attempt.taskAttemptId() if attempt else 0)
+    size = write_file(table, layout.root, name, layout.media)
+    stats = {"numRecords": table.num_rows, **_statistics(table, layout.media)}
+    return {
+        "path": name,
+        "rows": table.num_rows,
+        "bytes": size,
+        "stats": json.dumps(stats),
+        "report": json.dumps(report),
+    }
+
+
+def write_file(table: pa.Table, root: str, name: str, media: Iterable[str]) -> int:
+    """Write `table` as one row group to `root`/`name`; returns the file's size in bytes."""
+    media = list(media)
+    files, folder = filesystem(root)
+    path = f"{folder}/{name}"
+    pq.write_table(
+        table,
+        path,
+        filesystem=files,
+        row_group_size=max(table.num_rows, 1),
+        use_dictionary=media or False,
+        dictionary_pagesize_limit=MAX_PAGE,
+        compression={column: "NONE" if column in media else "ZSTD" for column in _leaf_paths(table.schema)},
+        write_statistics=[column for column in _leaf_paths(table.schema) if column not in media],
+        store_schema=False,
+    )
+    return files.get_file_info(path).size
+
+
+def _leaf_paths(schema: pa.Schema) -> list[str]:
+    """The Parquet column paths of `schema`: nested columns have one for each leaf."""
+    plain = pa.schema(
+        [f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in schema]
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(plain.empty_table(), sink)
+    parquet = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
+    return [parquet.column(i).path for i in range(len(parquet))]
+
+
+def _bad(shard: Shard, layout: Layout) -> tuple[np.ndarray, dict[str, dict[str, object]]]:
+    """Which samples name an image that is missing or broken, and for each reason its count and example keys."""
+    bad = np.zeros(shard.table.num_rows, bool)
+    reasons: dict[str, dict[str, object]] = {}
+
+    def count(reason: str, where: np.ndarray) -> None:
+        where &= ~bad
+        if where.any():
+            keys = dict.fromkeys(shard.keys[i] for i in np.flatnonzero(where))
+            found = reasons.setdefault(reason, {"samples": 0, "keys": []})
+            found["samples"] += int(where.sum())  # type: ignore[operator]
+            found["keys"] = [*found["keys"], *keys][:EXAMPLES]  # type: ignore[misc]
+            bad[where] = True
+
+    for ordinal, name in enumerate(layout.media):
+        column = shard.table.column(name).combine_chunks()
+        indices = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        if ordinal == 0:
+            count(f"{name} is missing", indices < 0)
+        if layout.by_value:
+            continue
+        found = np.array([problem(value.as_py()) or "" for value in column.dictionary] or [""])
+        for reason in sorted(set(found) - {""}):
+            count(f"{name}: {reason}", (indices >= 0) & (found[indices] == reason))
+    return bad, reasons
+
+
+def _compact(table: pa.Table) -> pa.Table:
+    """`table` with dictionaries that hold only what its rows name, in the order of first use."""
+    columns = []
+    for column in table.columns:
+        if pa.types.is_dictionary(column.type):
+            column = compacted(column.combine_chunks())
+        columns.append(column)
+    return pa.table(columns, names=table.column_names)
+
+
+def compacted(column: pa.DictionaryArray) -> pa.DictionaryArray:
+    """`column` with its dictionary in the order of first use and without entries that no row names."""
+    indices = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    present = indices[indices >= 0]
+    used, first = np.unique(present, return_index=True)
+    used = used[np.argsort(first)]
+    if len(used) == len(column.dictionary) and (used == np.arange(len(used))).all():
+        return column
+    places = np.zeros(len(column.dictionary), np.int32)
+    places[used] = np.arange(len(used), dtype=np.int32)
+    renumbered = pa.array(np.where(indices >= 0, places[indices], 0), pa.int32(), mask=indices < 0)
+    return pa.DictionaryArray.from_arrays(renumbered, column.dictionary.take(pa.array(used)))
+
+
+def _dictionary_bytes(column: pa.ChunkedArray) -> int:
+    dictionary = column.combine_chunks().dictionary
+    return pa.compute.sum(pa.compute.binary_length(dictionary)).as_py() or 0
+
+
+def _nulls(table: pa.Table, keys: list[str | None]) -> dict[str, dict[str, object]]:
+    nulls = {}
+    for name in table.column_names:
+        column = table.column(name)
+        if column.null_count:
+            rows = np.flatnonzero(column.is_null().to_numpy())
+            examples = list(dict.fromkeys(keys[i] for i in rows))[:EXAMPLES]
+            nulls[name] = {"count": column.null_count, "keys": examples}
+    return nulls
+
+
+def _statistics(table: pa.Table, media: Iterable[str]) -> dict[str, dict[str, object]]:
+    """Delta's statistics: null counts of all columns that are not nested, extremes of whole numbers."""
+    nulls, least, most = {}, {}, {}
+    for name in table.column_names:
+        column = table.column(name)
+        if pa.types.is_nested(column.type) and name not in media:
+            continue
+        nulls[name] = column.null_count
+        if pa.types.is_integer(column.type) and column.null_count < len(column):
+            extremes = pa.compute.min_max(column)
+            least[name], most[name] = extremes["min"].as_py(), extremes["max"].as_py()
+    return {"nullCount": nulls, "minValues": least, "maxValues": most}
