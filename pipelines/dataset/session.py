@@ -18,6 +18,8 @@ DEFAULTS = {
     "spark.ui.showConsoleProgress": "false",
     "spark.driver.memory": "2g",
     "spark.sql.session.timeZone": "UTC",
+    # As Hive does: an index out of range, a cast that fails, a division by zero give null.
+    "spark.sql.ansi.enabled": "false",
 }
 
 

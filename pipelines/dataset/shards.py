@@ -207,7 +207,13 @@ def _compact(table: pa.Table) -> pa.Table:
 
 
 def compacted(column: pa.DictionaryArray) -> pa.DictionaryArray:
-    """`column` with its dictionary in the order of first use and without entries that no row names."""
+    """`column` with its dictionary in the order of first use, without repeated entries or ones that no row names.
+
+    Equal images of different rows become one entry: Arrow's Parquet writer gives up on a dictionary that repeats any.
+    """
+    unique = column.dictionary.dictionary_encode()
+    if len(unique.dictionary) < len(column.dictionary):
+        column = pa.DictionaryArray.from_arrays(unique.indices.take(column.indices), unique.dictionary)
     indices = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     present = indices[indices >= 0]
     used, first = np.unique(present, return_index=True)
