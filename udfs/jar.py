@@ -1,0 +1,155 @@
+"""Compile the Java functions: `python -m udfs.jar` makes `udfs/jars/headrace-udfs.jar` from `udfs/java`.
+
+Other people's functions are built the same way: `python -m udfs.jar --source DIRECTORY --output FILE.jar`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from pipelines.errors import RecipeError
+
+SOURCE = Path(__file__).parent / "java"
+JAR = Path(__file__).parent / "jars" / "headrace-udfs.jar"
+RELEASE = 17
+PROCESSOR = "headrace.docs.DocsProcessor"
+SERVICE = "META-INF/services/javax.annotation.processing.Processor"
+NEEDED_JARS = ("spark-*.jar", "scala-library*.jar", "jackson-*.jar", "json4s-*.jar", "kryo*.jar", "slf4j-api-*.jar")
+NO_JDK = (
+    "no JDK: javac is neither in JAVA_HOME nor on PATH, expected JDK 17 or newer; "
+    "install one, say `apt-get install openjdk-17-jdk-headless`"
+)
+
+
+def path() -> Path:
+    """The jar of this package's Java functions and of the bridge that registers them.
+
+    Raises RecipeError when it has not been built.
+    """
+    if not JAR.is_file():
+        raise RecipeError(f"{JAR}: no such jar, expected it built by `python -m udfs.jar`")
+    return JAR
+
+
+def javac() -> Path:
+    """The Java compiler, from JAVA_HOME or else PATH; RecipeError where there is none or it is too old."""
+    home = os.environ.get("JAVA_HOME")
+    in_home = Path(home) / "bin" / "javac" if home else None
+    on_path = shutil.which("javac")
+    found = in_home if in_home and in_home.is_file() else Path(on_path) if on_path else None
+    if found is None:
+        raise RecipeError(NO_JDK)
+    version = subprocess.run([found, "-version"], capture_output=True, text=True, check=False)
+    number = re.search(r"javac (\d+)", version.stdout + version.stderr)
+    if number is None or int(number.group(1)) < RELEASE:
+        shown = (version.stdout + version.stderr).strip() or "no version"
+        raise RecipeError(f"JDK: {found} says {shown!r}, expected {RELEASE} or newer")
+    return found
+
+
+def build(source: Path = SOURCE, output: Path = JAR) -> Path:
+    """Compile every .java file under `source` into the jar `output`, and return it.
+
+    Nothing is done when the jar is newer than each source. The jar appears whole or not at all.
+    Raises RecipeError when there is no JDK, no source, or the compiler refuses it.
+    """
+    sources = sorted(source.rglob("*.java"))
+    if not sources:
+        raise RecipeError(f"{source}: no .java file, expected the source of Java functions")
+    if _is_fresh(output, source, sources):
+        return output
+    compiler = javac()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="headrace-javac-") as directory:
+        classes = Path(directory) / "classes"
+        own = [file for file in sources if file.name == PROCESSOR.rpartition(".")[2] + ".java"]
+        if own:
+            _compile(compiler, own, classes, _pyspark_jars(), ["-proc:none"])
+        processors = str(classes) if own else str(path())
+        classpath = _pyspark_jars() if own else os.pathsep.join([str(path()), _pyspark_jars()])
+        docs = ["-processor", PROCESSOR, "-processorpath", processors]
+        _compile(compiler, sources, classes, classpath, docs)
+        if own:
+            (classes / SERVICE).parent.mkdir(parents=True, exist_ok=True)
+            (classes / SERVICE).write_text(PROCESSOR + "\n")
+        _pack(classes, output)
+    return output
+
+
+def _is_fresh(output: Path, source: Path, sources: Sequence[Path]) -> bool:
+    """Whether the jar is newer than each source and each folder (a file that is gone changes its folder)."""
+    if not output.is_file():
+        return False
+    built = output.stat().st_mtime_ns
+    folders = [source, *(folder for folder in source.rglob("*") if folder.is_dir())]
+    return all(entry.stat().st_mtime_ns < built for entry in [*sources, *folders])
+
+
+def _pyspark_jars() -> str:
+    """The class path of what functions and the bridge compile against: reading all of pyspark's jars takes seconds."""
+    spec = find_spec("pyspark")
+    if spec is None or spec.origin is None:
+        raise RecipeError("pyspark: not installed, expected it to compile against; install headrace[spark]")
+    jars = Path(spec.origin).parent / "jars"
+    return os.pathsep.join(str(jar) for name in NEEDED_JARS for jar in sorted(jars.glob(name)))
+
+
+def _compile(
+    compiler: Path, sources: Sequence[Path], classes: Path, classpath: str, options: Sequence[str]
+) -> None:
+    classes.mkdir(parents=True, exist_ok=True)
+    files = classes.parent / "sources"
+    files.write_text("".join(f'"{str(file).replace(os.sep, "/")}"\n' for file in sources), encoding="utf-8")
+    command = [str(compiler), "--release", str(RELEASE), "-encoding", "UTF-8", "-parameters", "-nowarn", "-Xlint:none"]
+    command += ["-classpath", classpath, "-d", str(classes), *options, f"@{files}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if ": error:" in line or "error:" in line]
+        shown = "; ".join(lines[:3]) or (done.stdout + done.stderr).strip()
+        raise RecipeError(f"javac refuses the source: {shown}")
+
+
+def _pack(classes: Path, output: Path) -> None:
+    """Write the jar beside its place, with files in order and no times, then move it there."""
+    handle, name = tempfile.mkstemp(dir=output.parent, prefix=output.name, suffix=".part")
+    os.close(handle)
+    try:
+        with zipfile.ZipFile(name, "w", zipfile.ZIP_DEFLATED) as jar:
+            jar.writestr(zipfile.ZipInfo("META-INF/MANIFEST.MF"), "Manifest-Version: 1.0\n\n")
+            for file in sorted(entry for entry in classes.rglob("*") if entry.is_file()):
+                info = zipfile.ZipInfo(file.relative_to(classes).as_posix())
+                info.compress_type = zipfile.ZIP_DEFLATED
+                jar.writestr(info, file.read_bytes())
+        os.chmod(name, 0o644)
+        os.replace(name, output)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Build the jar and print where it is; exit status 2 with one line when that cannot be."""
+    parser = argparse.ArgumentParser(prog="python -m udfs.jar", description=__doc__)
+    parser.add_argument("--source", type=Path, default=SOURCE, help="folder of Java sources")
+    parser.add_argument("--output", type=Path, default=JAR, help="the jar to make")
+    arguments = parser.parse_args(argv)
+    try:
+        print(build(arguments.source, arguments.output))
+    except RecipeError as error:
+        print(f"headrace: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+package headrace;
+
+import java.text.Normalizer;
+import java.util.Optional;
+import java.util.regex.Pattern;
+
+/** Text as it comes from the web, made plain. */
+public final class Text {
+    private Text() {}
+
+    private static final Pattern SHORTCODE =
+            Pattern.compile("(?<![\\p{L}\\p{N}]):(?=[^\\s:]{0,99}\\p{L})([^\\s:]{1,100}):(?![\\p{L}\\p{N}])");
+    private static final Pattern SPACES = Pattern.compile("[\\s\\p{Z}]+");
+
+    /** Direction marks, byte order marks, soft hyphens: what is not seen. Joiners stay: emoji and Persian need them. */
+    private static final Pattern UNSEEN = Pattern.compile("[\\p{Cc}\\p{Cs}\\p{Co}\\p{Cn}\\p{Cf}&&[^\\u200c\\u200d\\x{E0020}-\\x{E007F}]]");
+
+    /**
+     * Plain text: HTML entities decoded, control characters gone, Unicode normal form NFKC, each run of white space one
+     * space, none at the ends. Empty when nothing is left.
+     */
+    public static Optional<String> clean(Optional<String> text) {
+        return text.flatMap(Text::plain);
+    }
+
+    static Optional<String> plain(String text) {
+        String spaced = SPACES.matcher(Entities.decode(text)).replaceAll(" ");
+        String seen = UNSEEN.matcher(spaced).replaceAll("");
+        String normal = Normalizer.normalize(seen, Normalizer.Form.NFKC);
+        String plain = SPACES.matcher(normal).replaceAll(" ").strip();
+        return plain.isEmpty() ? Optional.empty() : Optional.of(plain);
+    }
+
+    /** Plain text in which {@code :smiling_face:} reads «smiling face». */
+    static Optional<String> words(String text) {
+        String words = SHORTCODE.matcher(text).replaceAll(match -> " " + java.util.regex.Matcher.quoteReplacement(
+                match.group(1).replace('_', ' ')) + " ");
+        return plain(words);
+    }
+
+    /** How many words a text has: runs between white space, and each Han or Kana character by itself. */
+    public static int countWords(String text) {
+        int words = 0;
+        boolean inside = false;
+        for (int i = 0; i < text.length(); ) {
+            int point = text.codePointAt(i);
+            i += Character.charCount(point);
+            boolean ideographic = Character.isIdeographic(point)
+                    || Character.UnicodeScript.of(point) == Character.UnicodeScript.HIRAGANA
+                    || Character.UnicodeScript.of(point) == Character.UnicodeScript.KATAKANA;
+            boolean space = Character.isWhitespace(point);
+            if (ideographic || !space && !inside) {
+                words++;
+            }
+            inside = !space && !ideographic;
+        }
+        return words;
+    }
+}

@@ -1,0 +1,148 @@
+package headrace.bridge;
+
+import headrace.bridge.Routine.Signature;
+import java.io.Serializable;
+import java.lang.invoke.MethodHandle;
+import java.lang.invoke.MethodHandles;
+import java.lang.invoke.MethodType;
+import java.util.ArrayList;
+import java.util.List;
+import org.apache.spark.sql.types.DataType;
+
+/**
+ * A function bound to the SQL types of its arguments. Serialised as names and types only; readers, writer and method
+ * handle are made again where it arrives, once for each task.
+ */
+public final class Bound implements Serializable {
+    private static final long serialVersionUID = 1;
+
+    private final Routine routine;
+    private final ArrayList<DataType> types;
+    private final boolean spread;
+    private transient Plan plan;
+
+    /** What a task needs to call the function. */
+    private record Plan(Signature signature, List<Shape> shapes, Reader[] readers, Writer writer, MethodHandle handle) {}
+
+    private Bound(Routine routine, List<DataType> types, boolean spread) {
+        this.routine = routine;
+        this.types = new ArrayList<>(types);
+        this.spread = spread;
+    }
+
+    /** @return null when the function does not take such arguments; {@code spread} calls varargs one by one */
+    static Bound of(Routine routine, List<DataType> types, boolean spread) {
+        Signature signature = routine.signature();
+        int parameters = signature.parameters().size();
+        if (spread && !signature.method().isVarArgs()) {
+            return null;
+        }
+        if (spread ? types.size() < parameters - 1 : types.size() != parameters) {
+            return null;
+        }
+        Bound bound = new Bound(routine, types, spread);
+        for (Reader reader : bound.plan(signature).readers) {
+            if (reader == null) {
+                return null;
+            }
+        }
+        return bound;
+    }
+
+    private Plan plan() {
+        if (plan == null) {
+            plan = plan(routine.signature());
+        }
+        return plan;
+    }
+
+    private Plan plan(Signature signature) {
+        List<Shape> declared = signature.parameters();
+        List<Shape> shapes = new ArrayList<>();
+        Reader[] readers = new Reader[types.size()];
+        for (int i = 0; i < readers.length; i++) {
+            boolean inTail = spread && i >= declared.size() - 1;
+            shapes.add(inTail ? declared.get(declared.size() - 1).part() : declared.get(i));
+            readers[i] = Readers.of(shapes.get(i), types.get(i));
+        }
+        plan = new Plan(signature, shapes, readers, Writer.of(signature.result()), handle(signature));
+        return plan;
+    }
+
+    private MethodHandle handle(Signature signature) {
+        try {
+            MethodHandle handle = MethodHandles.publicLookup().unreflect(signature.method());
+            int tail = types.size() - (signature.parameters().size() - 1);
+            MethodHandle flat = spread
+                    ? handle.asCollector(signature.method().getParameterTypes()[signature.parameters().size() - 1], tail)
+                    : handle.asFixedArity();
+            return flat.asSpreader(Object[].class, types.size())
+                    .asType(MethodType.methodType(Object.class, Object[].class));
+        } catch (IllegalAccessException error) {
+            throw new IllegalArgumentException(routine.javaName() + " cannot be called: " + error.getMessage(), error);
+        }
+    }
+
+    Routine routine() {
+        return routine;
+    }
+
+    boolean spread() {
+        return spread;
+    }
+
+    Signature signature() {
+        return plan().signature;
+    }
+
+    /** The Java type of the argument at a place. */
+    Shape shape(int argument) {
+        return plan().shapes.get(argument);
+    }
+
+    /** The reader of the argument at a place. */
+    public Reader reader(int argument) {
+        return plan().readers[argument];
+    }
+
+    /** The writer of the result. */
+    public Writer writer() {
+        return plan().writer;
+    }
+
+    /** How far the arguments are from the parameters; varargs one by one are a little farther. */
+    int distance() {
+        int sum = spread ? 1 : 0;
+        for (Reader reader : plan().readers) {
+            sum += 2 * reader.distance;
+        }
+        return sum;
+    }
+
+    /** Calls the function with Java arguments. */
+    Object call(Object[] arguments) throws Throwable {
+        return (Object) plan().handle.invokeExact(arguments);
+    }
+
+    /** Reports an exception of the function: ends the query when {@code failing}, else lets the result be absent. */
+    public void failed(Throwable error, Object[] arguments, boolean failing) {
+        if (error instanceof Error && !(error instanceof StackOverflowError || error instanceof AssertionError)) {
+            throw Failure.sneaky(error);
+        }
+        if (failing) {
+            throw new Failure(routine.sqlName() + "(" + Arguments.shortened(arguments, types) + ") failed in "
+                    + routine.javaName() + ": " + error, error);
+        }
+    }
+
+    @Override
+    public boolean equals(Object other) {
+        return other instanceof Bound bound
+                && routine.equals(bound.routine) && types.equals(bound.types) && spread == bound.spread;
+    }
+
+    @Override
+    public int hashCode() {
+        return 31 * routine.hashCode() + types.hashCode();
+    }
+}

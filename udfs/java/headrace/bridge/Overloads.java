@@ -1,0 +1,61 @@
+package headrace.bridge;
+
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.stream.Collectors;
+import org.apache.spark.sql.types.DataType;
+
+/** The methods behind one SQL function, and the choice among them by number and types of arguments. */
+record Overloads(String sqlName, List<Routine> routines) {
+    /** @throws IllegalArgumentException naming two methods that Spark could not tell apart */
+    Overloads {
+        Map<List<String>, Routine> seen = new HashMap<>();
+        for (Routine routine : routines) {
+            Routine.Signature signature = routine.signature();
+            List<String> types = new ArrayList<>();
+            signature.parameters().forEach(shape -> types.add(shape.sql().catalogString()));
+            Routine other = seen.put(types, routine);
+            if (other != null) {
+                throw new IllegalArgumentException("Spark could not tell apart " + java(other) + " and "
+                        + java(routine) + ": both are " + routine.describe());
+            }
+        }
+    }
+
+    private static String java(Routine routine) {
+        return routine.javaName() + "(" + String.join(", ", routine.parameterClasses()) + ")";
+    }
+
+    /** Chooses the method whose parameters are closest to the arguments' types; a fixed number goes before varargs. */
+    Bound resolve(List<DataType> arguments) {
+        List<Bound> best = new ArrayList<>();
+        int closest = Integer.MAX_VALUE;
+        for (Routine routine : routines) {
+            for (boolean spread : new boolean[] {false, true}) {
+                Bound candidate = Bound.of(routine, arguments, spread);
+                if (candidate == null) {
+                    continue;
+                }
+                int distance = candidate.distance();
+                if (distance < closest) {
+                    best.clear();
+                    closest = distance;
+                }
+                if (distance == closest) {
+                    best.add(candidate);
+                }
+            }
+        }
+        if (best.size() == 1) {
+            return best.get(0);
+        }
+        String call = sqlName + arguments.stream().map(DataType::simpleString).collect(Collectors.joining(", ", "(", ")"));
+        List<Routine> among = best.isEmpty() ? routines : best.stream().map(Bound::routine).toList();
+        String choices = among.stream().map(Routine::describe).collect(Collectors.joining("; "));
+        throw Failure.analysis(best.isEmpty()
+                ? call + ": no function takes these arguments; found " + choices
+                : call + " is ambiguous, cast an argument to choose between " + choices);
+    }
+}

@@ -1,0 +1,117 @@
+package headrace.bridge;
+
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.lang.reflect.Method;
+import java.lang.reflect.Modifier;
+import java.lang.reflect.Parameter;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Comparator;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import org.apache.spark.sql.catalyst.analysis.FunctionRegistry;
+import org.apache.spark.sql.catalyst.expressions.Expression;
+import org.apache.spark.sql.classic.SparkSession;
+import org.apache.spark.sql.types.DataType;
+import scala.collection.immutable.Seq;
+import scala.jdk.javaapi.CollectionConverters;
+
+/** Makes SQL functions of a class's public static methods. The way in for Java, Scala and, over py4j, Python. */
+public final class Registry {
+    private static final ObjectMapper JSON = new ObjectMapper();
+
+    /**
+     * Registers each public static method of a class in a session.
+     *
+     * @param prefix goes before each name in SQL
+     * @param failing whether an exception of a function ends the query; otherwise the result is null, and counted
+     * @return the functions, as JSON: name, doc, deterministic, overloads with parameters and result
+     * @throws IllegalArgumentException naming class, method, parameter and type that cannot be
+     */
+    public String register(org.apache.spark.sql.SparkSession session, String className, String prefix, boolean failing) {
+        SparkSession classic = (SparkSession) session;
+        Class<?> owner = find(classic, className);
+        FunctionRegistry functions = classic.sessionState().functionRegistry();
+        List<Map<String, Object>> described = new ArrayList<>();
+        Docs docs = Docs.of(owner);
+        for (Overloads overloads : overloads(owner, prefix).values()) {
+            Tally failures = failing ? null : Ledger.failures(classic, overloads.sqlName());
+            functions.createOrReplaceTempFunction(overloads.sqlName(),
+                    arguments -> invocation(overloads, arguments, failing, failures), "java_udf");
+            described.add(describe(overloads, docs));
+        }
+        try {
+            return JSON.writeValueAsString(described);
+        } catch (JsonProcessingException error) {
+            throw new IllegalStateException(error);
+        }
+    }
+
+    private static Class<?> find(SparkSession session, String className) {
+        try {
+            return Class.forName(className, true, session.sharedState().jarClassLoader());
+        } catch (ClassNotFoundException error) {
+            throw new IllegalArgumentException("class " + className + " is in no jar of this session", error);
+        }
+    }
+
+    /** @return the functions of a class by SQL name */
+    static Map<String, Overloads> overloads(Class<?> owner, String prefix) {
+        for (Class<?> outer = owner; outer != null; outer = outer.getEnclosingClass()) {
+            if (!Modifier.isPublic(outer.getModifiers())) {
+                throw new IllegalArgumentException("class " + owner.getName() + " is not public");
+            }
+        }
+        Map<String, List<Routine>> byName = new TreeMap<>();
+        Method[] methods = owner.getDeclaredMethods();
+        Arrays.sort(methods, Comparator.comparing(Method::toGenericString));
+        for (Method method : methods) {
+            if (Modifier.isPublic(method.getModifiers()) && !method.isSynthetic()) {
+                Routine routine = Routine.of(method, prefix);
+                byName.computeIfAbsent(routine.sqlName(), name -> new ArrayList<>()).add(routine);
+            }
+        }
+        if (byName.isEmpty()) {
+            throw new IllegalArgumentException("class " + owner.getName() + " has no public static method");
+        }
+        Map<String, Overloads> overloads = new LinkedHashMap<>();
+        byName.forEach((name, routines) -> overloads.put(name, new Overloads(name, routines)));
+        return overloads;
+    }
+
+    private static Expression invocation(Overloads overloads, Seq<Expression> arguments, boolean failing, Tally failures) {
+        List<DataType> types = new ArrayList<>();
+        CollectionConverters.asJava(arguments).forEach(argument -> types.add(argument.dataType()));
+        return new Invocation(overloads.resolve(types), failing, failures, arguments);
+    }
+
+    private static Map<String, Object> describe(Overloads overloads, Docs docs) {
+        List<Map<String, Object>> described = new ArrayList<>();
+        for (Routine routine : overloads.routines()) {
+            Routine.Signature signature = routine.signature();
+            List<Map<String, Object>> parameters = new ArrayList<>();
+            Parameter[] names = signature.method().getParameters();
+            for (int i = 0; i < names.length; i++) {
+                Shape shape = signature.parameters().get(i);
+                boolean many = names[i].isVarArgs();
+                parameters.add(Map.of(
+                        "name", names[i].getName(),
+                        "java", names[i].getParameterizedType().getTypeName(),
+                        "sql", (many ? shape.part() : shape).sql().simpleString(),
+                        "optional", shape.isOptional(),
+                        "many", many));
+            }
+            described.add(Map.of(
+                    "parameters", parameters,
+                    "result", signature.result().sql().simpleString(),
+                    "optional", signature.result().isOptional(),
+                    "deterministic", routine.isDeterministic(signature.method()),
+                    "doc", docs.of(routine)));
+        }
+        String java = overloads.routines().get(0).methodName();
+        return Map.of("name", overloads.sqlName(), "java", java, "overloads", described);
+    }
+}

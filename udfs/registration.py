@@ -1,0 +1,93 @@
+"""Register the methods of Java classes as SQL functions of a running session, through py4j."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipelines.errors import RecipeError
+from udfs.namespace import Namespace
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+REGISTRY = "headrace.bridge.Registry"
+
+
+def register(
+    spark: SparkSession,
+    class_name: str,
+    jar: str | Path | None = None,
+    prefix: str = "",
+    on_error: Literal["fail", "absent"] = "fail",
+) -> Namespace:
+    """Make an SQL function of each public static method of a Java class, and return them as Python functions.
+
+    `bestCaption` becomes the SQL function `best_caption`, after `prefix`, and `namespace.best_caption(column, …)`.
+    `jar` is the file the class is in, unless the session has it already. `on_error="absent"` turns an exception of a
+    function into null, and counts it (see `udfs.ledger`); `"fail"` ends the query.
+
+    Raises RecipeError when the class is in no jar, or has a method that cannot be a function: the message names class,
+    method, parameter and type.
+    """
+    if on_error not in ("fail", "absent"):
+        raise RecipeError(f"on_error: {on_error!r}, expected 'fail' or 'absent'")
+    if jar is not None:
+        add_jar(spark, jar)
+    try:
+        functions = bridge(spark, REGISTRY).register(_jvm_session(spark), class_name, prefix, on_error == "fail")
+    except Exception as error:
+        raise _clear(error) from None
+    return Namespace(class_name, prefix, json.loads(functions))
+
+
+def bridge(spark: SparkSession, class_name: str) -> Any:
+    """A new object of one of the bridge's Java classes; its jar joins the session if it is not there yet."""
+    loader = _jvm_session(spark).sharedState().jarClassLoader()
+    try:
+        found = loader.loadClass(class_name)
+    except Exception as error:
+        if "ClassNotFoundException" not in str(error):
+            raise
+        from udfs.jar import path  # late, so that `python -m udfs.jar` imports it once
+
+        add_jar(spark, path())
+        found = loader.loadClass(class_name)
+    gateway = spark.sparkContext._gateway
+    nothing = gateway.new_array(gateway.jvm.java.lang.Class, 0)
+    return found.getDeclaredConstructor(nothing).newInstance(gateway.new_array(gateway.jvm.java.lang.Object, 0))
+
+
+def add_jar(spark: SparkSession, jar: str | Path) -> None:
+    """Give a jar to the driver and the executors of a running session; once is enough."""
+    text = str(jar)
+    if "://" not in text:
+        if not Path(text).is_file():
+            raise RecipeError(f"jar: {text!r} is not there, expected a jar file")
+        text = Path(text).resolve().as_uri()
+    if text not in {uri for uri in _added(spark)}:
+        _jvm_session(spark).sessionState().resourceLoader().addJar(text)
+
+
+def _added(spark: SparkSession) -> list[str]:
+    urls = _jvm_session(spark).sharedState().jarClassLoader().getURLs()
+    return [str(url.toURI().toString()) for url in urls]
+
+
+def _jvm_session(spark: SparkSession) -> Any:
+    session = getattr(spark, "_jsparkSession", None)
+    if session is None:
+        raise RecipeError("spark: a Spark Connect session, expected one with a driver JVM in reach (py4j)")
+    return session
+
+
+def _clear(error: Exception) -> Exception:
+    """A refusal of the bridge as one line; any other error as it is."""
+    java = getattr(error, "java_exception", None)
+    if java is not None and java.getClass().getName() == "java.lang.IllegalArgumentException":
+        return RecipeError(str(java.getMessage()))
+    message = str(getattr(error, "_desc", "") or "")
+    if type(error).__name__ == "IllegalArgumentException" and message:
+        return RecipeError(message)
+    return error
