@@ -87,5 +87,7 @@ class Sampling(Section):
     """scale of classifier-free guidance; 1 for none"""
     per_prompt: int = Field(4, ge=1)
     """images drawn for each prompt"""
+    batch_size: int = Field(64, ge=1)
+    """images drawn at a time"""
     seed: int = 0
     """the seed of the noise"""

@@ -1,0 +1,61 @@
+"""A plan: which blocks of a chain keep what their backward needs, and which are computed again from a stored input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Consecutive blocks of which only the input is stored.
+
+    When the backward pass comes to it, its blocks run again as `items` say: a number is a block that now keeps what it
+    needs, a segment inside it stores its own input and is computed once more.
+    """
+
+    items: tuple[int | Segment, ...]
+
+    def blocks(self) -> Iterator[int]:
+        """The numbers of its blocks, in order."""
+        for item in self.items:
+            if isinstance(item, int):
+                yield item
+            else:
+                yield from item.blocks()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done with each block of a chain, in order: `items` as in a segment, for the forward pass itself."""
+
+    items: tuple[int | Segment, ...]
+
+    def segments(self) -> dict[int, Segment]:
+        """The outermost segment of each block that has one, by the block's number."""
+        return {block: item for item in self.items if isinstance(item, Segment) for block in item.blocks()}
+
+    def __str__(self) -> str:
+        """One character pair a level: numbers are kept, what is in brackets is computed again."""
+        return _text(self.items)
+
+
+def _text(items: tuple[int | Segment, ...]) -> str:
+    return " ".join(str(item) if isinstance(item, int) else f"[{_text(item.items)}]" for item in items)
+
+
+def keep_all(count: int) -> Plan:
+    """Nothing is computed again."""
+    return Plan(tuple(range(count)))
+
+
+def segments_of(count: int, length: int) -> Plan:
+    """Segments of `length` blocks, the last one shorter where it does not divide."""
+    starts = range(0, count, length)
+    return Plan(tuple(Segment(tuple(range(start, min(start + length, count)))) for start in starts))
+
+
+def square_root(count: int) -> Plan:
+    """Segments of ⌈√n⌉ blocks (Chen et al. 2016, section 4.1): memory grows with √n, one forward more."""
+    return segments_of(count, max(1, math.isqrt(max(0, count - 1)) + 1))

@@ -1,0 +1,216 @@
+"""Computing a segment again when its backward pass needs what its forward pass did not keep.
+
+Works below autograd's graph, by saved-tensor hooks, as PyTorch's own non-reentrant checkpoint does: while a block runs,
+each tensor that its backward would keep is replaced by an empty slot. The first slot that the backward pass opens makes
+the segment run again, under the same random state and autocast, and fills the slots. The graph itself, and with it
+every gradient, is the one of the first run.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
+
+from pipelines.training.activation.ambient import Ambient, keep_buffers
+from pipelines.training.activation.plan import Segment
+
+
+class Slot:
+    """The place of a tensor that backward will ask for."""
+
+    __slots__ = ("__weakref__", "call", "dtype", "shape", "value")
+
+    def __init__(self, call: Call, tensor: Tensor) -> None:
+        self.call = call
+        self.shape, self.dtype = tensor.shape, tensor.dtype
+        self.value: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An argument that is kept for the second run."""
+
+    tensor: Tensor
+    requires_grad: bool
+    version: int
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> Stored:
+        return cls(tensor.detach(), tensor.requires_grad, tensor._version)
+
+    def get(self) -> Tensor:
+        if self.tensor._version != self.version:
+            raise RuntimeError(
+                f"an input of shape {list(self.tensor.shape)} of a checkpointed block was modified in place after the "
+                "block ran, so the block cannot run again"
+            )
+        return self.tensor.detach().requires_grad_(self.requires_grad)
+
+
+@dataclass(frozen=True)
+class Linked:
+    """An argument that is output `place` of the call before."""
+
+    place: int
+    requires_grad: bool
+
+
+@dataclass(eq=False)
+class Call:
+    """One run of a block in a forward pass, with what is needed to run it again."""
+
+    frame: Frame
+    index: int
+    block: nn.Module
+    forward: Callable[..., Any]
+    leaves: list[Any]
+    spec: TreeSpec
+    ambient: Ambient
+    slots: list[weakref.ref[Slot]] = field(default_factory=list)
+    outputs: list[weakref.ref[Tensor] | None] = field(default_factory=list)
+
+    def run_again(self, before: Sequence[Any]) -> Any:
+        """The block's output once more; `before` are the flat outputs of the call before it."""
+        leaves = []
+        for leaf in self.leaves:
+            if isinstance(leaf, Linked):
+                leaf = before[leaf.place].detach().requires_grad_(leaf.requires_grad)
+            leaves.append(leaf.get() if isinstance(leaf, Stored) else leaf)
+        args, kwargs = tree_unflatten(leaves, self.spec)
+        with self.ambient.again(), keep_buffers(self.block):
+            return self.forward(*args, **kwargs)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A segment that waits to be computed again; `before` are the flat outputs of the call before it."""
+
+    segment: Segment
+    before: Sequence[Any]
+
+
+class _Filled(Exception):
+    """Every slot is filled: the rest of the block need not run."""
+
+
+class Frame:
+    """One segment in one forward pass. Its slots keep it alive; it dies with the last of them."""
+
+    def __init__(self, segment: Segment) -> None:
+        self.segment = segment
+        self.calls: dict[int, Call] = {}
+        self._pending: list[Pending] = [Pending(segment, ())]
+        self._last: Call | None = None
+
+    def goes_on(self, index: int, segment: Segment, args: Any, kwargs: Any) -> bool:
+        """Whether a call of block `index` is the next of this frame and chained to the one before."""
+        if self._last is None or segment is not self.segment or index != self._last.index + 1:
+            return False
+        return any(self._place(leaf) is not None for leaf in tree_leaves((args, kwargs)))
+
+    def run(self, index: int, block: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Run a block for the first time, with a slot for each tensor that its backward needs."""
+        leaves, spec = tree_flatten((args, kwargs))
+        call = Call(self, index, block, forward, [self._leaf(leaf) for leaf in leaves], spec, Ambient.now(leaves))
+        self.calls[index] = call
+
+        def pack(tensor: Tensor) -> Slot:
+            slot = Slot(call, tensor)
+            call.slots.append(weakref.ref(slot))
+            return slot
+
+        with saved_tensors_hooks(pack, _open):
+            output = forward(*args, **kwargs)
+        call.outputs = [weakref.ref(leaf) if isinstance(leaf, Tensor) else None for leaf in tree_leaves(output)]
+        self._last = call
+        return output
+
+    def fill(self, slot: Slot) -> None:
+        """Compute again whatever is needed for `slot` to have its value."""
+        while slot.value is None:
+            waiting = [p for p in self._pending if slot.call.index in p.segment.blocks()]
+            if not waiting:
+                raise RuntimeError("a checkpointed block ran differently the second time: it saved fewer tensors")
+            self._pending.remove(waiting[0])
+            self._expand(waiting[0])
+
+    def _expand(self, pending: Pending) -> None:
+        items = [item for item in pending.segment.items if self._ran(item)]
+        before = pending.before
+        for number, item in enumerate(items):
+            last = number == len(items) - 1
+            if isinstance(item, int):
+                before = self._refill(self.calls[item], before, stop=last)
+            else:
+                self._pending.append(Pending(item, before))
+                if not last:
+                    with torch.no_grad():
+                        for index in item.blocks():
+                            before = tree_leaves(self.calls[index].run_again(before))
+
+    def _ran(self, item: int | Segment) -> bool:
+        first = item if isinstance(item, int) else next(item.blocks())
+        return first in self.calls
+
+    def _refill(self, call: Call, before: Sequence[Any], stop: bool) -> Sequence[Any]:
+        """Run `call` again with gradients and fill its slots; with `stop`, only until the last of them is filled."""
+        waiting = iter(call.slots)
+        left = len(call.slots)
+
+        def pack(tensor: Tensor) -> None:
+            nonlocal left
+            slot_of = next(waiting, None)
+            if slot_of is None:
+                raise RuntimeError("a checkpointed block ran differently the second time: it saved more tensors")
+            left -= 1
+            slot = slot_of()
+            if slot is not None:
+                _same(slot, tensor)
+                slot.value = tensor.detach()
+            if stop and not left:
+                raise _Filled
+
+        try:
+            with torch.enable_grad(), saved_tensors_hooks(pack, _never):
+                return tree_leaves(call.run_again(before))
+        except _Filled:
+            return ()
+
+    def _leaf(self, leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        place = self._place(leaf)
+        return Stored.of(leaf) if place is None else Linked(place, leaf.requires_grad)
+
+    def _place(self, leaf: Any) -> int | None:
+        """Which output of the last call `leaf` is; None if it is none of them."""
+        if self._last is not None and isinstance(leaf, Tensor):
+            for place, output in enumerate(self._last.outputs):
+                if output is not None and output() is leaf:
+                    return place
+        return None
+
+
+def _same(slot: Slot, tensor: Tensor) -> None:
+    if slot.shape != tensor.shape or slot.dtype != tensor.dtype:
+        raise RuntimeError(
+            f"a checkpointed block ran differently the second time: found {tensor.dtype} {list(tensor.shape)}, "
+            f"expected {slot.dtype} {list(slot.shape)}"
+        )
+
+
+def _open(slot: Slot) -> Tensor:
+    slot.call.frame.fill(slot)
+    assert slot.value is not None
+    return slot.value
+
+
+def _never(nothing: None) -> Tensor:
+    raise RuntimeError("the graph of a second run has no backward pass")

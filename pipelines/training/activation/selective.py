@@ -1,0 +1,41 @@
+"""The selective policy: keep what is dear to compute and small to store, compute the rest again."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+from pipelines.training.activation.extend import Extended
+
+aten = torch.ops.aten
+KEPT = {
+    aten.mm.default,
+    aten.addmm.default,
+    aten.bmm.default,
+    aten.baddbmm.default,
+    aten._scaled_dot_product_flash_attention.default,
+    aten._scaled_dot_product_efficient_attention.default,
+    aten._scaled_dot_product_cudnn_attention.default,
+    aten._scaled_dot_product_flash_attention_for_cpu.default,
+    aten._scaled_dot_product_attention_math_for_mps.default,
+    aten.convolution.default,
+}
+"""matrix products, convolutions (products of patches) and attention"""
+
+
+class Selective(Extended):
+    """A block of whose forward only the outputs of `KEPT` are kept."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The block's own forward."""
+        if not torch.is_grad_enabled():
+            return super().forward(*args, **kwargs)
+        contexts = functools.partial(create_selective_checkpoint_contexts, _policy)
+        return checkpoint(super().forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
+
+
+def _policy(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    return CheckpointPolicy.MUST_SAVE if operation in KEPT else CheckpointPolicy.PREFER_RECOMPUTE

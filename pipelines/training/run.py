@@ -1,0 +1,149 @@
+"""A run from its recipe to its last step: start it, or go on with it exactly where it was."""
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipelines import models, objectives
+from pipelines.errors import RecipeError
+from pipelines.models.tokens import CaptionTokenizer
+from pipelines.progress import progress
+from pipelines.recipe import Recipe
+from pipelines.training import activation, data
+from pipelines.training.checkpoints import Checkpoint, Checkpoints
+from pipelines.training.metrics import MetricsFile
+from pipelines.training.preemption import Preempted, StopRequest, stop_request
+from pipelines.training.run_folder import RunFolder, sections, with_version
+from pipelines.training.timing import Timing
+from pipelines.training.trainer import StepFigures, Trainer
+from pipelines.training.workers import Workers
+
+
+class Diverged(RuntimeError):
+    """A figure of a step is no longer a finite number."""
+
+
+class Run:
+    """One rank's part in a run. Every rank builds it from the same recipe and the same folder."""
+
+    def __init__(self, recipe: Recipe, folder: RunFolder, workers: Workers, checkpoint: Checkpoint | None) -> None:
+        """`recipe` has all sections of a run, and its dataset's version."""
+        of = sections(recipe)
+        self.folder, self.workers, self.training = folder, workers, of.training
+        torch.manual_seed(of.training.seed)
+        model = models.build(of.model).to(workers.device)
+        activation.apply(model, of.training.activation, every=of.training.segment)
+        self.trainer = Trainer(objectives.build(of.objective, model), of.training, of.data.batch_size, workers)
+        self.loader = data.loader(of.data, of.model.resolution, of.training.seed, workers)
+        self.collate = data.Collator(of.data, CaptionTokenizer.load(folder.tokenizer), workers.device)
+        self.checkpoints = Checkpoints(folder.checkpoints, of.training.keep)
+        self.metrics = MetricsFile(folder.metrics)
+        self.timing = Timing(folder.timings if workers.first else None, workers.device)
+        self._unread: StepFigures | None = None
+        if checkpoint is not None:
+            self.trainer.load(checkpoint)
+            self.loader.load_state_dict(checkpoint.state()["loader"])
+
+    def train(self) -> None:
+        """Play the steps that are left. Raises Preempted after SIGTERM, Diverged if a figure is no longer finite."""
+        first, steps = self.workers.first, self.training.steps
+        if first:
+            self.checkpoints.clean()
+            self.metrics.truncate(self.trainer.steps)
+        with stop_request() as request, progress("train", steps, shown=first) as bar:
+            bar.advance(self.trainer.steps)
+            batches = iter(self.loader)
+            while self.trainer.steps < steps:
+                stopped = self._one_step(next_batch(self.timing, batches), request)
+                bar.advance(1, **self.timing.shown())
+                if self.trainer.steps % self.training.checkpoint_every == 0 or self.trainer.steps == steps or stopped:
+                    stopped = self._save() or stopped
+                if stopped and self.trainer.steps < steps:
+                    self._finish()
+                    raise Preempted
+        self._finish()
+
+    def _one_step(self, raw: dict[str, Any], request: StopRequest) -> bool:
+        """Play one step and read the figures of the one before it, so that a GPU always has work waiting."""
+        figures = self.trainer.step(self.collate(raw), request.made)
+        stopped = self._read()
+        self._unread = figures
+        return stopped
+
+    def _read(self) -> bool:
+        """Log the figures not yet read; returns whether a rank wishes to stop (all ranks read the same)."""
+        if self._unread is None:
+            return False
+        figures, self._unread = self._unread.read(), None
+        stop = figures.pop("stop") > 0
+        for name, value in figures.items():
+            if not math.isfinite(value):
+                raise Diverged(
+                    f"step {figures['step']}: {name} is {value}; every checkpoint is of a step before it. "
+                    "A lower training.learning_rate or a longer training.warmup may help, in another training.run"
+                )
+        self.timing.step(int(figures["step"]), figures["loss"], self.trainer.batch_size)
+        if self.workers.first:
+            self.metrics.write(figures)
+        return stop
+
+    def _save(self) -> bool:
+        """Save in the background, once the figures up to this step are known to be finite and on disk."""
+        stopped = self._read()
+        with self.timing.saving():
+            if self.workers.first:
+                self.metrics.sync()
+                state = {"step": self.trainer.steps, "loader": self.loader.state_dict(), "torch": torch.__version__}
+                self.checkpoints.save(self.trainer.steps, self.trainer.tensors(), state)
+        return stopped
+
+    def _finish(self) -> None:
+        self.checkpoints.wait()
+        self.workers.barrier()
+        self.metrics.close()
+        self.timing.close()
+
+
+def next_batch(timing: Timing, batches: Any) -> dict[str, Any]:
+    """The next batch, with the time spent waiting for it counted."""
+    with timing.waiting():
+        return next(batches)
+
+
+def run(recipe: Recipe, workers: Workers) -> RunFolder:
+    """Start the run that `recipe` describes, or go on with it; returns its folder once the last step is saved.
+
+    Raises RecipeError or DataError before anything is written if the folder belongs to another run or the data is not
+    there; see `Run.train` for the rest.
+    """
+    of = sections(recipe)
+    folder = RunFolder(Path(of.training.run))
+    recipe = folder.agree(recipe)
+    workers.share(of.data.batch_size)
+    checkpoint = Checkpoints(folder.checkpoints).newest()
+    done = checkpoint.step if checkpoint else 0
+    if done > of.training.steps:
+        raise RecipeError(f"training.steps: found {of.training.steps}, expected at least the {done} steps done")
+    if done < of.training.steps:
+        Run(_prepare(recipe, folder, workers), folder, workers, checkpoint).train()
+    elif workers.first:
+        folder.write_recipe(recipe)
+        print(f"{folder.path}: finished at step {done}; nothing to do", file=sys.stderr)
+    return folder
+
+
+def _prepare(recipe: Recipe, folder: RunFolder, workers: Workers) -> Recipe:
+    """Check the data on every rank, then let the first write the recipe and the tokenizer."""
+    of = sections(recipe)
+    table = data.table(of.data)
+    recipe = with_version(recipe, table.version())
+    workers.barrier()
+    if workers.first:
+        folder.write_recipe(recipe)
+        if not folder.tokenizer.exists():
+            data.train_tokenizer(table, of.data, of.model.text.vocabulary, of.model.text.length, folder.tokenizer)
+    workers.barrier()
+    return recipe

@@ -1,0 +1,98 @@
+"""Images drawn from a run: averaged weights, the recipe's prompts, guidance, in batches of bounded size."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipelines import models
+from pipelines.draws import Draws
+from pipelines.errors import DataError
+from pipelines.models import Caption, CaptionTokenizer, denoiser
+from pipelines.models.denoiser import Denoiser
+from pipelines.models.text_to_image import TextToImage
+from pipelines.recipe import Recipe
+from pipelines.recipe.training import Sampling
+from pipelines.samplers import classifier_free, levels, sample_ddim, sample_ddpm
+from pipelines.training.checkpoints import Checkpoints
+from pipelines.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Artist:
+    """A denoiser with its tokenizer: what draws."""
+
+    denoiser: Denoiser
+    model: TextToImage
+    tokenizer: CaptionTokenizer
+    resolution: int
+    device: torch.device
+
+    @classmethod
+    def of(cls, folder: RunFolder, recipe: Recipe, device: torch.device) -> Artist:
+        """The averaged weights of the run's newest whole checkpoint. Raises DataError if there is none yet."""
+        assert recipe.model is not None
+        assert recipe.objective is not None
+        checkpoint = Checkpoints(folder.checkpoints).newest()
+        if checkpoint is None:
+            raise DataError(f"{folder.checkpoints}: found no checkpoint, expected a run that has saved at least one")
+        model = models.build(recipe.model)
+        model.load_state_dict(checkpoint.tensors("model.ema"))
+        model.to(device).eval()
+        tokenizer = CaptionTokenizer.load(folder.tokenizer)
+        return cls(denoiser(model, recipe.objective).to(device), model, tokenizer, recipe.model.resolution, device)
+
+    @torch.no_grad()
+    def draw(self, recipe: Sampling, drawn: Callable[[int], None] = lambda count: None) -> Tensor:
+        """Images of all prompts: uint8 [P, I, 3, H, W] for P prompts and `per_prompt` I images of each.
+
+        The noise of image i of prompt p follows from (seed, p·I + i) alone, so the size of a batch changes nothing.
+        `drawn(count)` is called after each batch.
+        """
+        prompts = [prompt for prompt in recipe.prompts for _ in range(recipe.per_prompt)]
+        images = []
+        for start in range(0, len(prompts), recipe.batch_size):
+            batch = prompts[start : start + recipe.batch_size]
+            images.append(self._batch(batch, start, recipe).cpu())
+            drawn(len(batch))
+        return torch.cat(images).unflatten(0, (len(recipe.prompts), recipe.per_prompt))
+
+    def _batch(self, prompts: Sequence[str], first: int, recipe: Sampling) -> Tensor:
+        draws = Draws(recipe.seed, torch.arange(first, first + len(prompts), device=self.device))
+        sigmas = levels(self.denoiser.schedule.sigmas, recipe.steps).to(self.device)
+        noise_NCHW = draws.normal("start", 3, self.resolution, self.resolution)
+        context, null = (self.model.encode(*self._caption(texts)) for texts in (prompts, [None] * len(prompts)))
+        guided = classifier_free(self.denoiser, context, null, recipe.guidance)
+        generator = torch.Generator(self.device).manual_seed(recipe.seed + first)
+        x_NCHW = noise_NCHW * sigmas[0].to(noise_NCHW.dtype)
+        if recipe.sampler == "ddpm":
+            x_NCHW = sample_ddpm(guided, x_NCHW, sigmas, generator=generator)
+        else:
+            x_NCHW = sample_ddim(guided, x_NCHW, sigmas, generator=generator, eta=recipe.eta)
+        return ((x_NCHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+    def _caption(self, texts: Sequence[str | None]) -> Caption:
+        tokens_NL, mask_NL = self.tokenizer.encode(texts)
+        return Caption(tokens_NL.to(self.device), mask_NL.to(self.device))
+
+
+def slug(prompt: str) -> str:
+    """A prompt as part of a file's name: ASCII letters, digits and hyphens; `prompt` where none is left."""
+    plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:60] or "prompt"
+
+
+def slugs(prompts: Sequence[str]) -> list[str]:
+    """A slug for each prompt, all different."""
+    found: list[str] = []
+    for prompt in prompts:
+        name, number = slug(prompt), 2
+        while name in found:
+            name, number = f"{slug(prompt)}-{number}", number + 1
+        found.append(name)
+    return found
