@@ -1,0 +1,59 @@
+"""The bytes that a loader holds, and the limit that it keeps."""
+
+from __future__ import annotations
+
+import threading
+
+
+class Budget:
+    """Counts bytes held against a limit. Whoever waits for room waits on `changed`."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+        self.peak = 0
+        self.changed = threading.Condition()
+
+    def fits(self, count: int) -> bool:
+        """Whether `count` more bytes keep to the limit."""
+        return self.held + count <= self.limit
+
+    def take(self, count: int) -> None:
+        """Count `count` more bytes as held."""
+        with self.changed:
+            self.held += count
+            self.peak = max(self.peak, self.held)
+
+    def give(self, count: int) -> None:
+        """Count `count` bytes as free again."""
+        with self.changed:
+            self.held -= count
+            self.changed.notify_all()
+
+
+class Lease:
+    """Bytes held for as long as this object lives."""
+
+    def __init__(self, budget: Budget, count: int = 0) -> None:
+        self._budget = budget
+        self.count = 0
+        self.grow(count)
+
+    def grow(self, count: int) -> None:
+        """Hold `count` bytes more (fewer if negative)."""
+        if count >= 0:
+            self._budget.take(count)
+        else:
+            self._budget.give(-count)
+        self.count += count
+
+    def try_grow(self, count: int) -> bool:
+        """Hold `count` bytes more if the limit allows."""
+        with self._budget.changed:
+            if not self._budget.fits(count):
+                return False
+            self.grow(count)
+            return True
+
+    def __del__(self) -> None:
+        self._budget.give(self.count)

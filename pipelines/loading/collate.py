@@ -1,0 +1,221 @@
+"""A batch in the making: decoded and gathered in pieces by several threads, straight into its own memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from pipelines.errors import DataError
+from pipelines.loading.columns import Dest, Kind, empty
+from pipelines.loading.decode import CHANNELS, BadImage, Mode, decode, dimensions, to_planes
+from pipelines.loading.read import Shard
+from pipelines.loading.stats import BadSample, Stats
+
+Policy = Literal["fail", "skip", "replace"]
+Batch = dict[str, Any]
+
+POSITION = "_position"
+"""the key of the samples' positions in the run"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows of one shard that go to `dest` of a batch."""
+
+    shard: Shard
+    rows: np.ndarray
+    dest: Dest
+
+
+@dataclass(frozen=True)
+class Collator:
+    """How sources become a batch."""
+
+    decode: Mapping[str, Mode]
+    """columns to decode; a null in the first is a bad sample, in others a black image, told by `<column>_mask`"""
+    kinds: Mapping[str, Kind]
+    size: tuple[int, int] | None
+    on_bad_sample: Policy
+    stats: Stats
+
+    @property
+    def required(self) -> str | None:
+        """The column that every sample must have an image in."""
+        return next(iter(self.decode), None)
+
+
+class Pending:
+    """One batch. `chunks` says how many calls of `decode_chunk` complete it; the last of them gathers the rest."""
+
+    def __init__(self, collator: Collator, sources: list[Source], positions: np.ndarray, chunk: int) -> None:
+        self._collator, self._positions = collator, positions
+        length = len(positions)
+        self._rows = np.zeros(length, np.int64)
+        self._shards: list[Shard | None] = [None] * length
+        for source in sources:
+            self._rows[source.dest] = source.rows
+            for place in np.arange(length)[source.dest]:
+                self._shards[place] = source.shard
+        self._sources = sources
+        self._bad = np.array([shard is None for shard in self._shards], bool)
+        self._replaced = False
+        self._starts = list(range(0, length, chunk)) if collator.decode and length else [0]
+        self._chunk = chunk
+        self._left = len(self._starts)
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._error: BaseException | None = None
+        self._batch: Batch = {}
+        self._rooms: dict[str, np.ndarray] = {}
+        self._masks = {name: np.ones(length, bool) for name in list(collator.decode)[1:]}
+
+    def tasks(self) -> list[partial[None]]:
+        """What threads have to run, in any order, for the batch to be done."""
+        self._allocate()
+        return [partial(self._run, start) for start in self._starts]
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the batch is done within `seconds`."""
+        return self._done.wait(seconds)
+
+    def result(self) -> Batch:
+        """The batch. Raises what a thread raised."""
+        if self._error is not None:
+            raise self._error
+        return self._batch
+
+    def nbytes(self) -> int:
+        """Bytes of the decoded images' memory."""
+        return sum(room.nbytes for room in self._rooms.values())
+
+    def _allocate(self) -> None:
+        for name, mode in self._collator.decode.items():
+            height, width = self._collator.size or self._first_size(name)
+            self._rooms[name] = empty((len(self._rows), CHANNELS[mode], height, width), np.dtype(np.uint8))
+
+    def _first_size(self, name: str) -> tuple[int, int]:
+        for shard, row in zip(self._shards, self._rows, strict=True):
+            picture = shard.pictures[name].picture_of_row[row] if shard else -1
+            if shard and picture >= 0:
+                try:
+                    return dimensions(shard.pictures[name].encoded(picture))
+                except BadImage:
+                    continue
+        return 0, 0
+
+    def _run(self, start: int) -> None:
+        try:
+            if self._error is None:
+                self._decode_chunk(start)
+        except BaseException as error:
+            self._error = error
+        with self._lock:
+            self._left -= 1
+            last = not self._left
+        if last:
+            try:
+                if self._error is None:
+                    self._finish()
+            except BaseException as error:
+                self._error = error
+            self._shards, self._sources, self._rooms = [], [], {}
+            self._done.set()
+        elif self._error is not None:
+            self._done.set()
+
+    def _decode_chunk(self, start: int) -> None:
+        if not self._collator.decode:
+            return
+        began = time.perf_counter()
+        stop = min(start + self._chunk, len(self._rows))
+        for place in range(start, stop):
+            shard = self._shards[place]
+            if shard is not None:
+                self._sample(place, shard)
+        self._collator.stats.add(decode_seconds=time.perf_counter() - began)
+
+    def _sample(self, place: int, shard: Shard) -> None:
+        """Decode one sample; where it is bad do what the policy says. Its replacement is the shard's next good row."""
+        row = int(self._rows[place])
+        policy = self._collator.on_bad_sample
+        for tried in range(shard.rows if policy == "replace" else 1):
+            try:
+                self._decode_row(place, shard, (row + tried) % shard.rows)
+            except _BadColumn as bad:
+                if policy == "fail":
+                    raise DataError(f"{shard.path}: row {row}, column {bad.column}: {bad.reason}") from bad
+                if not tried:
+                    self._collator.stats.add_bad(BadSample(shard.path, row, bad.column, bad.reason))
+                continue
+            if tried:
+                self._rows[place] = (row + tried) % shard.rows
+                self._replaced = True
+            return
+        self._bad[place] = True
+
+    def _decode_row(self, place: int, shard: Shard, row: int) -> None:
+        for name, mode in self._collator.decode.items():
+            pictures = shard.pictures[name]
+            picture = int(pictures.picture_of_row[row])
+            room_CHW = self._rooms[name][place]
+            if picture < 0:
+                if name == self._collator.required:
+                    raise _BadColumn(name, "null")
+                room_CHW[:] = 0
+                self._masks[name][place] = False
+                continue
+            try:
+                pixels = pictures.pixels(picture, partial(self._decode, mode), room_CHW.nbytes)
+                if pixels.shape[:2] != room_CHW.shape[1:]:
+                    found, expected = (f"{height}×{width}" for height, width in (pixels.shape[:2], room_CHW.shape[1:]))
+                    raise BadImage(f"found {found} pixels, expected {expected} as in the batch (or give size=)")
+            except BadImage as error:
+                raise _BadColumn(name, str(error)) from error
+            to_planes(pixels, room_CHW)
+            if name in self._masks:
+                self._masks[name][place] = True
+
+    def _decode(self, mode: Mode, data: np.ndarray) -> np.ndarray:
+        pixels = decode(data, mode, self._collator.size)
+        self._collator.stats.add(images=1)
+        return pixels
+
+    def _finish(self) -> None:
+        length = len(self._rows)
+        batch: Batch = {name: torch.from_numpy(room) for name, room in self._rooms.items()}
+        for name, mask in self._masks.items():
+            batch[f"{name}_mask"] = torch.from_numpy(mask)
+        sources = self._final_sources() if self._replaced else self._sources
+        for name, kind in self._collator.kinds.items():
+            room = kind.allocate(length)
+            for source in sources:
+                kind.gather(source.shard.values[name], source.rows, room, source.dest)
+            batch[name] = kind.finish(room)
+        batch[POSITION] = torch.from_numpy(self._positions)
+        self._batch = _without(batch, self._bad) if self._bad.any() else batch
+
+    def _final_sources(self) -> list[Source]:
+        return [Source(source.shard, self._rows[source.dest], source.dest) for source in self._sources]
+
+
+class _BadColumn(Exception):
+    def __init__(self, column: str, reason: str) -> None:
+        super().__init__(column, reason)
+        self.column, self.reason = column, reason
+
+
+def _without(batch: Batch, bad: np.ndarray) -> Batch:
+    """The batch without its bad samples."""
+    keep = np.flatnonzero(~bad)
+    index = torch.from_numpy(keep)
+    return {
+        name: value[index] if isinstance(value, torch.Tensor) else [value[place] for place in keep]
+        for name, value in batch.items()
+    }

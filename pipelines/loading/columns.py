@@ -1,0 +1,180 @@
+"""Columns of a shard in memory, and how their values reach a batch: numbers by whole buffers, the rest as objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from pipelines.errors import DataError
+
+Rows = np.ndarray
+"""row numbers in a shard, int64"""
+Dest = slice | np.ndarray
+"""places in a batch"""
+
+
+class Kind(Protocol):
+    """What a column holds, the same in every shard."""
+
+    def load(self, column: pa.ChunkedArray, where: str) -> Any:
+        """A shard's values in the form that `gather` takes. `where` names file and column in a DataError."""
+
+    def allocate(self, count: int) -> Any:
+        """Room for `count` values of a batch."""
+
+    def gather(self, values: Any, rows: Rows, room: Any, dest: Dest) -> None:
+        """Copy `rows` of a shard's values to `dest` of a batch."""
+
+    def finish(self, room: Any) -> Any:
+        """What the batch holds: a tensor or a list."""
+
+    def nbytes(self, values: Any) -> int:
+        """Bytes that a shard's values take, about."""
+
+
+@dataclass
+class Numbers:
+    """A number, or an array of numbers of one shape, in each row → a tensor N×shape."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...] | None
+    """shape of one value; None until the first shard tells the length of its lists"""
+
+    def load(self, column: pa.ChunkedArray, where: str) -> np.ndarray:
+        """Values as an array rows×shape, a view of Arrow's buffer where types allow."""
+        values, shape = _flat(column, where)
+        if self.shape is None:
+            self.shape = shape
+        if shape != self.shape:
+            raise DataError(
+                f"{where}: found arrays of {_times(shape)}, expected {_times(self.shape)} as in other shards"
+            )
+        return values.astype(self.dtype, copy=False).reshape(len(column), *shape)
+
+    def allocate(self, count: int) -> np.ndarray:
+        return empty((count, *(self.shape or ())), self.dtype)
+
+    def gather(self, values: np.ndarray, rows: Rows, room: np.ndarray, dest: Dest) -> None:
+        room[dest] = values.take(rows, axis=0)
+
+    def finish(self, room: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(room)
+
+    def nbytes(self, values: np.ndarray) -> int:
+        return values.nbytes
+
+
+class Objects:
+    """Strings and whatever has no tensor form → a list, None where null."""
+
+    def load(self, column: pa.ChunkedArray, where: str) -> np.ndarray:
+        """Values as an array of Python objects."""
+        kind = column.type
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
+            return column.to_numpy(zero_copy_only=False).astype(object, copy=False)
+        values = np.empty(len(column), object)
+        values[:] = column.to_pylist()
+        return values
+
+    def allocate(self, count: int) -> np.ndarray:
+        return np.empty(count, object)
+
+    def gather(self, values: np.ndarray, rows: Rows, room: np.ndarray, dest: Dest) -> None:
+        room[dest] = values.take(rows)
+
+    def finish(self, room: np.ndarray) -> list[Any]:
+        return room.tolist()
+
+    def nbytes(self, values: np.ndarray) -> int:
+        return values.nbytes + 64 * len(values)
+
+
+class Bytes:
+    """Binary values that nobody decodes → a list of bytes, None where null."""
+
+    def load(self, column: pa.ChunkedArray, where: str) -> pa.Array:
+        """Values as one Arrow array."""
+        return one_array(column)
+
+    def allocate(self, count: int) -> np.ndarray:
+        return np.empty(count, object)
+
+    def gather(self, values: pa.Array, rows: Rows, room: np.ndarray, dest: Dest) -> None:
+        for place, row in zip(np.arange(len(room))[dest], rows.tolist(), strict=True):
+            room[place] = values[row].as_py()
+
+    def finish(self, room: np.ndarray) -> list[Any]:
+        return room.tolist()
+
+    def nbytes(self, values: pa.Array) -> int:
+        return values.nbytes
+
+
+def kind_of(field: pa.Field) -> Kind:
+    """How the values of a column that is not decoded reach a batch."""
+    kind = field.type.storage_type if isinstance(field.type, pa.BaseExtensionType) else field.type
+    if pa.types.is_integer(kind):
+        return Numbers(np.dtype(np.int64), ())
+    if pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        return Numbers(np.dtype(kind.to_pandas_dtype()), ())
+    if pa.types.is_fixed_size_binary(kind):
+        return Numbers(np.dtype(np.uint8), (kind.byte_width,))
+    inner = kind
+    while _is_list(inner):
+        inner = inner.value_type
+    if inner is not kind and (pa.types.is_integer(inner) or pa.types.is_floating(inner)):
+        return Numbers(np.dtype(inner.to_pandas_dtype()), None)
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return Bytes()
+    return Objects()
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Batch memory: pinned where CUDA is there, so that copies to the GPU need not wait."""
+    like = torch.from_numpy(np.empty(0, dtype)).dtype
+    return torch.empty(shape, dtype=like, pin_memory=torch.cuda.is_available()).numpy()
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """The column as one array; an array without rows where it has no chunk."""
+    joined = column.combine_chunks()
+    return joined if isinstance(joined, pa.Array) else pa.concat_arrays(joined.chunks)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _flat(column: pa.ChunkedArray, where: str) -> tuple[np.ndarray, tuple[int, ...]]:
+    """All numbers of a column, and the shape of one row."""
+    array = one_array(column)
+    if isinstance(array, pa.ExtensionArray):
+        tensor_shape = tuple(getattr(array.type, "shape", ()))
+        values, storage_shape = _flat(pa.chunked_array([array.storage]), where)
+        return values, tensor_shape or storage_shape
+    shape: tuple[int, ...] = ()
+    while True:
+        if array.null_count and not pa.types.is_floating(array.type):
+            raise DataError(
+                f"{where}: found {array.null_count} nulls, expected numbers (filter or fill them in the query)"
+            )
+        if not _is_list(array.type):
+            break
+        lengths = np.unique(np.diff(array.offsets.to_numpy())) if hasattr(array, "offsets") else [array.type.list_size]
+        if len(lengths) > 1:
+            raise DataError(f"{where}: found lists of {lengths[0]} to {lengths[-1]} numbers, expected one length")
+        shape = (*shape, int(lengths[0]))
+        array = array.flatten()
+    if pa.types.is_fixed_size_binary(array.type):
+        width = array.type.byte_width
+        data = np.frombuffer(array.buffers()[1], np.uint8)[array.offset * width : (array.offset + len(array)) * width]
+        return data, (*shape, width)
+    return array.to_numpy(zero_copy_only=False), shape
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) or "one number"

@@ -1,0 +1,90 @@
+"""What a loader has done so far, and what it waits for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field, fields
+
+KEPT_EXAMPLES = 100
+
+
+@dataclass(frozen=True)
+class BadSample:
+    """A sample that was left out or replaced."""
+
+    path: str
+    row: int
+    column: str
+    reason: str
+
+
+@dataclass
+class Stats:
+    """Counters of one loader, all iterations together. Seconds are summed over threads."""
+
+    samples: int = 0
+    """samples handed out"""
+    batches: int = 0
+    shards: int = 0
+    """shards read"""
+    bytes_read: int = 0
+    """bytes of the files of those shards"""
+    images: int = 0
+    """images decoded"""
+    read_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    wait_seconds: float = 0.0
+    """time that the consumer waited for a batch"""
+    busy_seconds: float = 0.0
+    """time that the consumer spent between batches"""
+    queue_depth: int = 0
+    """batches that were ready or in work when the last one was asked for"""
+    bytes_peak: int = 0
+    """most bytes held at once"""
+    bad: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """bad samples by (file, reason)"""
+    bad_samples: list[BadSample] = field(default_factory=list)
+    """the first of them"""
+    started: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def add(self, **counts: float) -> None:
+        """Add to counters by name."""
+        with self._lock:
+            for name, count in counts.items():
+                setattr(self, name, getattr(self, name) + count)
+
+    def add_bad(self, sample: BadSample) -> None:
+        """Count a bad sample."""
+        with self._lock:
+            self.bad[sample.path, sample.reason] += 1
+            if len(self.bad_samples) < KEPT_EXAMPLES:
+                self.bad_samples.append(sample)
+
+    def bottleneck(self) -> str:
+        """Who holds the others up: `trainer`, `reading` or `decoding`."""
+        if self.wait_seconds <= 0.05 * (self.wait_seconds + self.busy_seconds):
+            return "trainer"
+        return "reading" if self.read_seconds > self.decode_seconds else "decoding"
+
+    def as_dict(self) -> dict[str, float]:
+        """The numbers, by name, for a log or TensorBoard."""
+        numbers = {one.name: getattr(self, one.name) for one in fields(self)}
+        numbers = {name: number for name, number in numbers.items() if isinstance(number, (int, float))}
+        del numbers["started"]
+        numbers["bad_count"] = sum(self.bad.values())
+        numbers["samples_per_second"] = self.samples / max(1e-9, self.wait_seconds + self.busy_seconds)
+        return numbers
+
+    def __str__(self) -> str:
+        numbers = self.as_dict()
+        return (
+            f"{self.samples:,} samples  {numbers['samples_per_second']:,.0f}/s  waited {self.wait_seconds:.1f} s  "
+            f"queue {self.queue_depth}  decode {self.decode_seconds:.1f} s  read {self.read_seconds:.1f} s "
+            f"({self.bytes_read / 1e6:,.0f} MB)  peak {self.bytes_peak / 1e6:,.0f} MB  bad {numbers['bad_count']}  "
+            f"bottleneck: {self.bottleneck()}"
+        )
