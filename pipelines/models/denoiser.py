@@ -24,10 +24,10 @@ class Denoiser(nn.Module):
         self.schedule = schedule
 
     def predict(self, x_NCHW: Tensor, sigma_N: Tensor, *cond: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """The network's output F [N, C, H, W], with c_skip and c_out [N, 1, 1, 1]; all float32."""
-        c_skip, c_out, c_in, c_noise = self.preconditioning(sigma_N)
-        c_skip, c_out, c_in = (each.view(-1, *[1] * (x_NCHW.dim() - 1)) for each in (c_skip, c_out, c_in))
-        return self.network(c_in * x_NCHW, c_noise, *cond).float(), c_skip, c_out
+        """The network's output F [N, C, H, W], with c_skip and c_out [N, 1, 1, 1]; all of the type of x."""
+        *factors, c_noise_N = (each.to(x_NCHW.dtype) for each in self.preconditioning(sigma_N.double()))
+        c_skip, c_out, c_in = (factor.view(-1, *[1] * (x_NCHW.dim() - 1)) for factor in factors)
+        return self.network(c_in * x_NCHW, c_noise_N, *cond).to(x_NCHW.dtype), c_skip, c_out
 
     def forward(self, x_NCHW: Tensor, sigma: Tensor | float, *cond: Any) -> Tensor:
         """The denoised image E[x₀ | x, σ], [N, C, H, W], from x = x₀ + σ·n and σ (one number, or [N])."""

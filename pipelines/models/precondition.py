@@ -13,7 +13,7 @@ from pipelines.models.schedule import Schedule
 
 
 class Coefficients(NamedTuple):
-    """One float32 value for each sample [N]; `c_noise` is what the network is told of the noise level."""
+    """One float64 value for each sample [N]; `c_noise` is what the network is told of the noise level."""
 
     c_skip: Tensor
     c_out: Tensor
@@ -22,7 +22,7 @@ class Coefficients(NamedTuple):
 
 
 class Preconditioning(nn.Module):
-    """From noise levels σ [N] (above 0) to coefficients."""
+    """From noise levels σ (float64 [N], above 0) to coefficients."""
 
     def forward(self, sigma_N: Tensor) -> Coefficients:
         """The coefficients at these levels."""
@@ -37,10 +37,7 @@ class _VariancePreserving(Preconditioning):
         self.schedule = schedule
 
     def forward(self, sigma_N: Tensor) -> Coefficients:
-        sigma = sigma_N.double()
-        c_skip, c_out = self.outer(sigma)
-        both = (c_skip, c_out, (sigma**2 + 1).rsqrt(), self.schedule.step(sigma))
-        return Coefficients(*(part.float() for part in both))
+        return Coefficients(*self.outer(sigma_N), (sigma_N**2 + 1).rsqrt(), self.schedule.step(sigma_N))
 
     def outer(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """c_skip and c_out."""
@@ -72,8 +69,8 @@ class Score(Preconditioning):
     """The network predicts σ times the score (Karras et al. 2022, table 1, column VE; Song et al. 2021)."""
 
     def forward(self, sigma_N: Tensor) -> Coefficients:
-        sigma = sigma_N.float()
-        return Coefficients(torch.ones_like(sigma), sigma, torch.ones_like(sigma), (sigma / 2).log())
+        one = torch.ones_like(sigma_N)
+        return Coefficients(one, sigma_N, one, (sigma_N / 2).log())
 
 
 class EDM(Preconditioning):
@@ -84,7 +81,6 @@ class EDM(Preconditioning):
         self.sigma_data = sigma_data
 
     def forward(self, sigma_N: Tensor) -> Coefficients:
-        sigma = sigma_N.float()
-        inverse = (sigma**2 + self.sigma_data**2).rsqrt()
+        inverse = (sigma_N**2 + self.sigma_data**2).rsqrt()
         c_skip = (self.sigma_data * inverse) ** 2
-        return Coefficients(c_skip, sigma * self.sigma_data * inverse, inverse, sigma.log() / 4)
+        return Coefficients(c_skip, sigma_N * self.sigma_data * inverse, inverse, sigma_N.log() / 4)

@@ -32,8 +32,8 @@ class Schedule(nn.Module):
         return self.sigmas[(u.double() * len(self.sigmas)).long().clamp(0, len(self.sigmas) - 1)]
 
     def step(self, sigma: Tensor) -> Tensor:
-        """The step t(σ) in [0, T − 1], fractional between levels (linear in log σ), float64."""
-        log_sigma = sigma.double().log()
+        """The step t(σ) in [0, T − 1], fractional between levels (linear in log σ); σ is float64."""
+        log_sigma = sigma.log()
         upper = torch.searchsorted(self.log_sigmas, log_sigma).clamp(1, len(self.log_sigmas) - 1)
         low, high = self.log_sigmas[upper - 1], self.log_sigmas[upper]
         return upper - 1 + ((log_sigma - low) / (high - low)).clamp(0, 1)

@@ -1,32 +1,68 @@
-"""Guidance: wrappers that make a denoiser of a denoiser."""
+"""Guidance: wrappers that make a denoiser of a denoiser, so that every sampler takes them."""
 
+import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pipelines.models.text import Context
 from pipelines.samplers.denoise import Denoise
 
 Conditional = Callable[[Tensor, Tensor, Context], Tensor]
+"""denoise(x_NCHW, sigma, context) -> E[x₀ | x, σ, context]"""
+Classifier = Callable[[Tensor, Tensor], Tensor]
+"""classifier(x_NCHW, sigma) -> logits [N, K] of labels, trained on noisy images"""
 
 
-def both(first: Context, second: Context) -> Context:
-    """Two contexts as one batch."""
-    return Context(*(torch.cat(pair) for pair in zip(first, second, strict=True)))
-
-
-def classifier_free(denoise: Conditional, context: Context, null: Context, scale: float) -> Denoise:
+def classifier_free(
+    denoise: Conditional,
+    context: Context,
+    null: Context,
+    scale: float,
+    *,
+    interval: tuple[float, float] = (0.0, math.inf),
+    rescale: float = 0.0,
+) -> Denoise:
     """Classifier-free guidance (Ho & Salimans 2022, equation 6, with scale = 1 + w): one batched call a step.
 
-    `null` is the context of the null caption (or of a negative prompt), of the same N; scale 1 is no guidance.
+    `null` is the context of the null caption, or of a negative prompt, of the same N as `context`; scale 1 is no
+    guidance. Levels outside `interval` (low < σ ≤ high) are not guided (Kynkäänniemi et al. 2024). `rescale` in [0, 1]
+    brings the deviation of each result back to that without guidance (Lin et al. 2024, section 3.4).
     """
-    if scale == 1:
-        return lambda x, sigma: denoise(x, sigma, context)
-    together = both(null, context)
+    if not 0 <= rescale <= 1:
+        raise ValueError(f"rescale: found {rescale}, expected a number from 0 to 1")
+    if not 0 <= interval[0] < interval[1]:
+        raise ValueError(f"interval: found {interval}, expected 0 <= low < high")
+    both = Context(*(torch.cat(pair) for pair in zip(null, context, strict=True)))
 
     def guided(x_NCHW: Tensor, sigma: Tensor) -> Tensor:
-        without, with_caption = denoise(torch.cat([x_NCHW, x_NCHW]), sigma, together).chunk(2)
-        return without + scale * (with_caption - without)
+        if scale == 1 or not interval[0] < sigma <= interval[1]:
+            return denoise(x_NCHW, sigma, context)
+        without, plain = denoise(torch.cat([x_NCHW, x_NCHW]), sigma, both).chunk(2)
+        x0_NCHW = without + scale * (plain - without)
+        if rescale == 0:
+            return x0_NCHW
+        dims = tuple(range(1, x0_NCHW.dim()))
+        ratio = plain.std(dims, keepdim=True) / x0_NCHW.std(dims, keepdim=True).clamp(min=1e-8)
+        return x0_NCHW * (1 + rescale * (ratio - 1))
+
+    return guided
+
+
+def classifier_guided(denoise: Denoise, classifier: Classifier, labels_N: Tensor, scale: float) -> Denoise:
+    """Classifier guidance (Dhariwal & Nichol 2021, algorithm 2): D + scale·σ²·∇ₓ log p(y | x, σ).
+
+    `labels` are int64 [N]; scale 0 is no guidance, scale 1 the exact posterior of an exact classifier.
+    """
+
+    def guided(x_NCHW: Tensor, sigma: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x_in = x_NCHW.detach().requires_grad_()
+            log_p_NK = F.log_softmax(classifier(x_in, sigma), -1)
+            chosen = log_p_NK.gather(1, labels_N[:, None]).sum()
+            (gradient,) = torch.autograd.grad(chosen, x_in)
+        return denoise(x_NCHW, sigma) + (scale * sigma**2).to(x_NCHW.dtype) * gradient
 
     return guided

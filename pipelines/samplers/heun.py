@@ -1,0 +1,30 @@
+"""Heun's second-order method along the probability-flow ODE."""
+
+import torch
+from torch import Tensor
+
+from pipelines.samplers.denoise import Denoise, checked, noise_like
+
+
+def sample_heun(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, *, generator: torch.Generator | None = None, churn: float = 0.0
+) -> Tensor:
+    """Draw by algorithm 1 of Karras et al. (2022), or with `churn` (S_churn) above 0 by their algorithm 2.
+
+    Two calls of `denoise` a step, one in a step that ends at 0. Arguments as in `sample_ddim`.
+    """
+    if churn < 0:
+        raise ValueError(f"churn: found {churn}, expected 0 or more")
+    gamma = min(churn / (len(sigmas) - 1), 2**0.5 - 1)
+    for level, below in checked(sigmas).unfold(0, 2, 1):
+        sigma = level
+        if gamma > 0:
+            sigma = level * (1 + gamma)
+            x = x + (sigma**2 - level**2).sqrt().to(x.dtype) * noise_like(x, generator)
+        step = (below - sigma).to(x.dtype)
+        slope = (x - denoise(x, sigma)) / sigma.to(x.dtype)
+        ahead = x + step * slope
+        if below > 0:
+            slope = (slope + (ahead - denoise(ahead, below)) / below.to(x.dtype)) / 2
+        x = x + step * slope
+    return x
