@@ -2,6 +2,7 @@ package headrace.bridge;
 
 import java.util.Map;
 import org.apache.spark.sql.AnalysisException;
+import scala.jdk.javaapi.CollectionConverters;
 
 /** The errors of this bridge. */
 public final class Failure extends RuntimeException {
@@ -19,16 +20,9 @@ public final class Failure extends RuntimeException {
 
     /** What Spark throws when a query is wrong. */
     static RuntimeException analysis(String message) {
-        Map<String, String> parameters = Map.of("message", message);
+        Map<String, String> parameters = Map.of("errorMessage", message);
         return sneaky(new AnalysisException(
-                message,
-                scala.Option.empty(),
-                scala.Option.empty(),
-                scala.Option.empty(),
-                scala.Option.empty(),
-                scala.collection.immutable.Map$.MODULE$.from(scala.jdk.javaapi.CollectionConverters.asScala(parameters)),
-                new org.apache.spark.QueryContext[0],
-                scala.Option.empty(),
-                scala.Option.empty()));
+                "USER_RAISED_EXCEPTION",
+                scala.collection.immutable.Map$.MODULE$.from(CollectionConverters.asScala(parameters))));
     }
 }

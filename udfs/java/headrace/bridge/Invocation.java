@@ -1,5 +1,6 @@
 package headrace.bridge;
 
+import java.io.Serializable;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
@@ -18,7 +19,7 @@ import scala.jdk.javaapi.CollectionConverters;
  * A call of a Java function in a query, as Spark's own expression: compiled into the query's generated class, where it
  * is a plain static call. A tally, if there is one, counts what is absent; the last child is then the row's key.
  */
-public final class Invocation extends Expression implements UserDefinedExpression {
+public final class Invocation extends Expression implements UserDefinedExpression, Serializable {
     private static final long serialVersionUID = 1;
 
     private final Bound bound;
