@@ -43,7 +43,9 @@ def summary_table(summary: Summary) -> Table:
     table.add_row("rows written", f"{summary.rows:,}")
     table.add_row("images", f"{summary.images:,}")
     table.add_row("shards", f"{summary.shards:,}")
-    table.add_row("bytes stored / unique media bytes", f"{summary.stored_bytes:,} / {summary.media_bytes:,} = {ratio:.3f}")
+    table.add_row(
+        "bytes stored / unique media bytes", f"{summary.stored_bytes:,} / {summary.media_bytes:,} = {ratio:.3f}"
+    )
     for name, column in summary.absence.items():
         if column["nulls"]:
             table.add_row(f"absent, {name}", f"{column['nulls']:,} of {column['rows']:,}")

@@ -64,13 +64,12 @@ def make_table(spark: SparkSession, table: str, only: Sequence[str] | None = Non
         rows = emoji_rows(only)
         bar.advance(rows.num_rows)
         frame = with_conditions(spark.createDataFrame(rows).repartition(8, "image_id"), KINDS)
-        frame.createOrReplaceTempView("headrace_emoji_rows")
         spark.sql(f"DROP TABLE IF EXISTS {name}")
         spark.sql(
             f"CREATE TABLE {name} (image_id STRING, image BINARY, captions MAP<STRING, ARRAY<STRING>>, "
             "conditions ARRAY<STRUCT<kind: STRING, image: BINARY>>) STORED AS PARQUET"
         )
-        spark.sql(f"INSERT OVERWRITE TABLE {name} SELECT image_id, image, captions, conditions FROM headrace_emoji_rows")
+        frame.write.insertInto(table, overwrite=True)
         spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('{MADE_FROM}' = '{origin}')")
     print(f"source: table {table} holds {rows.num_rows:,} emoji")
 

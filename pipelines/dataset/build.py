@@ -4,22 +4,24 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import BinaryType, LongType, StructField, StructType
 
+import udfs
 from pipelines.dataset.absence import ledger
 from pipelines.dataset.commit import File, check_output, commit, forget, make_folder, write_text
 from pipelines.dataset.media import Leaf, find_leaves, used_leaves
 from pipelines.dataset.query import Samples, run_query
 from pipelines.dataset.samples import shuffled
 from pipelines.dataset.shards import REPORT_SCHEMA, Layout, write_stage
-from pipelines.dataset.source import Survey, check_key, open_source, survey
+from pipelines.dataset.source import Survey, check_key, open_source, sql_problem, survey
 from pipelines.dataset.watch import spark_progress
 from pipelines.errors import DataError
 from pipelines.recipe.dataset import Dataset
@@ -66,6 +68,8 @@ def build(spark: SparkSession, recipe: Dataset) -> Summary:
     key = recipe.shuffle.key
     source = open_source(spark, recipe.source)
     check_key(source, key)
+    for name in recipe.udfs:
+        udfs.register(spark, name)
     leaves = find_leaves(source.schema)
     with run_query(source, recipe.query, leaves, key) as samples:
         summary.by_value = samples.by_value
@@ -73,7 +77,7 @@ def build(spark: SparkSession, recipe: Dataset) -> Summary:
             counted = survey(source, key, leaves)
         summary.rows_in = counted.rows
         with summary.stage("write"), spark_progress(spark, "write"):
-            reports, layout = _write(source, samples, leaves, recipe, counted)
+            reports = _write(source, samples, leaves, recipe, counted)
     with summary.stage("commit"):
         _commit(summary, samples, reports, recipe)
     return summary
@@ -81,7 +85,7 @@ def build(spark: SparkSession, recipe: Dataset) -> Summary:
 
 def _write(
     source: DataFrame, samples: Samples, leaves: tuple[Leaf, ...], recipe: Dataset, counted: Survey
-) -> tuple[list[dict], Layout]:
+) -> list[dict]:
     """Write the shards; returns the report of each partition that has samples."""
     spark = source.sparkSession
     shards = max(1, -(-counted.media_bytes // recipe.shards.target_bytes))
@@ -97,8 +101,13 @@ def _write(
     used = used_leaves(samples.frame, leaves)
     frame = shuffled(source, samples, used, recipe.shuffle.key, recipe.shuffle.seed, shards)
     with _arrow_batches(spark):
-        rows = frame.mapInArrow(write_stage(layout), REPORT_SCHEMA).collect()
-    return [row.asDict() | {"report": json.loads(row["report"])} for row in rows], layout
+        try:
+            rows = frame.mapInArrow(write_stage(layout), REPORT_SCHEMA).collect()
+        except PySparkException as error:
+            if error.getCondition() is None:  # not an error of the query's own
+                raise
+            raise DataError(f"dataset.query: {sql_problem(error)}") from None
+    return [row.asDict() | {"report": json.loads(row["report"])} for row in rows]
 
 
 @contextmanager
@@ -139,14 +148,14 @@ def _commit(summary: Summary, samples: Samples, reports: list[dict], recipe: Dat
     schema = output_schema(samples)
     summary.absence = ledger(summary.rows, schema.names, details)
     summary.version = commit(root, schema, files, _metadata(summary, recipe))
-    write_text(root, f"_headrace/absence-{summary.version}.json", json.dumps(summary.absence, indent=1, ensure_ascii=False))
+    write_text(
+        root, f"_headrace/absence-{summary.version}.json", json.dumps(summary.absence, indent=1, ensure_ascii=False)
+    )
 
 
 def output_schema(samples: Samples) -> pa.Schema:
     """The table's schema: `sample_id`, then the query's columns, media as binary."""
-    fields = [
-        StructField(f.name, BinaryType()) if f.name in samples.media else f for f in samples.frame.schema.fields
-    ]
+    fields = [StructField(f.name, BinaryType()) if f.name in samples.media else f for f in samples.frame.schema.fields]
     return to_arrow_schema(StructType([StructField("sample_id", LongType()), *fields]))
 
 
@@ -176,10 +185,7 @@ def _bad(details: list[dict]) -> tuple[dict[str, int], dict[str, list[str]]]:
     return bad, keys
 
 
-def _keys(keys: list[str | None]) -> str:
+def _keys(keys: Sequence[str | None]) -> str:
     named = sorted(key for key in keys if key is not None)
     more = ", …" if len(named) > EXAMPLE_KEYS else ""
     return f"key {', '.join(named[:EXAMPLE_KEYS])}{more}" if named else "key unknown"
-
-
-

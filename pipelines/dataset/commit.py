@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.exceptions import DeltaError
-from deltalake.transaction import AddAction, create_table_with_add_actions
+from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 from pyarrow import fs
 
 from pipelines.dataset.files import filesystem
@@ -41,9 +41,7 @@ def check_output(root: str) -> None:
         _open(root)
         return
     if other := sorted(name for name in names if not OURS.fullmatch(name)):
-        raise RecipeError(
-            f"dataset.output.path: found {other[0]!r} and no Delta log in {root!r}, expected an empty folder or a dataset"
-        )
+        raise RecipeError(f"dataset.output.path: found {other[0]!r} in {root!r}, expected an empty folder or a dataset")
 
 
 def open_table(root: str) -> DeltaTable | None:
@@ -65,7 +63,9 @@ def _open(root: str) -> DeltaTable:
 def commit(root: str, schema: pa.Schema, files: Sequence[File], metadata: Mapping[str, str]) -> int:
     """Make `files` the whole content of the table at `root` in one transaction; returns its version."""
     now = int(time.time() * 1000)
-    actions = [AddAction(file.path, file.size, {}, now, True, file.stats) for file in files]
+    actions: list[AddAction | RemoveAction] = [
+        AddAction(file.path, file.size, {}, now, True, file.stats) for file in files
+    ]
     properties = CommitProperties(custom_metadata=dict(metadata))
     delta_schema = Schema.from_arrow(schema)
     table = open_table(root)

@@ -73,4 +73,8 @@ def conditions_of(image: bytes | None, kinds: Sequence[str]) -> list[dict[str, o
     if pixels is None:
         return None
     made = ((kind, KINDS[kind](pixels)) for kind in kinds)
-    return [{"kind": kind, "image": cv2.imencode(".png", result)[1].tobytes()} for kind, result in made if result is not None]
+    return [
+        {"kind": kind, "image": cv2.imencode(".png", result)[1].tobytes()}
+        for kind, result in made
+        if result is not None
+    ]

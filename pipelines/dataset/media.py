@@ -96,7 +96,12 @@ def by_reference(source: DataFrame, leaves: Sequence[Leaf], key: str) -> DataFra
 
 
 def _with_handles(
-    value: Column, data_type: DataType, path: tuple[str, ...], slots: dict[tuple[str, ...], int], row: Column, element: Column
+    value: Column,
+    data_type: DataType,
+    path: tuple[str, ...],
+    slots: dict[tuple[str, ...], int],
+    row: Column,
+    element: Column,
 ) -> Column:
     if not any(leaf[: len(path)] == path for leaf in slots):
         return value
@@ -180,7 +185,7 @@ def optimized_plan(frame: DataFrame) -> str:
     try:
         return frame._jdf.queryExecution().optimizedPlan().toString()
     finally:
-        spark.conf.set(limit, before)
+        spark.conf.set(limit, str(before))
 
 
 def quoted(name: str) -> str:

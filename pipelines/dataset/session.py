@@ -5,7 +5,6 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
 
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
@@ -24,7 +23,7 @@ DEFAULTS = {
 
 
 def spark_session(app: str, settings: Mapping[str, str] | None = None) -> SparkSession:
-    """The running session, or a new one with Hive support, `settings` and the project's jar on its class path.
+    """The running session, or a new one with Hive support and `settings`.
 
     Raises RecipeError when there is no Java to run it on.
     """
@@ -34,7 +33,7 @@ def spark_session(app: str, settings: Mapping[str, str] | None = None) -> SparkS
     # What this logger prints to stderr is the error that is raised as well.
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL + 1)
     builder = SparkSession.builder.appName(app).enableHiveSupport()
-    for key, value in {**DEFAULTS, **_jar(), **(settings or {})}.items():
+    for key, value in {**DEFAULTS, **(settings or {})}.items():
         builder = builder.config(key, value)
     try:
         spark = builder.getOrCreate()
@@ -42,15 +41,6 @@ def spark_session(app: str, settings: Mapping[str, str] | None = None) -> SparkS
         raise RecipeError(f"spark: found {_first_line(error)}, expected a session; check `spark:` and Java") from None
     spark.sparkContext.setLogLevel("ERROR")
     return spark
-
-
-def _jar() -> dict[str, str]:
-    if find_spec("udfs.jar") is None:
-        return {}
-    from udfs import jar
-
-    path = jar.path()
-    return {"spark.jars": str(path)} if path.exists() else {}
 
 
 def _first_line(error: Exception) -> str:

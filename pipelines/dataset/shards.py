@@ -24,7 +24,13 @@ FILE_NAME = "shard-{shard:06d}-{build}-{attempt}.parquet"
 
 REPORT_SCHEMA = "path string, rows bigint, bytes bigint, stats string, report string"
 _REPORT = pa.schema(
-    [("path", pa.string()), ("rows", pa.int64()), ("bytes", pa.int64()), ("stats", pa.string()), ("report", pa.string())]
+    [
+        ("path", pa.string()),
+        ("rows", pa.int64()),
+        ("bytes", pa.int64()),
+        ("stats", pa.string()),
+        ("report", pa.string()),
+    ]
 )
 
 
@@ -101,7 +107,9 @@ def _arranged(samples: pa.Table, media: Media, layout: Layout) -> Shard:
         else:
             columns[name] = column
     keys = samples.column("__key").to_pylist()
-    return Shard(pa.table(columns), row[places], [key or media.key(r) for key, r in zip(keys, row[places], strict=True)])
+    return Shard(
+        pa.table(columns), row[places], [key or media.key(r) for key, r in zip(keys, row[places], strict=True)]
+    )
 
 
 def _sample_ids(row: np.ndarray, hashed: np.ndarray) -> np.ndarray:
@@ -160,9 +168,7 @@ def write_file(table: pa.Table, root: str, name: str, media: Iterable[str]) -> i
 
 def _leaf_paths(schema: pa.Schema) -> list[str]:
     """The Parquet column paths of `schema`: nested columns have one for each leaf."""
-    plain = pa.schema(
-        [f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in schema]
-    )
+    plain = pa.schema([f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in schema])
     sink = pa.BufferOutputStream()
     pq.write_table(plain.empty_table(), sink)
     parquet = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema

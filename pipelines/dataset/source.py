@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pyspark.errors import AnalysisException
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -46,7 +46,7 @@ def _open_delta(spark: SparkSession, path: str) -> DataFrame:
     return spark.read.parquet(*files)
 
 
-def sql_problem(error: AnalysisException) -> str:
+def sql_problem(error: PySparkException) -> str:
     """Spark's complaint as one line, without the plan it dumps."""
     first = str(error).split("\n", 1)[0].split(" SQLSTATE:", 1)[0]
     return first.strip().rstrip(";.")

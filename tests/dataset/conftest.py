@@ -1,0 +1,85 @@
+"""Small sources for dataset tests."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+
+from pipelines.recipe.dataset import Dataset
+
+QUERY = """
+SELECT s.id, s.image, position, caption, c.kind, c.image AS condition
+FROM source s
+LATERAL VIEW OUTER posexplode(s.captions) t AS position, caption
+LATERAL VIEW OUTER explode(s.conditions) u AS c
+"""
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("image", pa.binary()),
+        ("captions", pa.list_(pa.string())),
+        ("conditions", pa.list_(pa.struct([("kind", pa.string()), ("image", pa.binary())]))),
+    ]
+)
+
+
+def png(number: int, side: int = 8) -> bytes:
+    """A PNG whose pixels depend on `number` alone."""
+    pixels = np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def row(number: int, captions: list[str | None] | None = None, conditions: int = 2) -> dict[str, object]:
+    """A source row with its own image, `captions` (two if None) and `conditions` conditions."""
+    return {
+        "id": f"id{number:03d}",
+        "image": png(number),
+        "captions": [f"one of {number}", f"two of {number}"] if captions is None else captions,
+        "conditions": [{"kind": f"kind{i}", "image": png(1000 * (i + 1) + number)} for i in range(conditions)],
+    }
+
+
+def recipe(source: Path, output: Path, query: str = QUERY, **sections: object) -> Dataset:
+    """A recipe over the Parquet files at `source`."""
+    return Dataset.model_validate(
+        {
+            "source": {"path": str(source)},
+            "query": query,
+            "shuffle": {"key": "id", "seed": 7},
+            "shards": {"target_bytes": 4096},
+            "output": {"path": str(output)},
+            **sections,
+        }
+    )
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Callable[[list[dict]], Path]:
+    """Writes rows as the Parquet source of a test."""
+
+    def write(rows: list[dict]) -> Path:
+        folder = tmp_path / "source"
+        folder.mkdir()
+        pa.parquet.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / "part-0.parquet")
+        return folder
+
+    return write
+
+
+def written(spark: SparkSession, output: Path) -> DataFrame:
+    """The dataset's current version, read by Spark as a flat table."""
+    return spark.read.parquet(*DeltaTable(str(output)).file_uris())
+
+
+def expected(spark: SparkSession, source: Path, query: str) -> DataFrame:
+    """What Spark gives for `query` over the real bytes."""
+    spark.read.parquet(str(source)).createOrReplaceTempView("source")
+    frame = spark.sql(query).cache()
+    frame.count()
+    spark.catalog.dropTempView("source")
+    return frame

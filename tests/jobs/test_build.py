@@ -1,0 +1,123 @@
+"""The job `build` and the demo's source, on a few emoji."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from deltalake import DeltaTable
+
+from jobs import build, emoji
+
+ROOT = Path(__file__).parents[2]
+# A skin tone; one without a name in any language; flags; a heart whose name is listed with and without U+FE0F.
+IDS = ["1f44d-1f3fb", "1f1e6", "1f1e6-1f1e8", "1f1e6-1f1e9", "2764", "1f600", "1f34f", "1f436", "1f697", "2b50"]
+
+
+@pytest.fixture(scope="module")
+def table(spark) -> str:
+    emoji.make_table(spark, "emoji_few", IDS)
+    return "emoji_few"
+
+
+def build_emoji(table: str, output: Path, *overrides: str) -> int:
+    recipe = str(ROOT / "recipes" / "emoji.yaml")
+    return build.main([recipe, f"dataset.source.table={table}", f"dataset.output.path={output}", *overrides])
+
+
+def test_the_source_keeps_what_is_missing_missing(spark, table: str) -> None:
+    rows = {row["image_id"]: row for row in spark.table(table).collect()}
+    assert sorted(rows) == sorted(IDS)
+    assert rows["1f1e6"]["captions"] is None
+    grinning = rows["1f600"]["captions"]
+    assert grinning["en"] == [":grinning_face:"]
+    assert len(grinning) >= 14
+    assert "alias" in grinning
+    assert "alias" not in rows["2b50"]["captions"]
+    assert rows["2764"]["captions"]["en"] == [":red_heart:"]
+    assert all(names and all(names) for row in rows.values() for names in (row["captions"] or {}).values())
+
+
+def test_conditions_are_those_of_the_image(spark, table: str) -> None:
+    for row in spark.table(table).collect():
+        image = cv2.imdecode(np.frombuffer(row["image"], np.uint8), cv2.IMREAD_UNCHANGED)
+        made = {c["kind"]: cv2.imdecode(np.frombuffer(c["image"], np.uint8), -1) for c in row["conditions"]}
+        assert (made["silhouette"] == image[:, :, 3]).all()
+        assert set(np.unique(made["edges"])) <= {0, 255}
+        assert 0 < (made["edges"] == 255).mean() < 0.5
+        assert made["edges"].shape == image.shape[:2] == (72, 72)
+
+
+def test_a_source_that_is_there_is_left_alone(spark, table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    emoji.make_table(spark, table, IDS)
+    assert "is there already" in capsys.readouterr().out
+
+
+def test_builds_the_demo(spark, table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "emoji"
+    assert build_emoji(table, output) == 0
+    shown = capsys.readouterr().out
+    assert "version 0" in shown
+    assert "by reference" in shown
+    rows = pq.ParquetDataset(DeltaTable(str(output)).file_uris()).read().to_pylist()
+    assert {row["image_id"] for row in rows} == set(IDS) - {"1f44d-1f3fb"}
+    hearts = {(row["language"], row["caption"], row["condition_kind"]) for row in rows if row["image_id"] == "2764"}
+    assert {("en", "red heart", "silhouette"), ("en", "red heart", "edges")} <= hearts
+    letter = [row for row in rows if row["image_id"] == "1f1e6"]
+    assert [(row["language"], row["caption"]) for row in letter] == [(None, None)] * 2
+    source = {row["image_id"]: row for row in spark.table(table).collect()}
+    for row in rows:
+        conditions = {c["kind"]: c["image"] for c in source[row["image_id"]]["conditions"]}
+        assert row["image"] == source[row["image_id"]]["image"]
+        assert row["condition"] == conditions[row["condition_kind"]]
+
+
+WRONG = [
+    (["dataset.on_bad_row=explode"], 2, "dataset.on_bad_row"),
+    (["dataset.shufle.seed=1"], 2, "did you mean shuffle"),
+    (["dataset.source.table=nothing_here"], 2, "nothing_here"),
+    (["dataset.query=SELECT image FROM source WHERE image_id = ''"], 3, "no rows"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "status", "named"), WRONG)
+def test_errors_are_one_line_and_a_status(
+    spark, table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], status: int, named: str
+) -> None:
+    assert build_emoji(table, tmp_path / "out", *overrides) == status
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("headrace:")]
+    assert len(errors) == 1
+    assert named in errors[0]
+    assert not (tmp_path / "out" / "_delta_log").exists()
+
+
+def test_spark_submit_runs_it(spark, table: str, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    spark.table(table).write.parquet(str(images))
+    raw = yaml.safe_load((ROOT / "recipes" / "emoji.yaml").read_text())
+    raw["dataset"] |= {"source": {"path": str(images)}, "output": {"path": str(tmp_path / "out")}}
+    raw["spark"] |= {
+        "spark.sql.warehouse.dir": str(tmp_path / "warehouse"),
+        "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={tmp_path}/metastore;create=true",
+    }
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({"spark": raw["spark"], "dataset": raw["dataset"]}))
+    submit = Path(sys.executable).parent / "spark-submit"
+    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
+    for name in ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET"):
+        environment.pop(name, None)
+    done = subprocess.run(
+        [submit, ROOT / "jobs" / "build.py", recipe],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert DeltaTable(str(tmp_path / "out")).version() == 0
