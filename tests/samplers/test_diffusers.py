@@ -107,7 +107,8 @@ def test_dpm_solver(kind: str, algorithm: str) -> None:
     scheduler = exact(diffusers.DPMSolverMultistepScheduler(**COMMON, **BETAS[kind], algorithm_type=algorithm))
     expected = theirs(scheduler, 5, injected=True)
     sampler = samplers.sample_dpmpp_2m if algorithm == "dpmsolver++" else samplers.sample_dpmpp_2m_sde
-    torch.testing.assert_close(ours(sampler, scheduler, 5), expected, rtol=1e-5, atol=1e-5)
+    # Their step rounds the state to float32, which costs a digit where ε is scaled by σ = 157.
+    torch.testing.assert_close(ours(sampler, scheduler, 5), expected, rtol=1e-5, atol=5e-5)
 
 
 @pytest.mark.filterwarnings("ignore:__array__")
