@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from pipelines.errors import DataError
-from pipelines.loading.columns import Dest, Kind, empty
-from pipelines.loading.decode import CHANNELS, BadImage, Mode, decode, dimensions, to_planes
+from pipelines.loading.columns import Dest, Kind
+from pipelines.loading.decode import CHANNELS, BadImage, Mode, decode_into, dimensions
+from pipelines.loading.memory import Memory
 from pipelines.loading.read import Shard
 from pipelines.loading.stats import BadSample, Stats
 
@@ -44,11 +45,7 @@ class Collator:
     size: tuple[int, int] | None
     on_bad_sample: Policy
     stats: Stats
-
-    @property
-    def required(self) -> str | None:
-        """The column that every sample must have an image in."""
-        return next(iter(self.decode), None)
+    memory: Memory
 
 
 class Pending:
@@ -74,6 +71,10 @@ class Pending:
         self._error: BaseException | None = None
         self._batch: Batch = {}
         self._rooms: dict[str, np.ndarray] = {}
+        resize = collator.size is not None
+        self._decoders = [
+            (name, partial(decode_into, mode=mode, resize=resize)) for name, mode in collator.decode.items()
+        ]
         self._masks = {name: np.ones(length, bool) for name in list(collator.decode)[1:]}
 
     def tasks(self) -> list[partial[None]]:
@@ -98,7 +99,9 @@ class Pending:
     def _allocate(self) -> None:
         for name, mode in self._collator.decode.items():
             height, width = self._collator.size or self._first_size(name)
-            self._rooms[name] = empty((len(self._rows), CHANNELS[mode], height, width), np.dtype(np.uint8))
+            self._rooms[name] = self._collator.memory.empty(
+                (len(self._rows), CHANNELS[mode], height, width), np.dtype(np.uint8)
+            )
 
     def _first_size(self, name: str) -> tuple[int, int]:
         for shard, row in zip(self._shards, self._rows, strict=True):
@@ -134,20 +137,20 @@ class Pending:
         if not self._collator.decode:
             return
         began = time.perf_counter()
-        stop = min(start + self._chunk, len(self._rows))
-        for place in range(start, stop):
+        images = 0
+        for place in range(start, min(start + self._chunk, len(self._rows))):
             shard = self._shards[place]
             if shard is not None:
-                self._sample(place, shard)
-        self._collator.stats.add(decode_seconds=time.perf_counter() - began)
+                images += self._sample(place, shard)
+        self._collator.stats.add(decode_seconds=time.perf_counter() - began, images=images)
 
-    def _sample(self, place: int, shard: Shard) -> None:
-        """Decode one sample; where it is bad do what the policy says. Its replacement is the shard's next good row."""
+    def _sample(self, place: int, shard: Shard) -> int:
+        """Decode one sample and return the number of images that took. A bad one is replaced by the next good row."""
         row = int(self._rows[place])
         policy = self._collator.on_bad_sample
         for tried in range(shard.rows if policy == "replace" else 1):
             try:
-                self._decode_row(place, shard, (row + tried) % shard.rows)
+                images = self._decode_row(place, shard, (row + tried) % shard.rows)
             except _BadColumn as bad:
                 if policy == "fail":
                     raise DataError(f"{shard.path}: row {row}, column {bad.column}: {bad.reason}") from bad
@@ -157,35 +160,29 @@ class Pending:
             if tried:
                 self._rows[place] = (row + tried) % shard.rows
                 self._replaced = True
-            return
+            return images
         self._bad[place] = True
+        return 0
 
-    def _decode_row(self, place: int, shard: Shard, row: int) -> None:
-        for name, mode in self._collator.decode.items():
+    def _decode_row(self, place: int, shard: Shard, row: int) -> int:
+        images = 0
+        for name, decode in self._decoders:
             pictures = shard.pictures[name]
             picture = int(pictures.picture_of_row[row])
             room_CHW = self._rooms[name][place]
-            if picture < 0:
-                if name == self._collator.required:
-                    raise _BadColumn(name, "null")
+            mask = self._masks.get(name)
+            if mask is not None:
+                mask[place] = picture >= 0
+            if picture >= 0:
+                try:
+                    images += pictures.show(picture, room_CHW, decode)
+                except BadImage as error:
+                    raise _BadColumn(name, str(error)) from error
+            elif mask is None:
+                raise _BadColumn(name, "null")
+            else:
                 room_CHW[:] = 0
-                self._masks[name][place] = False
-                continue
-            try:
-                pixels = pictures.pixels(picture, partial(self._decode, mode), room_CHW.nbytes)
-                if pixels.shape[:2] != room_CHW.shape[1:]:
-                    found, expected = (f"{height}×{width}" for height, width in (pixels.shape[:2], room_CHW.shape[1:]))
-                    raise BadImage(f"found {found} pixels, expected {expected} as in the batch (or give size=)")
-            except BadImage as error:
-                raise _BadColumn(name, str(error)) from error
-            to_planes(pixels, room_CHW)
-            if name in self._masks:
-                self._masks[name][place] = True
-
-    def _decode(self, mode: Mode, data: np.ndarray) -> np.ndarray:
-        pixels = decode(data, mode, self._collator.size)
-        self._collator.stats.add(images=1)
-        return pixels
+        return images
 
     def _finish(self) -> None:
         length = len(self._rows)
@@ -194,7 +191,7 @@ class Pending:
             batch[f"{name}_mask"] = torch.from_numpy(mask)
         sources = self._final_sources() if self._replaced else self._sources
         for name, kind in self._collator.kinds.items():
-            room = kind.allocate(length)
+            room = kind.allocate(length, self._collator.memory)
             for source in sources:
                 kind.gather(source.shard.values[name], source.rows, room, source.dest)
             batch[name] = kind.finish(room)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import torch
 
 from pipelines.errors import DataError
+from pipelines.loading.memory import Memory
 
 Rows = np.ndarray
 """row numbers in a shard, int64"""
@@ -23,7 +24,7 @@ class Kind(Protocol):
     def load(self, column: pa.ChunkedArray, where: str) -> Any:
         """A shard's values in the form that `gather` takes. `where` names file and column in a DataError."""
 
-    def allocate(self, count: int) -> Any:
+    def allocate(self, count: int, memory: Memory) -> Any:
         """Room for `count` values of a batch."""
 
     def gather(self, values: Any, rows: Rows, room: Any, dest: Dest) -> None:
@@ -55,8 +56,8 @@ class Numbers:
             )
         return values.astype(self.dtype, copy=False).reshape(len(column), *shape)
 
-    def allocate(self, count: int) -> np.ndarray:
-        return empty((count, *(self.shape or ())), self.dtype)
+    def allocate(self, count: int, memory: Memory) -> np.ndarray:
+        return memory.empty((count, *(self.shape or ())), self.dtype)
 
     def gather(self, values: np.ndarray, rows: Rows, room: np.ndarray, dest: Dest) -> None:
         room[dest] = values.take(rows, axis=0)
@@ -80,7 +81,7 @@ class Objects:
         values[:] = column.to_pylist()
         return values
 
-    def allocate(self, count: int) -> np.ndarray:
+    def allocate(self, count: int, memory: Memory) -> np.ndarray:
         return np.empty(count, object)
 
     def gather(self, values: np.ndarray, rows: Rows, room: np.ndarray, dest: Dest) -> None:
@@ -100,7 +101,7 @@ class Bytes:
         """Values as one Arrow array."""
         return one_array(column)
 
-    def allocate(self, count: int) -> np.ndarray:
+    def allocate(self, count: int, memory: Memory) -> np.ndarray:
         return np.empty(count, object)
 
     def gather(self, values: pa.Array, rows: Rows, room: np.ndarray, dest: Dest) -> None:
@@ -131,12 +132,6 @@ def kind_of(field: pa.Field) -> Kind:
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return Bytes()
     return Objects()
-
-
-def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Batch memory: pinned where CUDA is there, so that copies to the GPU need not wait."""
-    like = torch.from_numpy(np.empty(0, dtype)).dtype
-    return torch.empty(shape, dtype=like, pin_memory=torch.cuda.is_available()).numpy()
 
 
 def one_array(column: pa.ChunkedArray) -> pa.Array:

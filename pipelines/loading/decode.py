@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Literal
 
 import cv2
@@ -17,6 +18,7 @@ MAX_PIXELS = 1 << 26
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE = 25
 _PNG_WITH_ALPHA = {4, 6}
+_thread = threading.local()
 
 
 class BadImage(ValueError):
@@ -26,8 +28,9 @@ class BadImage(ValueError):
 def decode(data: np.ndarray, mode: Mode, size: tuple[int, int] | None = None) -> np.ndarray:
     """Decode an image, put it on white where it is transparent, and scale it to `size` by area.
 
-    `data`: the encoded bytes, uint8. Returns H×W×3 (rgb) or H×W (gray), uint8; H×W is `size` where given.
-    Orientation tags are not applied. Raises BadImage: `empty`, `unknown format`, `truncated`, `corrupt`, `too large`.
+    `data`: the encoded bytes, uint8. Returns H×W×3 (rgb) or H×W (gray), uint8, which the thread's next call may
+    overwrite; H×W is `size` where given. Orientation tags are not applied.
+    Raises BadImage: `empty`, `unknown format`, `truncated`, `corrupt`, `too large`.
     """
     if not data.size:
         raise BadImage("empty")
@@ -41,6 +44,20 @@ def decode(data: np.ndarray, mode: Mode, size: tuple[int, int] | None = None) ->
     if size is not None and pixels.shape[:2] != size:
         pixels = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
     return pixels
+
+
+def decode_into(data: np.ndarray, room_CHW: np.ndarray, *, mode: Mode, resize: bool) -> None:
+    """Decode an image into C×H×W memory, scaled to H×W if `resize`. Raises BadImage, also where H×W is another."""
+    height, width = room_CHW.shape[1:]
+    pixels = decode(data, mode, (height, width) if resize else None)
+    if pixels.shape[:2] != (height, width):
+        found = "×".join(map(str, pixels.shape[:2]))
+        raise BadImage(f"found {found} pixels, expected {height}×{width} as in the batch (or give size=)")
+    if pixels.ndim == 2:
+        room_CHW[0] = pixels
+    else:
+        # several times faster than a strided copy
+        cv2.split(pixels, [room_CHW[0], room_CHW[1], room_CHW[2]])
 
 
 def dimensions(data: np.ndarray) -> tuple[int, int]:
@@ -58,14 +75,6 @@ def dimensions(data: np.ndarray) -> tuple[int, int]:
     return height, width
 
 
-def to_planes(pixels: np.ndarray, room_CHW: np.ndarray) -> None:
-    """Copy H×W×3 or H×W pixels to C×H×W. `cv2.split` into place is several times faster than a strided copy."""
-    if pixels.ndim == 2:
-        room_CHW[0] = pixels
-    else:
-        cv2.split(pixels, [room_CHW[0], room_CHW[1], room_CHW[2]])
-
-
 def _jpeg(data: np.ndarray, mode: Mode, size: tuple[int, int] | None) -> np.ndarray:
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
@@ -75,14 +84,27 @@ def _jpeg(data: np.ndarray, mode: Mode, size: tuple[int, int] | None) -> np.ndar
     if colours == "CMYK":
         return _other(data, mode)
     least_height, least_width = size or (0, 0)
+    colours = "GRAY" if mode == "gray" else "RGB"
     try:
         # The smallest of the decoder's reduced scales that is not below the wanted size: most of the work is saved.
         pixels = simplejpeg.decode_jpeg(
-            data, "GRAY" if mode == "gray" else "RGB", min_height=least_height, min_width=least_width
+            data,
+            colours,
+            min_height=least_height,
+            min_width=least_width,
+            buffer=_scratch(height * width * CHANNELS[mode]),
         )
     except ValueError as error:
         raise BadImage("truncated" if "premature" in str(error).lower() else "corrupt") from error
     return pixels[:, :, 0] if mode == "gray" else pixels
+
+
+def _scratch(count: int) -> np.ndarray:
+    """Bytes of this thread that each call overwrites: fresh memory would cost as much as a tenth of decoding."""
+    memory = getattr(_thread, "memory", None)
+    if memory is None or memory.size < count:
+        memory = _thread.memory = np.empty(count, np.uint8)
+    return memory
 
 
 def _png(data: np.ndarray, mode: Mode) -> np.ndarray:

@@ -15,6 +15,7 @@ from pipelines.loading.collate import POSITION, Batch, Collator, Policy
 from pipelines.loading.columns import Kind, kind_of
 from pipelines.loading.decode import CHANNELS, Mode
 from pipelines.loading.feed import Feed
+from pipelines.loading.memory import Memory
 from pipelines.loading.order import Order, RankOrder
 from pipelines.loading.plan import plan
 from pipelines.loading.read import Wanted, images_in_shard, read_shard
@@ -113,7 +114,7 @@ class ShardLoader:
             )
         self._wanted = Wanted(kinds, tuple(decoded), captions, image_key if captions == "one_per_image" else None, seed)
         pixels = (size, size) if isinstance(size, int) else size
-        self._collator = Collator(decoded, kinds, pixels, on_bad_sample, self.stats)
+        self._collator = Collator(decoded, kinds, pixels, on_bad_sample, self.stats, Memory(prefetch + 2))
         self._counts = self._count()
         self.lanes = lanes or self._default_lanes()
         self._epoch = 0
@@ -264,7 +265,7 @@ class ShardLoader:
             epochs=self.epochs,
         )
         budget = Budget(self.memory)
-        keep = int(self._plan.sizes.sum()) <= self.memory // 4
+        keep = self.epochs != 1 and int(self._plan.sizes.sum()) <= self.memory // 4
         shelf = Shelf(
             lambda shard: read_shard(self._plan, shard, self._wanted, budget, keep),
             lambda shard: int(self._plan.sizes[shard]),

@@ -19,7 +19,7 @@ class _Slot:
 
     def __init__(self) -> None:
         self.ready = threading.Event()
-        self.pixels: np.ndarray | None = None
+        self.planes_CHW: np.ndarray | None = None
         self.error: BadImage | None = None
 
 
@@ -62,30 +62,35 @@ class Pictures:
         """The bytes of a picture, uint8, not copied."""
         return self._data[self._offsets[picture] : self._offsets[picture + 1]]
 
-    def pixels(self, picture: int, decode: Callable[[np.ndarray], np.ndarray], nbytes: int) -> np.ndarray:
-        """The decoded picture for one row that shows it.
+    def show(self, picture: int, room_CHW: np.ndarray, decode: Callable[[np.ndarray, np.ndarray], None]) -> bool:
+        """Put a picture into `room_CHW` for one row that shows it; tell whether that took a call of `decode`.
 
         The first of several rows decodes, the others find (or wait for) its result, provided that the byte budget has
-        room for `nbytes` more; else each decodes for itself. Raises what `decode` raises.
+        room for it; else each decodes for itself. Raises what `decode(encoded, room_CHW)` raises.
         """
         with self._lock:
             slot = self._slots.get(picture)
             mine = slot is None
-            if mine and (self._keep or self.rows_left[picture] > 1) and self._lease.try_grow(nbytes):
+            if mine and (self._keep or self.rows_left[picture] > 1) and self._lease.try_grow(room_CHW.nbytes):
                 slot = self._slots[picture] = _Slot()
         if slot is None:
-            return decode(self.encoded(picture))
+            decode(self.encoded(picture), room_CHW)
+            return True
         if mine:
-            self._fill(slot, picture, decode)
+            self._fill(slot, picture, np.empty_like(room_CHW), decode)
         slot.ready.wait()
-        self._count_down(picture, nbytes)
-        if slot.pixels is None:
+        self._count_down(picture, room_CHW.nbytes)
+        if slot.planes_CHW is None:
             raise slot.error or BadImage("corrupt")
-        return slot.pixels
+        np.copyto(room_CHW, slot.planes_CHW)
+        return mine
 
-    def _fill(self, slot: _Slot, picture: int, decode: Callable[[np.ndarray], np.ndarray]) -> None:
+    def _fill(
+        self, slot: _Slot, picture: int, room_CHW: np.ndarray, decode: Callable[[np.ndarray, np.ndarray], None]
+    ) -> None:
         try:
-            slot.pixels = decode(self.encoded(picture))
+            decode(self.encoded(picture), room_CHW)
+            slot.planes_CHW = room_CHW
         except BadImage as error:
             slot.error = error
         finally:
