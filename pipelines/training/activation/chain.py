@@ -50,7 +50,7 @@ class Checkpointed(Extended):
     _chain: Chain
     _place: int
 
-    @torch.compiler.disable(recursive=False)
+    @torch.compiler.disable
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The block's own forward, as the plan says."""
         return self._chain.call(self._place, self, super().forward, args, kwargs)

@@ -48,6 +48,5 @@ def apply(model: nn.Module, policy: Policy | int, *, every: int = 2) -> None:
     elif policy in plans:
         attach(blocks, plans[policy])
     elif policy != "none":
-        raise RecipeError(
-            f"training.activation: found {policy!r}, expected a policy: {', '.join(('none', *plans, 'selective'))}"
-        )
+        known = ", ".join(("none", *plans, "selective"))
+        raise RecipeError(f"training.activation: found {policy!r}, expected one of {known}")
