@@ -1,15 +1,36 @@
 """Networks, and the seam that makes a denoiser of any of them."""
 
+from typing import overload
+
+from pipelines.models.controlnet import Control, Controlled, ControlNet
 from pipelines.models.denoiser import Denoiser, denoiser
+from pipelines.models.dit import DiT
 from pipelines.models.text import Caption, Context
 from pipelines.models.text_to_image import TextToImage
 from pipelines.models.tokens import CaptionTokenizer
-from pipelines.recipe.model import UNet
+from pipelines.recipe.model import DiT as DiTRecipe
+from pipelines.recipe.model import UNet as UNetRecipe
 
 
-def build(recipe: UNet) -> TextToImage:
+@overload
+def build(recipe: UNetRecipe) -> TextToImage: ...
+@overload
+def build(recipe: DiTRecipe) -> DiT: ...
+def build(recipe: UNetRecipe | DiTRecipe) -> TextToImage | DiT:
     """The network that the `model` section describes, with fresh weights from torch's generator."""
-    return TextToImage(recipe)
+    return TextToImage(recipe) if isinstance(recipe, UNetRecipe) else DiT(recipe)
 
 
-__all__ = ["Caption", "CaptionTokenizer", "Context", "Denoiser", "TextToImage", "build", "denoiser"]
+__all__ = [
+    "Caption",
+    "CaptionTokenizer",
+    "Context",
+    "Control",
+    "ControlNet",
+    "Controlled",
+    "Denoiser",
+    "DiT",
+    "TextToImage",
+    "build",
+    "denoiser",
+]

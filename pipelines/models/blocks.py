@@ -44,11 +44,31 @@ class NoiseEmbedding(nn.Module):
         return self.layers(torch.cat([angles.cos(), angles.sin()], 1))
 
 
+POSITION_FEATURES = 16
+
+
+def positions(x_NCHW: Tensor) -> Tensor:
+    """Where each position of a map is: [1, 16, H, W] sines and cosines of π/2, π, 2π, 4π times its coordinates.
+
+    Coordinates run from −1 to 1 over any height and width. Without them a convolution learns where it is from its
+    zero padding alone, and a caption's shape takes many more steps to learn.
+    """
+    axes = []
+    for size, shape in ((x_NCHW.shape[-2], (-1, 1)), (x_NCHW.shape[-1], (1, -1))):
+        coordinate = (torch.arange(size, device=x_NCHW.device, dtype=torch.float32) + 0.5) * (2 / size) - 1
+        angles = coordinate.view(1, *shape) * (math.pi * 2.0 ** torch.arange(-1, 3, device=x_NCHW.device)).view(
+            -1, 1, 1
+        )
+        axes.append(torch.cat([angles.sin(), angles.cos()]).expand(-1, *x_NCHW.shape[-2:]))
+    return torch.cat(axes)[None].to(x_NCHW.dtype)
+
+
 class MapAttention(nn.Module):
     """Self-attention over the positions of a feature map, then cross-attention to the caption."""
 
     def __init__(self, channels: int, heads: int, context_width: int) -> None:
         super().__init__()
+        self.positions = nn.Linear(POSITION_FEATURES, channels)
         self.norm_self = group_norm(channels)
         self.attend_self = Attention(channels, heads)
         self.norm_cross = nn.LayerNorm(channels)
@@ -60,8 +80,9 @@ class MapAttention(nn.Module):
         """Returns a map of the same shape."""
         height, width = x_NCHW.shape[-2:]
         x_NLC = x_NCHW.flatten(2).transpose(1, 2)
-        x_NLC = x_NLC + self.attend_self(self.norm_self(x_NCHW).flatten(2).transpose(1, 2))
-        x_NLC = x_NLC + self.attend_cross(self.norm_cross(x_NLC), context.tokens_NLD, context.mask_NL)
+        where_NLC = self.positions(positions(x_NCHW).flatten(2).transpose(1, 2))
+        x_NLC = x_NLC + self.attend_self(self.norm_self(x_NCHW).flatten(2).transpose(1, 2) + where_NLC)
+        x_NLC = x_NLC + self.attend_cross(self.norm_cross(x_NLC) + where_NLC, context.tokens_NLD, context.mask_NL)
         return x_NLC.transpose(1, 2).unflatten(2, (height, width))
 
 

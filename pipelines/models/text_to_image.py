@@ -28,6 +28,6 @@ class TextToImage(nn.Module):
         caption: Caption | Context,
         residuals: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """The network F of a denoiser: [N, 3, H, W]. A `Caption` is encoded first, inside this one call."""
+        """The network F of a denoiser: [N, C, H, W]. A `Caption` is encoded first, inside this one call."""
         context = caption if isinstance(caption, Context) else self.encode(*caption)
         return self.unet(x_NCHW, c_noise_N, context, residuals)

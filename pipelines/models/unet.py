@@ -2,14 +2,21 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.models.blocks import MapAttention, NoiseEmbedding, UNetBlock, group_norm, zero
+from pipelines.models.blocks import (
+    POSITION_FEATURES,
+    MapAttention,
+    NoiseEmbedding,
+    UNetBlock,
+    group_norm,
+    positions,
+    zero,
+)
 from pipelines.models.text import Context
 from pipelines.recipe.model import UNet as UNetRecipe
-
-IMAGE_CHANNELS = 3
 
 
 class UNetEncoder(nn.Module):
@@ -22,7 +29,7 @@ class UNetEncoder(nn.Module):
         self.embedding_width = 4 * recipe.channels
         self.noise = NoiseEmbedding(self.embedding_width)
         self.pooled = nn.Linear(recipe.text.width, self.embedding_width)
-        self.conv_in = nn.Conv2d(IMAGE_CHANNELS * recipe.patch**2, widths[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(recipe.image_channels * recipe.patch**2 + POSITION_FEATURES, widths[0], 3, padding=1)
         self.down = nn.ModuleList()
         self.skip_widths: list[int] = []
         channels = widths[0]
@@ -37,6 +44,12 @@ class UNetEncoder(nn.Module):
     def embed(self, c_noise_N: Tensor, context: Context) -> Tensor:
         """The embedding of noise level and caption that scales and shifts every block: [N, E]."""
         return F.silu(self.noise(c_noise_N) + self.pooled(context.pooled_ND))
+
+    def first(self, x_NCHW: Tensor) -> Tensor:
+        """The first feature map, of the image in patches and of where each patch is: [N, C, H / patch, W / patch]."""
+        x_NCHW = F.pixel_unshuffle(x_NCHW, self.patch)
+        where_NCHW = positions(x_NCHW).expand(len(x_NCHW), -1, -1, -1)
+        return self.conv_in(torch.cat([x_NCHW, where_NCHW], 1))
 
     def forward(self, h_NCHW: Tensor, embedding_NE: Tensor, context: Context) -> tuple[list[Tensor], Tensor]:
         """From the first feature map to (the output of each block, the output of the middle)."""
@@ -71,16 +84,16 @@ class UNet(nn.Module):
                 self.up.append(make_block(recipe, level, channels + skip_widths.pop(), widths[level], resample))
                 channels = widths[level]
         self.norm_out = group_norm(channels)
-        self.conv_out = zero(nn.Conv2d(channels, IMAGE_CHANNELS * recipe.patch**2, 3, padding=1))
+        self.conv_out = zero(nn.Conv2d(channels, recipe.image_channels * recipe.patch**2, 3, padding=1))
 
     def forward(
         self, x_NCHW: Tensor, c_noise_N: Tensor, context: Context, residuals: Sequence[Tensor] | None = None
     ) -> Tensor:
-        """Returns [N, 3, H, W]. `residuals` (a ControlNet's) are added to each skip, in order, and to the middle."""
+        """Returns [N, C, H, W]. `residuals` (a ControlNet's) are added to each skip, in order, and to the middle."""
         if x_NCHW.shape[-1] % self.stride or x_NCHW.shape[-2] % self.stride:
             raise ValueError(f"image: found {list(x_NCHW.shape[-2:])} pixels, expected multiples of {self.stride}")
         embedding_NE = self.encoder.embed(c_noise_N, context)
-        h_NCHW = self.encoder.conv_in(F.pixel_unshuffle(x_NCHW, self.patch))
+        h_NCHW = self.encoder.first(x_NCHW)
         skips, h_NCHW = self.encoder(h_NCHW, embedding_NE, context)
         if residuals is not None:
             *for_skips, for_middle = residuals

@@ -25,6 +25,8 @@ class UNet(Section):
 
     resolution: int = Field(32, ge=8)
     """side of the square images, in pixels"""
+    image_channels: int = Field(3, ge=1)
+    """channels of an image, or of its latent"""
     patch: int = Field(2, ge=1)
     """pixels unshuffled into channels on each side"""
     channels: int = Field(96, ge=8)
@@ -39,5 +41,24 @@ class UNet(Section):
     """attention heads"""
     dropout: float = Field(0.0, ge=0, lt=1)
     """share of activations dropped in residual blocks"""
+    text: Text = Text()
+    """the caption encoder"""
+
+
+class DiT(Section):
+    """A Transformer denoiser of images in patches, conditioned on text."""
+
+    resolution: int = Field(32, ge=4)
+    """side of the square images, in pixels"""
+    image_channels: int = Field(3, ge=1)
+    """channels of an image, or of its latent"""
+    patch: int = Field(4, ge=1)
+    """side of a patch, in pixels"""
+    width: int = Field(256, ge=8)
+    """channels of a patch"""
+    layers: int = Field(6, ge=1)
+    """Transformer blocks"""
+    heads: int = Field(4, ge=1)
+    """attention heads"""
     text: Text = Text()
     """the caption encoder"""
