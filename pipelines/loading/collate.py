@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from pipelines.errors import DataError
-from pipelines.loading.columns import Dest, Kind
+from pipelines.loading.columns import Dest, Field
 from pipelines.loading.decode import CHANNELS, BadImage, Mode, decode_into, dimensions
 from pipelines.loading.memory import Memory
 from pipelines.loading.read import Shard
@@ -41,7 +41,7 @@ class Collator:
 
     decode: Mapping[str, Mode]
     """columns to decode; a null in the first is a bad sample, in others a black image, told by `<column>_mask`"""
-    kinds: Mapping[str, Kind]
+    fields: Mapping[str, Field]
     size: tuple[int, int] | None
     on_bad_sample: Policy
     stats: Stats
@@ -68,7 +68,7 @@ class Pending:
         self._left = len(self._starts)
         self._lock = threading.Lock()
         self._done = threading.Event()
-        self._error: BaseException | None = None
+        self._error: tuple[int, BaseException] | None = None
         self._batch: Batch = {}
         self._rooms: dict[str, np.ndarray] = {}
         resize = collator.size is not None
@@ -89,7 +89,7 @@ class Pending:
     def result(self) -> Batch:
         """The batch. Raises what a thread raised."""
         if self._error is not None:
-            raise self._error
+            raise self._error[1]
         return self._batch
 
     def nbytes(self) -> int:
@@ -115,10 +115,9 @@ class Pending:
 
     def _run(self, start: int) -> None:
         try:
-            if self._error is None:
-                self._decode_chunk(start)
+            self._decode_chunk(start)
         except BaseException as error:
-            self._error = error
+            self._fail(start, error)
         with self._lock:
             self._left -= 1
             last = not self._left
@@ -127,11 +126,15 @@ class Pending:
                 if self._error is None:
                     self._finish()
             except BaseException as error:
-                self._error = error
+                self._fail(start, error)
             self._shards, self._sources, self._rooms = [], [], {}
             self._done.set()
-        elif self._error is not None:
-            self._done.set()
+
+    def _fail(self, start: int, error: BaseException) -> None:
+        """Keep the error of the chunk that comes first, whichever thread was faster."""
+        with self._lock:
+            if self._error is None or start < self._error[0]:
+                self._error = (start, error)
 
     def _decode_chunk(self, start: int) -> None:
         if not self._collator.decode:
@@ -190,11 +193,11 @@ class Pending:
         for name, mask in self._masks.items():
             batch[f"{name}_mask"] = torch.from_numpy(mask)
         sources = self._final_sources() if self._replaced else self._sources
-        for name, kind in self._collator.kinds.items():
-            room = kind.allocate(length, self._collator.memory)
+        for name, field in self._collator.fields.items():
+            room = field.kind.allocate(length, self._collator.memory)
             for source in sources:
-                kind.gather(source.shard.values[name], source.rows, room, source.dest)
-            batch[name] = kind.finish(room)
+                field.kind.gather(source.shard.values[name], source.rows, room, source.dest)
+            batch[name] = field.kind.finish(room)
         batch[POSITION] = torch.from_numpy(self._positions)
         self._batch = _without(batch, self._bad) if self._bad.any() else batch
 

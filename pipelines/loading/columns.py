@@ -44,9 +44,17 @@ class Numbers:
     dtype: np.dtype
     shape: tuple[int, ...] | None
     """shape of one value; None until the first shard tells the length of its lists"""
+    nulls_are_zero: bool = False
+
+    def fill_null(self) -> bool:
+        """Have nulls be zeros, where numbers have no other sign for them; tell whether that is so."""
+        self.nulls_are_zero = self.shape == () and self.dtype.kind not in "f"
+        return self.nulls_are_zero
 
     def load(self, column: pa.ChunkedArray, where: str) -> np.ndarray:
         """Values as an array rows×shape, a view of Arrow's buffer where types allow."""
+        if self.nulls_are_zero and column.null_count:
+            column = column.fill_null(False if self.dtype.kind == "b" else 0)
         values, shape = _flat(column, where)
         if self.shape is None:
             self.shape = shape
@@ -115,6 +123,43 @@ class Bytes:
         return values.nbytes
 
 
+class Validity:
+    """Whether a column's values are there → a bool tensor N, False where null."""
+
+    def load(self, column: pa.ChunkedArray, where: str) -> np.ndarray:
+        """One bool for each row."""
+        return column.is_valid().to_numpy()
+
+    def allocate(self, count: int, memory: Memory) -> np.ndarray:
+        return np.empty(count, bool)
+
+    def gather(self, values: np.ndarray, rows: Rows, room: np.ndarray, dest: Dest) -> None:
+        room[dest] = values.take(rows)
+
+    def finish(self, room: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(room)
+
+    def nbytes(self, values: np.ndarray) -> int:
+        return values.nbytes
+
+
+@dataclass(frozen=True)
+class Field:
+    """What one key of a batch holds: the values of `column`, as `kind` says."""
+
+    column: str
+    kind: Kind
+
+
+def fields_of(column: pa.Field, nullable: bool) -> dict[str, Field]:
+    """How a column that is not decoded reaches a batch, by key. Integers with nulls bring `<column>_mask` along."""
+    kind = kind_of(column)
+    fields = {column.name: Field(column.name, kind)}
+    if nullable and isinstance(kind, Numbers) and kind.fill_null():
+        fields[f"{column.name}_mask"] = Field(column.name, Validity())
+    return fields
+
+
 def kind_of(field: pa.Field) -> Kind:
     """How the values of a column that is not decoded reach a batch."""
     kind = field.type.storage_type if isinstance(field.type, pa.BaseExtensionType) else field.type
@@ -154,9 +199,7 @@ def _flat(column: pa.ChunkedArray, where: str) -> tuple[np.ndarray, tuple[int, .
     shape: tuple[int, ...] = ()
     while True:
         if array.null_count and not pa.types.is_floating(array.type):
-            raise DataError(
-                f"{where}: found {array.null_count} nulls, expected numbers (filter or fill them in the query)"
-            )
+            raise DataError(f"{where}: found {array.null_count} nulls that no statistics tell of, expected numbers")
         if not _is_list(array.type):
             break
         lengths = np.unique(np.diff(array.offsets.to_numpy())) if hasattr(array, "offsets") else [array.type.list_size]

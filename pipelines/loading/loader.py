@@ -12,7 +12,7 @@ import numpy as np
 from pipelines.errors import DataError, RecipeError
 from pipelines.loading.budget import Budget
 from pipelines.loading.collate import POSITION, Batch, Collator, Policy
-from pipelines.loading.columns import Kind, kind_of
+from pipelines.loading.columns import Field, fields_of
 from pipelines.loading.decode import CHANNELS, Mode
 from pipelines.loading.feed import Feed
 from pipelines.loading.memory import Memory
@@ -105,16 +105,18 @@ class ShardLoader:
         self.stats = Stats()
         self._prefetch, self._timeout = prefetch, timeout
         self._plan = plan(os.fspath(path), version, storage_options)
-        self.version = self._plan.version
-        decoded, kinds = self._select(decode, columns)
+        self.version = self._plan.place.version
+        decoded, fields = self._select(decode, columns)
         image_key = image_key or next(iter(decoded), None)
         if captions == "one_per_image" and image_key not in self._plan.schema.names:
             raise RecipeError(
                 f"image_key: found {image_key!r}, expected a column of {path} for captions='one_per_image'"
             )
-        self._wanted = Wanted(kinds, tuple(decoded), captions, image_key if captions == "one_per_image" else None, seed)
+        self._wanted = Wanted(
+            fields, tuple(decoded), captions, image_key if captions == "one_per_image" else None, seed
+        )
         pixels = (size, size) if isinstance(size, int) else size
-        self._collator = Collator(decoded, kinds, pixels, on_bad_sample, self.stats, Memory(prefetch + 2))
+        self._collator = Collator(decoded, fields, pixels, on_bad_sample, self.stats, Memory(prefetch + 2))
         self._counts = self._count()
         self.lanes = lanes or self._default_lanes()
         self._epoch = 0
@@ -149,19 +151,24 @@ class ShardLoader:
 
     def _select(
         self, decode: Mapping[str, Mode], columns: Sequence[str] | None
-    ) -> tuple[dict[str, Mode], dict[str, Kind]]:
+    ) -> tuple[dict[str, Mode], dict[str, Field]]:
         schema = self._plan.schema
         chosen = list(schema.names) if columns is None else list(columns)
         if decode is DEFAULT_DECODE:
             decode = {name: mode for name, mode in decode.items() if name in chosen}
         for name in [*chosen, *decode]:
             if name not in schema.names:
-                raise RecipeError(f"column {name}: found none in {self._plan.root}, expected one of {schema.names}")
+                raise RecipeError(
+                    f"column {name}: found none in {self._plan.place.root}, expected one of {schema.names}"
+                )
         for name, mode in decode.items():
             if mode not in CHANNELS:
                 raise RecipeError(f"decode[{name!r}]: found {mode!r}, expected one of {', '.join(CHANNELS)}")
-        kinds = {name: kind_of(schema.field(name)) for name in chosen if name not in decode}
-        return dict(decode), kinds
+        fields: dict[str, Field] = {}
+        for name in chosen:
+            if name not in decode:
+                fields |= fields_of(schema.field(name), name in self._plan.nullable)
+        return dict(decode), fields
 
     def _count(self) -> np.ndarray:
         if self._wanted.image_key is None:
@@ -207,7 +214,7 @@ class ShardLoader:
 
     def _order_settings(self) -> dict[str, Any]:
         return {
-            "version": self._plan.version,
+            "version": self._plan.place.version,
             "seed": self.seed,
             "shuffle": self.shuffle,
             "captions": self.captions,

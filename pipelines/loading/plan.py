@@ -20,8 +20,8 @@ _UNREADABLE = {"deletionVectors", "columnMapping"}
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One version of a dataset, as far as an epoch needs it. Shards are sorted by path; each has at least one row."""
+class Place:
+    """Where a dataset is, and which version of it."""
 
     root: str
     """the folder, as the user gave it"""
@@ -30,6 +30,13 @@ class Plan:
     """the folder, as `filesystem` calls it"""
     version: int | None
     """the version of the Delta table; None for a plain folder"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One version of a dataset, as far as an epoch needs it. Shards are sorted by path; each has at least one row."""
+
+    place: Place
     schema: pa.Schema
     """columns of the dataset, partition columns too"""
     paths: pa.Array
@@ -40,6 +47,8 @@ class Plan:
     """bytes of each file, int64"""
     partitions: pa.Table
     """values of the partition columns, one row a file; no column where the dataset has none"""
+    nullable: frozenset[str]
+    """columns that have nulls somewhere, as far as the log or the footers count them"""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -47,7 +56,7 @@ class Plan:
     def path(self, shard: int) -> str:
         """Where the file of `shard` is, for `filesystem`."""
         path = self.paths[shard].as_py()
-        return path if path.startswith("/") or "://" in path else f"{self.folder}/{path}"
+        return path if path.startswith("/") or "://" in path else f"{self.place.folder}/{path}"
 
     def digest(self) -> str:
         """A short hash of the shards' names and rows."""
@@ -88,7 +97,7 @@ def _from_log(
     try:
         table = DeltaTable(local, version=version, storage_options=storage_options)
         features = set(table.protocol().reader_features or ())
-        actions = pa.table(table.get_add_actions(flatten=True)).combine_chunks()
+        actions = pa.table(table.get_add_actions(flatten=True))
         schema = pa.schema(table.schema().to_arrow())
     except (DeltaError, ValueError, OSError) as error:
         raise DataError(f"{path}: cannot read the Delta log: {_line(error)}") from error
@@ -96,21 +105,26 @@ def _from_log(
         raise DataError(
             f"{path}: found Delta features {', '.join(sorted(features & _UNREADABLE))}, expected plain Parquet files"
         )
+    keys = [name for name in actions.column_names if name.startswith("partition.")]
+    nullable = frozenset(
+        name.removeprefix("null_count.")
+        for name in actions.column_names
+        if name.startswith("null_count.") and pc.max(actions.column(name)).as_py()
+    )
+    actions = actions.select(["path", "num_records", "size_bytes", *keys])
     names = _column(actions, "path")
     if pc.any(pc.match_substring(names, "%")).as_py():
         names = pa.array([unquote(name) for name in names.to_pylist()], pa.string())
     rows = _column(actions, "num_records")
     if rows.null_count:
         counted = [
-            _footer_rows(filesystem, f"{folder}/{name}") if count is None else count
+            _footer(filesystem, f"{folder}/{name}").num_rows if count is None else count
             for name, count in zip(names.to_pylist(), rows.to_pylist(), strict=True)
         ]
         rows = pa.array(counted, pa.int64())
-    keys = [name for name in actions.column_names if name.startswith("partition.")]
     partitions = actions.select(keys).rename_columns([name.removeprefix("partition.") for name in keys])
-    return _sorted(
-        path, filesystem, folder, table.version(), schema, names, rows, _column(actions, "size_bytes"), partitions
-    )
+    sizes = _column(actions, "size_bytes")
+    return _sorted(Place(path, filesystem, folder, table.version()), schema, names, rows, sizes, partitions, nullable)
 
 
 def _from_footers(path: str, filesystem: fs.FileSystem, folder: str) -> Plan:
@@ -124,36 +138,37 @@ def _from_footers(path: str, filesystem: fs.FileSystem, folder: str) -> Plan:
     ]
     if not files:
         raise DataError(f"{path}: found no .parquet file, expected a Delta table or a folder of Parquet files")
-    rows = [_footer_rows(filesystem, info.path) for info in files]
-    schema = pq.read_schema(files[0].path, filesystem=filesystem).remove_metadata()
+    footers = [_footer(filesystem, info.path) for info in files]
+    rows = pa.array([footer.num_rows for footer in footers], pa.int64())
+    schema = footers[0].schema.to_arrow_schema().remove_metadata()
     names = pa.array([info.path.removeprefix(folder).lstrip("/") for info in files], pa.string())
     sizes = pa.array([info.size for info in files], pa.int64())
-    return _sorted(path, filesystem, folder, None, schema, names, pa.array(rows, pa.int64()), sizes, pa.table({}))
+    nullable = frozenset().union(*map(_columns_with_nulls, footers))
+    return _sorted(Place(path, filesystem, folder, None), schema, names, rows, sizes, pa.table({}), nullable)
 
 
 def _sorted(
-    path: str,
-    filesystem: fs.FileSystem,
-    folder: str,
-    version: int | None,
+    place: Place,
     schema: pa.Schema,
     names: pa.Array,
     rows: pa.Array,
     sizes: pa.Array,
     partitions: pa.Table,
+    nullable: frozenset[str],
 ) -> Plan:
-    places = pc.sort_indices(names)
-    places = places.filter(pc.greater(rows.take(places), 0))
+    if not pc.all(pc.less_equal(names[:-1], names[1:])).as_py() or pc.min(rows).as_py() == 0:
+        places = pc.sort_indices(names)
+        places = places.filter(pc.greater(rows.take(places), 0))
+        names, rows, sizes = names.take(places), rows.take(places), sizes.take(places)
+        partitions = partitions.take(places) if partitions.num_columns else partitions
     return Plan(
-        root=path,
-        filesystem=filesystem,
-        folder=folder,
-        version=version,
+        place=place,
         schema=schema,
-        paths=names.take(places),
-        rows=rows.take(places).to_numpy(),
-        sizes=sizes.take(places).to_numpy(),
-        partitions=partitions.take(places) if partitions.num_columns else partitions,
+        paths=names,
+        rows=rows.to_numpy(),
+        sizes=sizes.to_numpy(),
+        partitions=partitions,
+        nullable=nullable,
     )
 
 
@@ -163,11 +178,24 @@ def _column(table: pa.Table, name: str) -> pa.Array:
     return values.cast(pa.string()) if pa.types.is_large_string(values.type) else values
 
 
-def _footer_rows(filesystem: fs.FileSystem, path: str) -> int:
+def _footer(filesystem: fs.FileSystem, path: str) -> pq.FileMetaData:
     try:
-        return pq.read_metadata(path, filesystem=filesystem).num_rows
+        return pq.read_metadata(path, filesystem=filesystem)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot read the Parquet footer: {_line(error)}") from error
+
+
+def _columns_with_nulls(footer: pq.FileMetaData) -> frozenset[str]:
+    chunks = [
+        footer.row_group(group).column(column)
+        for group in range(footer.num_row_groups)
+        for column in range(footer.num_columns)
+    ]
+    return frozenset(
+        chunk.path_in_schema
+        for chunk in chunks
+        if chunk.statistics is not None and chunk.statistics.has_null_count and chunk.statistics.null_count
+    )
 
 
 def _line(error: Exception) -> str:

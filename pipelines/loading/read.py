@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs
 
 from pipelines.errors import DataError
 from pipelines.loading.budget import Budget, Lease
-from pipelines.loading.columns import Kind, one_array
+from pipelines.loading.columns import Field, one_array
 from pipelines.loading.pictures import Pictures
 from pipelines.loading.plan import Plan
 from pipelines.loading.samples import Captions, EveryRow, OneRowPerImage, count_images
@@ -22,8 +23,8 @@ from pipelines.loading.samples import Captions, EveryRow, OneRowPerImage, count_
 class Wanted:
     """What is read of each shard."""
 
-    kinds: Mapping[str, Kind]
-    """columns that go to batches as they are"""
+    fields: Mapping[str, Field]
+    """what batches hold besides decoded images, by key"""
     media: tuple[str, ...]
     """columns of encoded images"""
     captions: Captions
@@ -35,7 +36,7 @@ class Wanted:
     def columns(self) -> list[str]:
         """Every column that is read."""
         extra = [self.image_key] if self.captions == "one_per_image" and self.image_key else []
-        return list(dict.fromkeys([*self.media, *self.kinds, *extra]))
+        return list(dict.fromkeys([*self.media, *(field.column for field in self.fields.values()), *extra]))
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Shard:
     rows: int
     samples: EveryRow | OneRowPerImage
     values: Mapping[str, Any]
-    """what `Kind.load` made of each column"""
+    """what `Kind.load` made of the column of each field"""
     pictures: Mapping[str, Pictures]
     lease: Lease
     """the bytes it holds, given back when nothing refers to the shard any more"""
@@ -58,12 +59,15 @@ def read_shard(plan: Plan, number: int, wanted: Wanted, budget: Budget, keep: bo
     table = read_table(plan, number, wanted.columns, wanted.media)
     lease = Lease(budget)
     pictures = {name: Pictures(table.column(name), lease, keep) for name in wanted.media}
-    values = {name: kind.load(table.column(name), f"{path}: column {name}") for name, kind in wanted.kinds.items()}
+    values = {
+        name: field.kind.load(table.column(field.column), f"{path}: column {field.column}")
+        for name, field in wanted.fields.items()
+    }
     samples: EveryRow | OneRowPerImage = EveryRow(len(table))
     if wanted.captions == "one_per_image" and wanted.image_key:
         samples = OneRowPerImage(keys_of_rows(table.column(wanted.image_key)), wanted.seed, number)
     lease.grow(sum(column.nbytes for column in pictures.values()))
-    lease.grow(sum(wanted.kinds[name].nbytes(column) for name, column in values.items()))
+    lease.grow(sum(wanted.fields[name].kind.nbytes(column) for name, column in values.items()))
     return Shard(path, len(table), samples, values, pictures, lease)
 
 
@@ -85,7 +89,7 @@ def read_table(plan: Plan, number: int, columns: list[str], dictionaries: tuple[
     """The wanted columns of a shard; `dictionaries` stay dictionary-encoded where the file has them so."""
     path = plan.path(number)
     try:
-        with plan.filesystem.open_input_file(path) as source:
+        with _open(plan.place.filesystem, path) as source:
             table = _read(source, columns, dictionaries)
     except FileNotFoundError as error:
         raise DataError(f"{path}: file is missing, expected {plan.rows[number]} rows{_of(plan)}") from error
@@ -94,6 +98,11 @@ def read_table(plan: Plan, number: int, columns: list[str], dictionaries: tuple[
     if len(table) != plan.rows[number]:
         raise DataError(f"{path}: found {len(table)} rows, expected {plan.rows[number]}{_of(plan)}")
     return pa.table({name: _column(plan, number, table, name) for name in columns})
+
+
+def _open(filesystem: fs.FileSystem, path: str) -> pa.NativeFile:
+    """Local files are mapped: shards never change, and pages are decoded where the system has cached them."""
+    return pa.memory_map(path) if isinstance(filesystem, fs.LocalFileSystem) else filesystem.open_input_file(path)
 
 
 def _read(source: pa.NativeFile, columns: list[str], dictionaries: tuple[str, ...]) -> pa.Table:
@@ -137,4 +146,4 @@ def _column(plan: Plan, number: int, table: pa.Table, name: str) -> pa.ChunkedAr
 
 
 def _of(plan: Plan) -> str:
-    return "" if plan.version is None else f" as version {plan.version} says"
+    return "" if plan.place.version is None else f" as version {plan.place.version} says"
