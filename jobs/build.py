@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.run import exit_status
+from pipelines.dataset.absence import CAUSES
 from pipelines.dataset.build import Summary, build
 from pipelines.dataset.session import spark_session
 from pipelines.errors import RecipeError
@@ -46,9 +47,10 @@ def summary_table(summary: Summary) -> Table:
     table.add_row(
         "bytes stored / unique media bytes", f"{summary.stored_bytes:,} / {summary.media_bytes:,} = {ratio:.3f}"
     )
-    for name, column in summary.absence.items():
+    for name, column in summary.absence["columns"].items():
         if column["nulls"]:
-            table.add_row(f"absent, {name}", f"{column['nulls']:,} of {column['rows']:,}")
+            causes = ", ".join(f"{cause} {column[cause]['count']:,}" for cause in CAUSES if column[cause]["count"])
+            table.add_row(f"absent, {name}", f"{column['nulls']:,} of {column['rows']:,}: {causes}")
     table.add_row("seconds", "  ".join(f"{stage} {seconds:.1f}" for stage, seconds in summary.seconds.items()))
     return table
 

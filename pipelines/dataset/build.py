@@ -6,7 +6,8 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import pyarrow as pa
 from pyspark.errors import PySparkException
@@ -15,7 +16,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import BinaryType, LongType, StructField, StructType
 
 import udfs
-from pipelines.dataset.absence import ledger
+from pipelines.dataset.absence import WHY, ledger
 from pipelines.dataset.commit import File, check_output, commit, forget, make_folder, write_text
 from pipelines.dataset.media import Leaf, find_leaves, used_leaves
 from pipelines.dataset.query import Samples, run_query
@@ -25,6 +26,7 @@ from pipelines.dataset.source import Survey, check_key, open_source, sql_problem
 from pipelines.dataset.watch import spark_progress
 from pipelines.errors import DataError
 from pipelines.recipe.dataset import Dataset
+from udfs.ledger import Absence, Ledger
 
 ARROW_BATCH_BYTES = 16 << 20
 ARROW_BATCH_ROWS = 10_000
@@ -47,7 +49,7 @@ class Summary:
     media_bytes: int = 0
     by_value: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
-    absence: dict[str, dict] = field(default_factory=dict)
+    absence: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -77,28 +79,33 @@ def build(spark: SparkSession, recipe: Dataset) -> Summary:
             counted = survey(source, key, leaves)
         summary.rows_in = counted.rows
         with summary.stage("write"), spark_progress(spark, "write"):
-            reports = _write(source, samples, leaves, recipe, counted)
+            reports, calls = _write(source, samples, leaves, recipe, counted)
     with summary.stage("commit"):
-        _commit(summary, samples, reports, recipe)
+        _commit(summary, samples, reports, recipe, calls)
     return summary
 
 
 def _write(
     source: DataFrame, samples: Samples, leaves: tuple[Leaf, ...], recipe: Dataset, counted: Survey
-) -> list[dict]:
-    """Write the shards; returns the report of each partition that has samples."""
+) -> tuple[list[dict], list[Absence]]:
+    """Write the shards; returns the report of each partition that has samples, and what the Java functions gave."""
     spark = source.sparkSession
     shards = max(1, -(-counted.media_bytes // recipe.shards.target_bytes))
     layout = Layout(
         root=recipe.output.path,
         build=uuid.uuid4().hex[:12],
-        columns=tuple(samples.frame.columns),
+        columns=samples.columns,
+        causes=samples.causes,
         media=samples.media,
         by_value=samples.by_value is not None,
         drop_bad=recipe.on_bad_row == "drop",
     )
     make_folder(recipe.output.path)
     used = used_leaves(samples.frame, leaves)
+    calls = Ledger(spark) if recipe.udfs else None
+    if calls is not None:
+        named = recipe.shuffle.key if recipe.shuffle.key in samples.columns else None
+        samples = replace(samples, frame=calls.watch(samples.frame, named))
     frame = shuffled(source, samples, used, recipe.shuffle.key, recipe.shuffle.seed, shards)
     with _arrow_batches(spark):
         try:
@@ -107,7 +114,7 @@ def _write(
             if error.getCondition() is None:  # not an error of the query's own
                 raise
             raise DataError(f"dataset.query: {sql_problem(error)}") from None
-    return [row.asDict() | {"report": json.loads(row["report"])} for row in rows]
+    return [row.asDict() | {"report": json.loads(row["report"])} for row in rows], calls.absences() if calls else []
 
 
 @contextmanager
@@ -127,7 +134,7 @@ def _arrow_batches(spark: SparkSession) -> Iterator[None]:
             spark.conf.set(name, str(old))
 
 
-def _commit(summary: Summary, samples: Samples, reports: list[dict], recipe: Dataset) -> None:
+def _commit(summary: Summary, samples: Samples, reports: list[dict], recipe: Dataset, calls: list[Absence]) -> None:
     root = recipe.output.path
     files = [File(r["path"], r["rows"], r["bytes"], r["stats"]) for r in reports if r["path"]]
     details = [report["report"] for report in reports]
@@ -146,7 +153,10 @@ def _commit(summary: Summary, samples: Samples, reports: list[dict], recipe: Dat
     summary.stored_bytes = sum(file.size for file in files)
     summary.media_bytes = sum(report.get("media_bytes", 0) for report in details)
     schema = output_schema(samples)
-    summary.absence = ledger(summary.rows, schema.names, details)
+    summary.absence = {
+        "columns": ledger(summary.rows, schema.names, details),
+        "functions": [asdict(call) for call in calls if not call.column.startswith(WHY)],
+    }
     summary.version = commit(root, schema, files, _metadata(summary, recipe))
     write_text(
         root, f"_headrace/absence-{summary.version}.json", json.dumps(summary.absence, indent=1, ensure_ascii=False)
@@ -155,7 +165,7 @@ def _commit(summary: Summary, samples: Samples, reports: list[dict], recipe: Dat
 
 def output_schema(samples: Samples) -> pa.Schema:
     """The table's schema: `sample_id`, then the query's columns, media as binary."""
-    fields = [StructField(f.name, BinaryType()) if f.name in samples.media else f for f in samples.frame.schema.fields]
+    fields = [StructField(f.name, BinaryType()) if f.name in samples.media else f for f in samples.schema.fields]
     return to_arrow_schema(StructType([StructField("sample_id", LongType()), *fields]))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.exceptions import DeltaError
-from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
+from deltalake.transaction import AddAction, create_table_with_add_actions
 from pyarrow import fs
 
 from pipelines.dataset.files import filesystem
@@ -63,16 +63,14 @@ def _open(root: str) -> DeltaTable:
 def commit(root: str, schema: pa.Schema, files: Sequence[File], metadata: Mapping[str, str]) -> int:
     """Make `files` the whole content of the table at `root` in one transaction; returns its version."""
     now = int(time.time() * 1000)
-    actions: list[AddAction | RemoveAction] = [
-        AddAction(file.path, file.size, {}, now, True, file.stats) for file in files
-    ]
+    actions = [AddAction(file.path, file.size, {}, now, True, file.stats) for file in files]
     properties = CommitProperties(custom_metadata=dict(metadata))
     delta_schema = Schema.from_arrow(schema)
     table = open_table(root)
     if table is None:
         create_table_with_add_actions(root, delta_schema, actions, mode="error", commit_properties=properties)
     else:
-        table.create_write_transaction(actions, "overwrite", delta_schema, commit_properties=properties)
+        table.create_write_transaction([*actions], "overwrite", delta_schema, commit_properties=properties)
     return DeltaTable(root).version()
 
 

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
 
+from pipelines.dataset.absence import with_causes
 from pipelines.dataset.media import Leaf, by_reference, holds_handle, is_handle
+from pipelines.dataset.plan import computes_on_media, mixes_rows
 from pipelines.dataset.source import sql_problem
 from pipelines.errors import RecipeError
 
@@ -17,15 +20,27 @@ RESERVED = "sample_id"
 
 @dataclass(frozen=True)
 class Samples:
-    """What a query gives: `frame`, with handles in the place of media unless `by_value` says why it holds bytes."""
+    """What a query gives: `columns` of `frame`, with handles in the place of media unless `by_value` says why not.
+
+    `causes` names for each column the one that says why it is null, if the plan shows that; `mixed` says whether media
+    of several source rows may meet in one sample.
+    """
 
     frame: DataFrame
+    causes: tuple[str | None, ...]
+    columns: tuple[str, ...]
     by_value: str | None
+    mixed: bool
+
+    @property
+    def schema(self) -> StructType:
+        """The schema of `columns`."""
+        return StructType(self.frame.schema.fields[: len(self.columns)])
 
     @property
     def media(self) -> tuple[str, ...]:
         """The columns of media, in the query's order."""
-        fields = self.frame.schema.fields
+        fields = self.schema.fields
         if self.by_value is not None:
             return tuple(f.name for f in fields if f.dataType.typeName() == "binary")
         return tuple(f.name for f in fields if is_handle(f.dataType))
@@ -49,14 +64,15 @@ def _run(spark: SparkSession, source: DataFrame, query: str, leaves: Sequence[Le
     by_reference(source, leaves, key).createOrReplaceTempView(VIEW)
     try:
         frame = spark.sql(query)
-        reason = _nested(frame)
+        reason = _nested(frame) or computes_on_media(frame, VIEW, key)
         if reason is None:
-            return Samples(frame, None)
+            return Samples(*with_causes(frame, VIEW), tuple(frame.columns), None, mixes_rows(frame, VIEW))
     except AnalysisException as error:
         reason = sql_problem(error)
     source.createOrReplaceTempView(VIEW)
     try:
-        return Samples(spark.sql(query), reason)
+        frame = spark.sql(query)
+        return Samples(*with_causes(frame, VIEW), tuple(frame.columns), reason, False)
     except AnalysisException as error:
         raise RecipeError(f"dataset.query: {sql_problem(error)}") from None
 
@@ -69,7 +85,7 @@ def _nested(frame: DataFrame) -> str | None:
 
 
 def _checked(samples: Samples) -> Samples:
-    names = samples.frame.columns
+    names = samples.columns
     for name in names:
         if sum(other.lower() == name.lower() for other in names) > 1:
             raise RecipeError(f"dataset.query: found two columns named {name!r}, expected a name for each: use AS")

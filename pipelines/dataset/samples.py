@@ -12,6 +12,7 @@ stage takes them apart again.
 | `__key` | the key as text | the same where the query selects it |
 | `m0`, `m1`, … | the bytes of a leaf | null |
 | `s0`, `s1`, … | null | the query's columns |
+| `__why0`, `__why1`, … | null | why the column of that number is null |
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,11 @@ def shuffled(
     """Media of `leaves` and `samples`, in `shards` partitions by the seeded hash of their row."""
     placed = _placed_samples(samples, key, seed, shards)
     if samples.by_value is None and samples.media:
-        placed = placed.unionByName(_placed_media(source, leaves, key, seed, shards), allowMissingColumns=True)
+        media = _media(source, leaves, key)
+        own = media.select(*_place(F.col("__row"), seed, shards), *media.columns)
+        placed = placed.unionByName(own, allowMissingColumns=True)
+        if samples.mixed and len(samples.media) > 1:
+            placed = placed.unionByName(_guests(media, samples, seed, shards), allowMissingColumns=True)
     return placed.repartitionById(shards, F.col("__shard"))
 
 
@@ -39,9 +44,21 @@ def _place(row: Column, seed: int, shards: int) -> list[Column]:
     return [F.pmod(order, F.lit(shards)).cast("int").alias("__shard"), order.alias("__order")]
 
 
-def _placed_media(source: DataFrame, leaves: Sequence[Leaf], key: str, seed: int, shards: int) -> DataFrame:
+def _guests(media: DataFrame, samples: Samples, seed: int, shards: int) -> DataFrame:
+    """Media that samples of another row name, placed with that row; they cross the network once for each such row."""
+    rows = [F.col(quoted(name)).getField("__row") for name in samples.media]
+    needs = (
+        samples.frame.select(F.coalesce(*rows).alias("host"), F.explode(F.array(*rows)).alias("guest"))
+        .where("guest <> host")
+        .distinct()
+        .select(*_place(F.col("host"), seed, shards), "guest")
+    )
+    joined = media.join(needs.hint("shuffle_hash"), F.col("__row") == F.col("guest"))
+    return joined.select("__shard", "__order", *media.columns)
+
+
+def _media(source: DataFrame, leaves: Sequence[Leaf], key: str) -> DataFrame:
     return source.select(
-        *_place(row_of(key), seed, shards),
         row_of(key).alias("__row"),
         F.lit(None).cast("long").alias("__hash"),
         F.col(quoted(key)).cast("string").alias("__key"),
@@ -51,7 +68,7 @@ def _placed_media(source: DataFrame, leaves: Sequence[Leaf], key: str, seed: int
 
 def _placed_samples(samples: Samples, key: str, seed: int, shards: int) -> DataFrame:
     frame = samples.frame
-    hashed = F.xxhash64(*(_hashable(F.col(quoted(f.name)), f.dataType) for f in frame.schema.fields))
+    hashed = F.xxhash64(*(_hashable(F.col(quoted(f.name)), f.dataType) for f in samples.schema.fields))
     first = F.coalesce(*(F.col(quoted(name)) for name in samples.media)) if samples.media else None
     if first is None:
         row = hashed
@@ -59,13 +76,14 @@ def _placed_samples(samples: Samples, key: str, seed: int, shards: int) -> DataF
         row = F.coalesce(first.getField("__row"), hashed)
     else:  # equal bytes meet in one shard, where they are stored once
         row = F.coalesce(F.when(first.isNotNull(), F.xxhash64(first)), hashed)
-    name = F.col(quoted(key)).cast("string") if key in frame.columns else F.lit(None).cast("string")
+    name = F.col(quoted(key)).cast("string") if key in samples.columns else F.lit(None).cast("string")
     return frame.select(
         *_place(row, seed, shards),
         row.alias("__row"),
         hashed.alias("__hash"),
         name.alias("__key"),
-        *(F.col(quoted(column)).alias(f"s{i}") for i, column in enumerate(frame.columns)),
+        *(F.col(quoted(column)).alias(f"s{i}") for i, column in enumerate(samples.columns)),
+        *(why for why in samples.causes if why is not None),
     )
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark import TaskContext
 
+from pipelines.dataset.absence import CAUSES, DATA
 from pipelines.dataset.check import problem
 from pipelines.dataset.files import filesystem
 from pipelines.dataset.handles import Media, column_of_bytes, column_of_handles
@@ -41,6 +42,7 @@ class Layout:
     root: str
     build: str
     columns: tuple[str, ...]
+    causes: tuple[str | None, ...]
     media: tuple[str, ...]
     by_value: bool
     drop_bad: bool
@@ -53,6 +55,12 @@ class Shard:
     table: pa.Table
     rows: np.ndarray
     keys: list[str | None]
+    causes: dict[str, np.ndarray]
+
+    def only(self, places: np.ndarray) -> "Shard":
+        """The samples at `places`."""
+        causes = {name: cause[places] for name, cause in self.causes.items()}
+        return Shard(self.table.take(pa.array(places)), self.rows[places], [self.keys[i] for i in places], causes)
 
 
 def write_stage(layout: Layout) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -107,9 +115,13 @@ def _arranged(samples: pa.Table, media: Media, layout: Layout) -> Shard:
         else:
             columns[name] = column
     keys = samples.column("__key").to_pylist()
-    return Shard(
-        pa.table(columns), row[places], [key or media.key(r) for key, r in zip(keys, row[places], strict=True)]
-    )
+    keys = [key or media.key(r) for key, r in zip(keys, row[places], strict=True)]
+    causes = {
+        name: samples.column(why).fill_null(DATA).to_numpy()
+        for name, why in zip(layout.columns, layout.causes, strict=True)
+        if why is not None
+    }
+    return Shard(pa.table(columns), row[places], keys, causes)
 
 
 def _sample_ids(row: np.ndarray, hashed: np.ndarray) -> np.ndarray:
@@ -126,12 +138,11 @@ def _write(shard: Shard, number: int, layout: Layout) -> dict[str, object]:
     bad, reasons = _bad(shard, layout)
     report: dict[str, object] = {"samples": shard.table.num_rows, "bad": reasons}
     if bad.any():
-        kept = np.flatnonzero(~bad)
-        shard = Shard(shard.table.take(pa.array(kept)), shard.rows[kept], [shard.keys[i] for i in kept])
+        shard = shard.only(np.flatnonzero(~bad))
     if shard.table.num_rows == 0 or (bad.any() and not layout.drop_bad):
         return {"path": None, "rows": 0, "bytes": 0, "stats": None, "report": json.dumps(report)}
     table = _compact(shard.table)
-    report["nulls"] = _nulls(table, shard.keys)
+    report["nulls"] = _nulls(shard)
     report["media_bytes"] = sum(_dictionary_bytes(table.column(name)) for name in layout.media)
     report["images"] = len(np.unique(shard.rows))
     attempt = TaskContext.get()
@@ -237,14 +248,20 @@ def _dictionary_bytes(column: pa.ChunkedArray) -> int:
     return pa.compute.sum(pa.compute.binary_length(dictionary)).as_py() or 0
 
 
-def _nulls(table: pa.Table, keys: list[str | None]) -> dict[str, dict[str, object]]:
-    nulls = {}
-    for name in table.column_names:
-        column = table.column(name)
-        if column.null_count:
-            rows = np.flatnonzero(column.is_null().to_numpy())
-            examples = list(dict.fromkeys(keys[i] for i in rows))[:EXAMPLES]
-            nulls[name] = {"count": column.null_count, "keys": examples}
+def _nulls(shard: Shard) -> dict[str, dict[str, dict[str, object]]]:
+    """For each column and cause the count of nulls and the keys of some."""
+    nulls: dict[str, dict[str, dict[str, object]]] = {}
+    for name in shard.table.column_names:
+        column = shard.table.column(name)
+        if not column.null_count:
+            continue
+        rows = np.flatnonzero(column.is_null().to_numpy())
+        causes = shard.causes[name][rows] if name in shard.causes else np.full(len(rows), DATA)
+        nulls[name] = {}
+        for cause in np.unique(causes):
+            chosen = rows[causes == cause]
+            examples = list(dict.fromkeys(shard.keys[i] for i in chosen))[:EXAMPLES]
+            nulls[name][CAUSES[cause]] = {"count": len(chosen), "keys": examples}
     return nulls
 
 

@@ -11,7 +11,10 @@ import pytest
 from chispa import assert_df_equality
 from deltalake import DeltaTable
 
+from pipelines.dataset.absence import CAUSES
 from pipelines.dataset.build import build
+from pipelines.dataset.media import find_leaves
+from pipelines.dataset.query import run_query
 from pipelines.errors import DataError, RecipeError
 from pipelines.recipe.dataset import Source
 from tests.dataset.conftest import QUERY, expected, png, recipe, row, written
@@ -35,6 +38,12 @@ QUERIES = {
     "SELECT id, conditions[0].image FROM source WHERE size(conditions) > 0",
     "self join": "SELECT a.id, a.image, b.caption FROM source a JOIN "
     "(SELECT id, caption FROM source LATERAL VIEW explode(captions) t AS caption) b ON a.id = b.id",
+    "pairs": "SELECT a.id, a.image, b.image AS other, b.conditions[0].image AS third FROM source a JOIN source b "
+    "ON CAST(substr(a.id, 3) AS INT) + 7 = CAST(substr(b.id, 3) AS INT)",
+    "window": "SELECT id, image, lag(image) OVER (ORDER BY id) AS before FROM source",
+    "equality": "SELECT id, image FROM source WHERE image = conditions[0].image OR image = image",
+    "distinct": "SELECT DISTINCT image FROM source",
+    "subquery": "SELECT id, image FROM source WHERE image IN (SELECT image FROM source WHERE id < 'id005')",
     "bytes": "SELECT id, image, length(image) AS size FROM source",
     "nested": "SELECT id, image, named_struct('c', conditions[0].image) AS c FROM source",
 }
@@ -52,10 +61,14 @@ def test_gives_the_rows_of_the_query(spark, parquet, tmp_path: Path, query: str)
     assert frame.select("sample_id").distinct().count() == summary.rows
 
 
-@pytest.mark.parametrize(("query", "by_value"), [(QUERY, False), (QUERIES["bytes"], True), (QUERIES["nested"], True)])
-def test_says_how_media_travelled(spark, parquet, tmp_path: Path, query: str, by_value: bool) -> None:
-    summary = build(spark, recipe(parquet(rows(4)), tmp_path / "out", query))
-    assert (summary.by_value is not None) == by_value
+BY_VALUE = {"bytes", "nested", "equality", "distinct", "subquery"}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_media_travel_by_reference_unless_bytes_matter(spark, parquet, tmp_path: Path, name: str) -> None:
+    source = spark.read.parquet(str(parquet(rows(2))))
+    with run_query(source, QUERIES[name], find_leaves(source.schema), "id") as samples:
+        assert (samples.by_value is not None) == (name in BY_VALUE), samples.by_value
 
 
 @pytest.mark.parametrize("query", [QUERY, QUERIES["bytes"]])
@@ -242,10 +255,33 @@ def test_an_output_that_holds_something_else_is_left_alone(spark, parquet, tmp_p
     assert file.read_text() == "more"
 
 
+def test_absence_has_three_causes(spark, parquet, tmp_path: Path) -> None:
+    query = """
+    SELECT id, image, clean(caption) AS caption, element_at(m, 'b') AS b, upper(element_at(m, 'a')) AS a
+    FROM (SELECT *, map('a', captions[0]) AS m FROM source) s LATERAL VIEW OUTER explode(captions) t AS caption
+    """
+    absent = [row(0, [":red_heart:"]), row(1, []), row(2, [None]), row(3, [" "]), {**row(4), "captions": None}]
+    made = recipe(parquet(absent), tmp_path / "out", query, udfs=["headrace.Captions"])
+    absence = build(spark, made).absence
+    caption = {cause: absence["columns"]["caption"][cause] for cause in CAUSES}
+    assert {cause: found["examples"] for cause, found in caption.items()} == {
+        "structure": ["id001"],
+        "data": ["id002", "id004"],
+        "algorithm": ["id003"],
+    }
+    assert absence["columns"]["b"]["structure"]["count"] == 5
+    assert absence["columns"]["a"]["data"]["count"] == 3
+    (call,) = absence["functions"]
+    assert (call["function"], call["values"], call["data"], call["algorithm"]) == ("clean", 1, 3, 1)
+
+
 def test_absence_is_counted_with_examples(spark, parquet, tmp_path: Path) -> None:
     absent = [row(0), row(1, captions=[]), row(2, captions=["a", None]), {**row(3), "captions": None}]
     summary = build(spark, recipe(parquet(absent), tmp_path / "out"))
     saved = json.loads((tmp_path / "out" / "_headrace" / f"absence-{summary.version}.json").read_text())
-    assert saved["caption"]["nulls"] == 6
-    assert sorted(saved["caption"]["examples"]) == ["id001", "id002", "id003"]
-    assert saved["id"]["nulls"] == 0
+    columns = saved["columns"]
+    assert columns["caption"]["nulls"] == 6
+    assert columns["caption"]["structure"] == {"count": 2, "examples": ["id001"]}
+    assert columns["caption"]["data"] == {"count": 4, "examples": ["id002", "id003"]}
+    assert columns["position"]["nulls"] == 4
+    assert columns["id"]["nulls"] == 0

@@ -1,0 +1,110 @@
+"""Reading Spark's analysed plan of a query: what it does with handles.
+
+Anything that looks into a handle would compute on something else than the image's bytes: comparing, hashing, casting
+and grouping are refused here, as Spark's own type check refuses functions of bytes.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pyspark.sql import DataFrame
+
+from pipelines.dataset.media import HANDLE
+
+# Expressions that carry a value along and never look into it.
+_CARRIERS = """
+    Alias AttributeReference OuterReference KnownNotNull AssertNotNull ScalarSubquery
+    IsNull IsNotNull Coalesce Nvl If CaseWhen
+    CreateNamedStruct CreateArray CreateMap GetStructField GetArrayStructFields GetArrayItem GetMapValue ElementAt Get
+    Explode PosExplode Inline Stack GeneratorOuter
+    Size Cardinality Slice Reverse Concat Flatten ArraysZip ArrayRepeat MapKeys MapValues MapEntries MapFromEntries
+    ArrayTransform ArrayFilter ArrayExists ArrayForAll TransformValues MapFilter LambdaFunction NamedLambdaVariable
+    AggregateExpression First Last AnyValue CollectList FirstValue LastValue NthValue Lead Lag WindowExpression
+"""
+CARRIERS = frozenset(_CARRIERS.split())
+# Nodes that compare whole rows.
+COMPARERS = frozenset({"Distinct", "Intersect", "Except", "Deduplicate"})
+# Nodes in which rows of one source row may meet media of another.
+MIXERS = frozenset({"Join", "Aggregate", "Window", "Intersect", "Except", "LateralJoin", "Deduplicate"})
+
+
+def analysed(frame: DataFrame) -> Any:
+    """The root of the analysed plan, a JVM object."""
+    return frame._jdf.queryExecution().analyzed()
+
+
+def items(scala_seq: Any) -> list[Any]:
+    """A Scala sequence as a list."""
+    return [scala_seq.apply(i) for i in range(scala_seq.size())]
+
+
+def kind(node: Any) -> str:
+    """The simple class name of a plan node or an expression."""
+    return node.getClass().getSimpleName()
+
+
+def nodes(plan: Any, view: str) -> Iterator[Any]:
+    """All nodes of `plan` down to the view named `view`, those of subqueries too."""
+    if kind(plan) == "SubqueryAlias" and plan.alias() == view:
+        return
+    yield plan
+    for child in items(plan.children()):
+        yield from nodes(child, view)
+    for expression in items(plan.expressions()):
+        for inner in _subqueries(expression):
+            yield from nodes(inner, view)
+
+
+def _subqueries(expression: Any) -> Iterator[Any]:
+    if kind(expression) in {"ScalarSubquery", "ListQuery", "Exists", "LateralSubquery"}:
+        yield expression.plan()
+    for child in items(expression.children()):
+        yield from _subqueries(child)
+
+
+def computes_on_media(frame: DataFrame, view: str, key: str) -> str | None:
+    """What in the query looks into a handle, or None. Grouping by media is fine where the key is grouped by too."""
+    for node in nodes(analysed(frame), view):
+        name = kind(node)
+        output = items(node.output()) if name in COMPARERS else []
+        if _any_handle(output) and key not in {attribute.name() for attribute in output}:
+            return f"{name.upper()} compares media"
+        if name == "Aggregate":
+            groups = items(node.groupingExpressions())
+            if _any_handle(groups) and key not in {g.name() for g in groups if kind(g) == "AttributeReference"}:
+                return "GROUP BY compares media"
+        for expression in items(node.expressions()):
+            if (found := _looks_into(expression)) is not None:
+                return f"{found} looks into media"
+    return None
+
+
+def _looks_into(expression: Any) -> str | None:
+    children = items(expression.children())
+    if kind(expression) not in CARRIERS and _any_handle(children):
+        casts = kind(expression) == "Cast" and _holds_handle(expression)
+        if not casts:
+            return str(expression.prettyName())
+    if kind(expression) == "AggregateExpression" and expression.isDistinct() and _any_handle(children):
+        return "DISTINCT"
+    if kind(expression) == "GetStructField" and children[0].dataType().simpleString() == HANDLE.simpleString():
+        return "a field of a handle"
+    for child in children:
+        if (found := _looks_into(child)) is not None:
+            return found
+    return None
+
+
+def _any_handle(expressions: list[Any]) -> bool:
+    return any(_holds_handle(expression) for expression in expressions)
+
+
+def _holds_handle(expression: Any) -> bool:
+    if kind(expression).startswith(("SpecifiedWindowFrame", "UnspecifiedFrame")):  # of no type
+        return False
+    return bool(expression.resolved()) and HANDLE.simpleString() in expression.dataType().simpleString()
+
+
+def mixes_rows(frame: DataFrame, view: str) -> bool:
+    """Whether media of several source rows may meet in one row of `frame`."""
+    return any(kind(node) in MIXERS for node in nodes(analysed(frame), view))
