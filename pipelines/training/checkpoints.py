@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -51,12 +50,15 @@ class Checkpoint:
         """What is wrong with it in one phrase, or None if every file is there with its checksum."""
         try:
             expected = json.loads((self.path / CHECKSUMS).read_text(encoding="utf-8"))
+            unknown = {path.name for path in self.path.iterdir()} - {CHECKSUMS, *expected}
+            if unknown or STATE not in expected:
+                return f"{CHECKSUMS} does not name {', '.join(sorted(unknown)) or STATE}"
             for name, digest in expected.items():
                 if sha256(self.path / name) != digest:
                     return f"{name} is not what was written"
         except FileNotFoundError as error:
             return f"{Path(error.filename).name} is missing"
-        except (OSError, ValueError, AttributeError, SafetensorError):
+        except (OSError, ValueError, AttributeError):
             return f"{CHECKSUMS} cannot be read"
         return None
 

@@ -2,10 +2,12 @@
 
 import math
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from deltalake import DeltaTable
 
 from pipelines import models, objectives
 from pipelines.errors import RecipeError
@@ -123,27 +125,36 @@ def run(recipe: Recipe, workers: Workers) -> RunFolder:
     folder = RunFolder(Path(of.training.run))
     recipe = folder.agree(recipe)
     workers.share(of.data.batch_size)
-    checkpoint = Checkpoints(folder.checkpoints).newest()
-    done = checkpoint.step if checkpoint else 0
-    if done > of.training.steps:
-        raise RecipeError(f"training.steps: found {of.training.steps}, expected at least the {done} steps done")
-    if done < of.training.steps:
-        Run(_prepare(recipe, folder, workers), folder, workers, checkpoint).train()
-    elif workers.first:
-        folder.write_recipe(recipe)
-        print(f"{folder.path}: finished at step {done}; nothing to do", file=sys.stderr)
+    if _finished(folder, of.training.steps):
+        if workers.first:
+            folder.write_recipe(recipe)
+            print(f"{folder.path}: finished at step {of.training.steps}; nothing to do", file=sys.stderr)
+        return folder
+    table = data.table(sections(recipe).data)
+    recipe = with_version(recipe, table.version())
+    workers.barrier()
+    with folder.held() if workers.first else nullcontext():
+        if workers.first:
+            _prepare(recipe, folder, table)
+        workers.barrier()
+        Run(recipe, folder, workers, Checkpoints(folder.checkpoints).newest()).train()
     return folder
 
 
-def _prepare(recipe: Recipe, folder: RunFolder, workers: Workers) -> Recipe:
-    """Check the data on every rank, then let the first write the recipe and the tokenizer."""
+def _finished(folder: RunFolder, steps: int) -> bool:
+    """Whether the run's last step is saved. Raises RecipeError if the run has gone further than `steps`."""
+    checkpoints = Checkpoints(folder.checkpoints)
+    if not any(checkpoint.step >= steps for checkpoint in checkpoints.all()):
+        return False
+    newest = checkpoints.newest()
+    if newest is not None and newest.step > steps:
+        raise RecipeError(f"training.steps: found {steps}, expected at least the {newest.step} steps done")
+    return newest is not None and newest.step == steps
+
+
+def _prepare(recipe: Recipe, folder: RunFolder, table: DeltaTable) -> None:
+    """Write the recipe, and learn the tokenizer unless an earlier start did."""
     of = sections(recipe)
-    table = data.table(of.data)
-    recipe = with_version(recipe, table.version())
-    workers.barrier()
-    if workers.first:
-        folder.write_recipe(recipe)
-        if not folder.tokenizer.exists():
-            data.train_tokenizer(table, of.data, of.model.text.vocabulary, of.model.text.length, folder.tokenizer)
-    workers.barrier()
-    return recipe
+    folder.write_recipe(recipe)
+    if not folder.tokenizer.exists():
+        data.train_tokenizer(table, of.data, of.model.text.vocabulary, of.model.text.length, folder.tokenizer)

@@ -1,6 +1,8 @@
 """The folder of a run, and the rule that only the recipe that made it may go on in it."""
 
+import fcntl
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,10 +99,24 @@ class RunFolder:
             raise RecipeError(f"data.version: found {asked}, expected {version} as in {self.recipe}")
         return with_version(recipe, version)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder, which is made if need be, so that no second process trains in it; a kill lets go of it.
+
+        Raises RecipeError if another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found = f"found another process that trains in {self.path}"
+                raise RecipeError(f"training.run: {found}, expected none") from None
+            yield
+
     def write_recipe(self, recipe: Recipe) -> None:
         """Store `recipe`, unless it is stored already."""
         text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        self.path.mkdir(parents=True, exist_ok=True)
         if not self.recipe.exists() or self.recipe.read_text(encoding="utf-8") != text:
             write_text(self.recipe, text)
 

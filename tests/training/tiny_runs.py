@@ -83,6 +83,13 @@ def train(recipe: Path, log: Path | None = None, *overrides: str) -> None:
     os._exit(status) if status else sys.exit(0)
 
 
+def rank_of(rank: int, ranks: int, port: int, recipe: Path, log: Path, *overrides: str) -> None:
+    """One rank, with the environment that torchrun gives it."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    train(recipe, log, *overrides)
+
+
 def losses(run: Path) -> list[float]:
     """The losses of a run, step by step."""
     return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]

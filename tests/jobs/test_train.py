@@ -1,0 +1,145 @@
+"""`jobs/train.py` as it is launched: alone, under torchrun, with a rank that dies, with wrong recipes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from training.tiny_runs import losses, recipe_of, write_dataset, write_recipe
+
+from jobs.train import main
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("jobs")
+    write_dataset(folder / "tiny")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe(folder: Path) -> Path:
+    return write_recipe(folder / "recipe.yaml", recipe_of(folder / "tiny", folder / "run", activation="sqrt"))
+
+
+@pytest.fixture(scope="module")
+def run(recipe: Path, folder: Path) -> Path:
+    """A finished run, trained in this process."""
+    assert main([str(recipe)]) == 0
+    return folder / "run"
+
+
+def torchrun(recipe: Path, *arguments: str) -> list[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    return [*launcher, *arguments, str(ROOT / "jobs" / "train.py"), str(recipe)]
+
+
+def test_a_run_folder_holds_what_it_should(run: Path) -> None:
+    assert {path.name for path in run.iterdir() if not path.name.startswith(".")} == {
+        "checkpoints",
+        "metrics.jsonl",
+        "recipe.yaml",
+        "timings.jsonl",
+        "tokenizer.json",
+    }
+    assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["step-00000008", "step-00000010"]
+    assert len(losses(run)) == 10
+    assert yaml.safe_load((run / "recipe.yaml").read_text())["data"]["version"] == 2
+
+
+def test_torchrun_on_two_ranks_survives_the_death_of_one(recipe: Path, run: Path, folder: Path) -> None:
+    """`--max-restarts 1`: the group starts again from the last checkpoint and ends as if nothing had been."""
+    again = folder / "elastic"
+    command = [*torchrun(recipe, "--max-restarts", "1"), f"training.run={again}", "training.checkpoint_every=2"]
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics = again / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 3):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.001)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "Signal 9 (SIGKILL)" in errors
+    assert output.splitlines()[-1] == str(again)
+    assert losses(again) == pytest.approx(losses(run), abs=1e-6)
+
+
+def test_a_run_folder_from_another_recipe_is_left_alone(
+    recipe: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert main([str(recipe), "training.learning_rate=0.5"]) == 2
+    error = capsys.readouterr().err
+    assert error == (
+        f"headrace: training.learning_rate: found 0.5, expected 0.001 as in {run}/recipe.yaml; "
+        "take another training.run for another run\n"
+    )
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_a_finished_run_is_done_in_no_time(recipe: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    started = time.monotonic()
+    assert main([str(recipe)]) == 0
+    assert time.monotonic() - started < 1
+    assert capsys.readouterr() == (f"{run}\n", f"{run}: finished at step 10; nothing to do\n")
+
+
+WRONG = {
+    "data.path=nowhere": "data.path: found no dataset at nowhere, expected one that `headrace build` made",
+    "data.version=7": "data.version: found 7",
+    "data.image=picture": "data.image: found 'picture', expected a column of",
+    "data.caption=title": "data.caption: found 'title', expected a column of",
+    "training.accumulate=3": "training.accumulate: found 3, expected a divisor of a rank's 8 samples",
+    "training.stepz=3": "training.stepz: found an unknown key",
+    "training.activation=some": "training.activation: found 'some'",
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_a_wrong_recipe_is_one_line_and_makes_nothing(
+    recipe: Path, folder: Path, override: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(recipe), f"training.run={folder / 'wrong'}", override]) == 2
+    error = capsys.readouterr().err
+    assert WRONG[override] in error
+    assert error.count("\n") == 1
+    assert not (folder / "wrong").exists()
+
+
+def test_a_folder_with_other_things_is_left_alone(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert main([str(recipe), f"training.run={tmp_path}"]) == 2
+    assert "training.run: found thesis.txt in" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_dataset_that_was_made_anew_is_not_the_run_s(recipe: Path, folder: Path, tmp_path: Path) -> None:
+    changed = yaml.safe_load(recipe.read_text())
+    write_dataset(tmp_path / "data")
+    changed["data"]["path"], changed["training"]["run"] = str(tmp_path / "data"), str(tmp_path / "run")
+    other = write_recipe(tmp_path / "recipe.yaml", changed)
+    assert main([str(other), "training.steps=4"]) == 0
+    for path in (tmp_path / "data").glob("**/*.*"):
+        path.unlink()
+    (tmp_path / "data" / "_delta_log").rmdir()
+    write_dataset(tmp_path / "data", images=27)
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    assert main([str(other)]) == 2
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+def test_no_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert capsys.readouterr().err == "headrace: argument: found nothing, expected RECIPE [key=value …]\n"

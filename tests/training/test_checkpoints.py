@@ -1,0 +1,133 @@
+"""Run checkpoints: whole or not there, damage is found, the right ones are kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipelines.errors import DataError
+from pipelines.training.checkpoints import Checkpoint, Checkpoints
+
+
+def tensors(value: float) -> dict[str, dict[str, Tensor]]:
+    return {"model": {"weight": torch.full((4, 4), value), "count": torch.tensor(3)}, "model.ema": {"weight": torch.ones(2)}}
+
+
+def saved(folder: Path, *steps: int, keep: int = 10) -> Checkpoints:
+    checkpoints = Checkpoints(folder, keep)
+    for step in steps:
+        checkpoints.save(step, tensors(step), {"step": step})
+    checkpoints.wait()
+    return checkpoints
+
+
+def steps_of(checkpoints: Checkpoints) -> list[int]:
+    return [checkpoint.step for checkpoint in checkpoints.all()]
+
+
+def test_what_is_saved_comes_back(tmp_path: Path) -> None:
+    newest = saved(tmp_path / "new" / "folder", 5, 7).newest()
+    assert newest is not None
+    assert newest.step == 7
+    assert newest.state() == {"step": 7}
+    assert torch.equal(newest.tensors("model")["weight"], torch.full((4, 4), 7.0))
+    assert newest.tensors("model")["count"].item() == 3
+    assert not [path for path in newest.path.iterdir() if path.suffix not in {".json", ".safetensors"}]
+
+
+def test_no_checkpoint_at_all(tmp_path: Path) -> None:
+    assert Checkpoints(tmp_path).newest() is None
+    assert Checkpoints(tmp_path / "missing").newest() is None
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+
+
+DAMAGE = {
+    "a flipped bit": lambda path: _flip(path / "model.safetensors"),
+    "a shorter file": lambda path: (path / "state.json").write_text("{"),
+    "a missing file": lambda path: (path / "model.ema.safetensors").unlink(),
+    "no checksums": lambda path: (path / "checksums.json").unlink(),
+    "checksums cut off": lambda path: (path / "checksums.json").write_text('{"model'),
+    "checksums of another kind": lambda path: (path / "checksums.json").write_text("[1]"),
+    "an empty folder": lambda path: (shutil.rmtree(path), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=lambda name: name.replace(" ", "-"))
+def test_a_damaged_one_is_passed_over(tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoints = saved(tmp_path, 1, 2)
+    DAMAGE[damage](checkpoints.all()[-1].path)
+    newest = checkpoints.newest()
+    assert newest is not None
+    assert newest.step == 1
+    warning = capsys.readouterr().err
+    assert warning.count("\n") == 1
+    assert "step-00000002" in warning
+
+
+def test_checksums_that_name_no_file_are_damage(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path, 1).all()[0]
+    (checkpoint.path / "checksums.json").write_text("{}")
+    assert checkpoint.damage() is not None
+
+
+def test_all_damaged_is_an_error_and_not_a_fresh_start(tmp_path: Path) -> None:
+    checkpoints = saved(tmp_path, 1, 2)
+    for checkpoint in checkpoints.all():
+        (checkpoint.path / "state.json").unlink()
+    with pytest.raises(DataError, match="only damaged checkpoints"):
+        checkpoints.newest()
+
+
+def test_the_last_ones_are_kept(tmp_path: Path) -> None:
+    assert steps_of(saved(tmp_path, 1, 2, 3, 10, 200, keep=2)) == [10, 200]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_damaged_newer_one_does_not_push_out_the_one_just_saved(tmp_path: Path) -> None:
+    checkpoints = saved(tmp_path, 10, 20, 30, keep=1)
+    (checkpoints.all()[0].path / "state.json").unlink()
+    checkpoints.save(15, tensors(15), {})
+    checkpoints.wait()
+    newest = checkpoints.newest()
+    assert newest is not None
+    assert newest.step == 15
+    checkpoints.save(30, tensors(0), {})
+    checkpoints.wait()
+    assert steps_of(checkpoints) == [30]
+    assert Checkpoint(tmp_path / "step-00000030").damage() is None
+
+
+def test_half_written_and_half_removed_ones_are_cleaned(tmp_path: Path) -> None:
+    checkpoints = saved(tmp_path, 1)
+    for name in (".step-00000002.tmp", ".step-00000000.removed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"half")
+    assert steps_of(checkpoints) == [1]
+    checkpoints.clean()
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_a_failed_save_is_raised_and_leaves_the_others(tmp_path: Path) -> None:
+    checkpoints = saved(tmp_path, 1, keep=1)
+    checkpoints.save(2, tensors(2), {"unwritable": {1, 2}})
+    with pytest.raises(TypeError):
+        checkpoints.wait()
+    assert steps_of(checkpoints) == [1]
+
+
+def test_a_checkpoint_holds_no_code(tmp_path: Path) -> None:
+    """Every file is JSON or safetensors: a JSON header, then numbers."""
+    for path in saved(tmp_path, 1).all()[0].path.iterdir():
+        data = path.read_bytes()
+        header = data if path.suffix == ".json" else data[8 : 8 + int.from_bytes(data[:8], "little")]
+        json.loads(header)

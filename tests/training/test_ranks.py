@@ -1,0 +1,68 @@
+"""Several ranks: the same global batches and losses as one, and a resume on another number of them."""
+
+from __future__ import annotations
+
+import socket
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from training.tiny_runs import losses, rank_of, recipe_of, write_recipe
+
+
+def train_on(processes: ForkServerContext, ranks: int, recipe: Path, run: Path, *overrides: str) -> list[int | None]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = run.parent / f"{run.name}.log"
+    workers = [
+        processes.Process(target=rank_of, args=(rank, ranks, port, recipe, log, f"training.run={run}", *overrides))
+        for rank in range(ranks)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    return [worker.exitcode for worker in workers]
+
+
+@pytest.fixture(scope="module")
+def recipe(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ranks")
+    return write_recipe(folder / "recipe.yaml", recipe_of(dataset, folder / "unused", activation="full"))
+
+
+@pytest.fixture(scope="module")
+def alone(recipe: Path, processes: ForkServerContext) -> Path:
+    run = recipe.parent / "alone"
+    assert train_on(processes, 1, recipe, run) == [0]
+    return run
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_losses_are_those_of_one_rank(ranks: int, recipe: Path, alone: Path, processes: ForkServerContext) -> None:
+    run = recipe.parent / f"on-{ranks}"
+    assert train_on(processes, ranks, recipe, run) == [0] * ranks
+    assert losses(run) == pytest.approx(losses(alone), abs=1e-6)
+    averages = "checkpoints/step-00000010/model.ema.safetensors"
+    ours, theirs = load_file(run / averages), load_file(alone / averages)
+    for name, value in theirs.items():
+        assert (ours[name] - value).abs().max() < 1e-4, name
+
+
+def test_a_resume_on_more_ranks_goes_on_with_the_same_batches(
+    recipe: Path, alone: Path, processes: ForkServerContext
+) -> None:
+    run = recipe.parent / "grown"
+    assert train_on(processes, 1, recipe, run, "training.steps=5") == [0]
+    assert train_on(processes, 2, recipe, run) == [0, 0]
+    assert losses(run) == pytest.approx(losses(alone), abs=1e-6)
+
+
+def test_ranks_that_do_not_divide_the_batch(recipe: Path, processes: ForkServerContext) -> None:
+    run = recipe.parent / "uneven"
+    assert train_on(processes, 3, recipe, run) == [2, 2, 2]
+    line = "headrace: data.batch_size: found 8, expected a multiple of the 3 ranks that train"
+    assert set((recipe.parent / "uneven.log").read_text().splitlines()) == {line}
+    assert not run.exists()
