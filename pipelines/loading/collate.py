@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -14,7 +14,8 @@ import torch
 
 from pipelines.errors import DataError
 from pipelines.loading.columns import Dest, Field
-from pipelines.loading.decode import CHANNELS, BadImage, Mode, decode_into, dimensions
+from pipelines.loading.decode import CHANNELS, BadImage, Mode, decode, dimensions
+from pipelines.loading.geometry import Geometry
 from pipelines.loading.memory import Memory
 from pipelines.loading.read import Shard
 from pipelines.loading.stats import BadSample, Stats
@@ -33,6 +34,8 @@ class Source:
     shard: Shard
     rows: np.ndarray
     dest: Dest
+    draws: np.ndarray | None = None
+    """64 random bits for each sample, where its geometry is random"""
 
 
 @dataclass(frozen=True)
@@ -42,22 +45,27 @@ class Collator:
     decode: Mapping[str, Mode]
     """columns to decode; a null in the first is a bad sample, in others a black image, told by `<column>_mask`"""
     fields: Mapping[str, Field]
-    size: tuple[int, int] | None
+    geometry: Geometry
     on_bad_sample: Policy
     stats: Stats
     memory: Memory
+    hook: Callable[[Batch], Batch] | None = None
+    """called with each batch in the thread that completes it"""
 
 
 class Pending:
-    """One batch. `chunks` says how many calls of `decode_chunk` complete it; the last of them gathers the rest."""
+    """One batch: its `tasks` may run in any order; the last of them to end completes it."""
 
     def __init__(self, collator: Collator, sources: list[Source], positions: np.ndarray, chunk: int) -> None:
         self._collator, self._positions = collator, positions
         length = len(positions)
         self._rows = np.zeros(length, np.int64)
+        self._draws = np.zeros(length, np.uint64)
         self._shards: list[Shard | None] = [None] * length
         for source in sources:
             self._rows[source.dest] = source.rows
+            if source.draws is not None:
+                self._draws[source.dest] = source.draws
             for place in np.arange(length)[source.dest]:
                 self._shards[place] = source.shard
         self._sources = sources
@@ -70,11 +78,10 @@ class Pending:
         self._done = threading.Event()
         self._error: tuple[int, BaseException] | None = None
         self._batch: Batch = {}
+        self.samples = 0
         self._rooms: dict[str, np.ndarray] = {}
-        resize = collator.size is not None
-        self._decoders = [
-            (name, partial(decode_into, mode=mode, resize=resize)) for name, mode in collator.decode.items()
-        ]
+        scaled = collator.geometry.scaled
+        self._decoders = [(name, partial(decode, mode=mode, scaled=scaled)) for name, mode in collator.decode.items()]
         self._masks = {name: np.ones(length, bool) for name in list(collator.decode)[1:]}
 
     def tasks(self) -> list[partial[None]]:
@@ -98,7 +105,7 @@ class Pending:
 
     def _allocate(self) -> None:
         for name, mode in self._collator.decode.items():
-            height, width = self._collator.size or self._first_size(name)
+            height, width = self._collator.geometry.size or self._first_size(name)
             self._rooms[name] = self._collator.memory.empty(
                 (len(self._rows), CHANNELS[mode], height, width), np.dtype(np.uint8)
             )
@@ -169,7 +176,8 @@ class Pending:
 
     def _decode_row(self, place: int, shard: Shard, row: int) -> int:
         images = 0
-        for name, decode in self._decoders:
+        geometry = self._collator.geometry
+        for name, decoder in self._decoders:
             pictures = shard.pictures[name]
             picture = int(pictures.picture_of_row[row])
             room_CHW = self._rooms[name][place]
@@ -178,7 +186,9 @@ class Pending:
                 mask[place] = picture >= 0
             if picture >= 0:
                 try:
-                    images += pictures.show(picture, room_CHW, decode)
+                    pixels, decoded = pictures.pixels(picture, decoder, room_CHW.nbytes)
+                    images += decoded
+                    geometry.place(pixels, room_CHW, int(self._draws[place]))
                 except BadImage as error:
                     raise _BadColumn(name, str(error)) from error
             elif mask is None:
@@ -199,7 +209,10 @@ class Pending:
                 field.kind.gather(source.shard.values[name], source.rows, room, source.dest)
             batch[name] = field.kind.finish(room)
         batch[POSITION] = torch.from_numpy(self._positions)
-        self._batch = _without(batch, self._bad) if self._bad.any() else batch
+        if self._bad.any():
+            batch = _without(batch, self._bad)
+        self.samples = length - int(self._bad.sum())
+        self._batch = self._collator.hook(batch) if self._collator.hook else batch
 
     def _final_sources(self) -> list[Source]:
         return [Source(source.shard, self._rows[source.dest], source.dest) for source in self._sources]

@@ -82,8 +82,9 @@ class Objects:
 
     def load(self, column: pa.ChunkedArray, where: str) -> np.ndarray:
         """Values as an array of Python objects."""
-        kind = column.type
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             return column.to_numpy(zero_copy_only=False).astype(object, copy=False)
         values = np.empty(len(column), object)
         values[:] = column.to_pylist()

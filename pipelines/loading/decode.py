@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Literal
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 import simplejpeg
 
 Mode = Literal["rgb", "gray"]
+Scaled = Callable[[int, int], tuple[int, int]]
 CHANNELS: dict[str, int] = {"rgb": 3, "gray": 1}
 
 MAX_PIXELS = 1 << 26
@@ -25,39 +27,24 @@ class BadImage(ValueError):
     """Bytes that are no image we can use; the message is the reason, a few words."""
 
 
-def decode(data: np.ndarray, mode: Mode, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Decode an image, put it on white where it is transparent, and scale it to `size` by area.
+def decode(data: np.ndarray, mode: Mode, scaled: Scaled | None = None) -> np.ndarray:
+    """Decode an image, put it on white where it is transparent, and scale it by area.
 
-    `data`: the encoded bytes, uint8. Returns H×W×3 (rgb) or H×W (gray), uint8, which the thread's next call may
-    overwrite; H×W is `size` where given. Orientation tags are not applied.
-    Raises BadImage: `empty`, `unknown format`, `truncated`, `corrupt`, `too large`.
+    `data`: the encoded bytes, uint8. `scaled`: tells the height and width to scale to from those of the image.
+    Returns H×W×3 (rgb) or H×W (gray), uint8, which the thread's next call may overwrite. Orientation tags are not
+    applied. Raises BadImage: `empty`, `unknown format`, `truncated`, `corrupt`, `too large`.
     """
     if not data.size:
         raise BadImage("empty")
     head = data[:8].tobytes()
     if head.startswith(_JPEG):
-        pixels = _jpeg(data, mode, size)
-    elif head == _PNG:
-        pixels = _png(data, mode)
+        size, pixels = _jpeg(data, mode, scaled)
     else:
-        pixels = _other(data, mode)
-    if size is not None and pixels.shape[:2] != size:
+        pixels = _png(data, mode) if head == _PNG else _other(data, mode)
+        size = scaled(*pixels.shape[:2]) if scaled else pixels.shape[:2]
+    if pixels.shape[:2] != size:
         pixels = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
     return pixels
-
-
-def decode_into(data: np.ndarray, room_CHW: np.ndarray, *, mode: Mode, resize: bool) -> None:
-    """Decode an image into C×H×W memory, scaled to H×W if `resize`. Raises BadImage, also where H×W is another."""
-    height, width = room_CHW.shape[1:]
-    pixels = decode(data, mode, (height, width) if resize else None)
-    if pixels.shape[:2] != (height, width):
-        found = "×".join(map(str, pixels.shape[:2]))
-        raise BadImage(f"found {found} pixels, expected {height}×{width} as in the batch (or give size=)")
-    if pixels.ndim == 2:
-        room_CHW[0] = pixels
-    else:
-        # several times faster than a strided copy
-        cv2.split(pixels, [room_CHW[0], room_CHW[1], room_CHW[2]])
 
 
 def dimensions(data: np.ndarray) -> tuple[int, int]:
@@ -75,28 +62,28 @@ def dimensions(data: np.ndarray) -> tuple[int, int]:
     return height, width
 
 
-def _jpeg(data: np.ndarray, mode: Mode, size: tuple[int, int] | None) -> np.ndarray:
+def _jpeg(data: np.ndarray, mode: Mode, scaled: Scaled | None) -> tuple[tuple[int, int], np.ndarray]:
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
         raise BadImage("corrupt") from error
     _check(height, width)
+    size = scaled(height, width) if scaled else (height, width)
     if colours == "CMYK":
-        return _other(data, mode)
-    least_height, least_width = size or (0, 0)
+        return size, _other(data, mode)
     colours = "GRAY" if mode == "gray" else "RGB"
     try:
         # The smallest of the decoder's reduced scales that is not below the wanted size: most of the work is saved.
         pixels = simplejpeg.decode_jpeg(
             data,
             colours,
-            min_height=least_height,
-            min_width=least_width,
+            min_height=size[0],
+            min_width=size[1],
             buffer=_scratch(height * width * CHANNELS[mode]),
         )
     except ValueError as error:
         raise BadImage("truncated" if "premature" in str(error).lower() else "corrupt") from error
-    return pixels[:, :, 0] if mode == "gray" else pixels
+    return size, pixels[:, :, 0] if mode == "gray" else pixels
 
 
 def _scratch(count: int) -> np.ndarray:

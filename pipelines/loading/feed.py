@@ -13,6 +13,7 @@ import numpy as np
 
 from pipelines.errors import DataError
 from pipelines.loading.collate import Batch, Collator, Pending, Source
+from pipelines.loading.hashing import hashes_at, mix
 from pipelines.loading.order import RankOrder, Segment, Window
 from pipelines.loading.read import Shard
 from pipelines.loading.shelf import Closed, Shelf
@@ -20,6 +21,7 @@ from pipelines.loading.stats import Stats
 from pipelines.loading.threads import Pool, join, stacks
 
 _CHUNKS_PER_THREAD = 2
+_DRAWS = 3
 _running: weakref.WeakSet[Feed] = weakref.WeakSet()
 
 
@@ -43,9 +45,14 @@ class _Open:
 class Windows:
     """The windows that a rank has open, one a track, with the next of each track read ahead."""
 
-    def __init__(self, order: RankOrder, shelf: Shelf, lost: Callable[[DataError, int], None] | None) -> None:
-        """`lost` is told of a shard that cannot be read and how many samples that costs; None: raise."""
-        self._order, self._shelf, self._lost = order, shelf, lost
+    def __init__(
+        self, order: RankOrder, shelf: Shelf, lost: Callable[[DataError, int], None] | None, draws: bool
+    ) -> None:
+        """`lost` is told of a shard that cannot be read and how many samples that costs; None: raise.
+
+        `draws`: give each sample random bits of its own, a function of (seed, epoch, sample).
+        """
+        self._order, self._shelf, self._lost, self._draws = order, shelf, lost, draws
         self._open: dict[int, _Open] = {}
         self._ahead: dict[int, Window] = {}
         for track in range(order.tracks):
@@ -71,7 +78,13 @@ class Windows:
 
     def _source(self, opened: _Open, number: int, sample: np.ndarray, dest: slice | np.ndarray) -> list[Source]:
         shard = opened.shards[number]
-        return [] if shard is None else [Source(shard, shard.samples.rows(sample, opened.window.epoch), dest)]
+        if shard is None:
+            return []
+        epoch, piece = opened.window.epoch, opened.window.pieces[number]
+        draws = None
+        if self._draws:
+            draws = hashes_at(mix(self._order.order.seed, _DRAWS, epoch, piece.shard), sample)
+        return [Source(shard, shard.samples.rows(sample, epoch), dest, draws)]
 
     def _want(self, track: int, window: Window) -> None:
         self._ahead[track] = window
@@ -154,6 +167,7 @@ class Feed:
             raise self._stuck()
         batch = pending.result()
         self._slots.release()
+        self._stats.add(samples=pending.samples, batches=1)
         return batch
 
     def close(self) -> None:
@@ -171,7 +185,7 @@ class Feed:
 
     def _run(self) -> None:
         try:
-            windows = Windows(self._order, self._shelf, self._lost)
+            windows = Windows(self._order, self._shelf, self._lost, self._collator.geometry.random)
             current: dict[int, Window] = {}
             number = 0
             while self._batches is None or number < self._batches:

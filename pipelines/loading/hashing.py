@@ -19,9 +19,15 @@ def mix(*parts: int) -> int:
     return state
 
 
-def hashes(seed: int, count: int, start: int = 0) -> np.ndarray:
-    """`count` distinct 64-bit hashes, uint64: splitmix64's stream from `seed`, skipped to `start`."""
-    x = np.arange(start + 1, start + count + 1, dtype=np.uint64)
+def hashes(seed: int, count: int) -> np.ndarray:
+    """`count` distinct 64-bit hashes, uint64: splitmix64's stream from `seed`."""
+    return hashes_at(seed, np.arange(count))
+
+
+def hashes_at(seed: int, places: np.ndarray) -> np.ndarray:
+    """The members of `hashes(seed, …)` at `places`, uint64."""
+    x = places.astype(np.uint64)
+    x += np.uint64(1)
     x *= np.uint64(_GOLDEN)
     x += np.uint64(seed & _MASK)
     x ^= x >> np.uint64(30)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
 
 from pipelines.errors import DataError, RecipeError
 from pipelines.loading.budget import Budget
-from pipelines.loading.collate import POSITION, Batch, Collator, Policy
+from pipelines.loading.collate import Batch, Collator, Policy
 from pipelines.loading.columns import Field, fields_of
 from pipelines.loading.decode import CHANNELS, Mode
 from pipelines.loading.feed import Feed
+from pipelines.loading.geometry import Crop, Geometry
 from pipelines.loading.memory import Memory
 from pipelines.loading.order import Order, RankOrder
 from pipelines.loading.plan import plan
@@ -55,6 +56,9 @@ class ShardLoader:
         epochs: int | None = 1,
         drop_last: bool = True,
         size: int | tuple[int, int] | None = None,
+        crop: Crop = "none",
+        flip: float = 0.0,
+        hook: Callable[[Batch], Batch] | None = None,
         captions: Captions = "all",
         image_key: str | None = None,
         on_bad_sample: Policy = "fail",
@@ -81,6 +85,9 @@ class ShardLoader:
             epochs: of one pass; None: for ever.
             drop_last: whether a pass ends with a full batch.
             size: side, or (height, width), in pixels of decoded images, scaled by area; None: as stored, all the same.
+            crop: `none`: scaled to `size`, whatever its shape; `centre`, `random`: scaled to cover `size`, then cut.
+            flip: share of samples mirrored left to right. Conditions are cut and mirrored as their image is.
+            hook: called with each batch in a worker thread; what it returns is yielded.
             captions: `all` rows, or `one_per_image`: one row an image and epoch, in turn.
             image_key: the column that tells images apart; None: the first decoded one.
             on_bad_sample: an image that is null or cannot be decoded ends the run, is left out of its batch, or is
@@ -97,7 +104,7 @@ class ShardLoader:
             RecipeError: an argument is wrong.
             DataError: the dataset is missing or unreadable.
         """
-        self._check(batch_size, rank, world_size, epochs, captions, on_bad_sample, lanes, window)
+        self._check(batch_size, rank, world_size, epochs, captions, on_bad_sample, lanes, window, size, crop, flip)
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
         self.seed, self.shuffle, self.epochs, self.drop_last, self.window = seed, shuffle, epochs, drop_last, window
         self.captions, self.memory = captions, memory
@@ -115,8 +122,8 @@ class ShardLoader:
         self._wanted = Wanted(
             fields, tuple(decoded), captions, image_key if captions == "one_per_image" else None, seed
         )
-        pixels = (size, size) if isinstance(size, int) else size
-        self._collator = Collator(decoded, fields, pixels, on_bad_sample, self.stats, Memory(prefetch + 2))
+        geometry = Geometry((size, size) if isinstance(size, int) else size, crop, flip)
+        self._collator = Collator(decoded, fields, geometry, on_bad_sample, self.stats, Memory(prefetch + 2), hook)
         self._counts = self._count()
         self.lanes = lanes or self._default_lanes()
         self._epoch = 0
@@ -132,6 +139,9 @@ class ShardLoader:
         on_bad_sample: str,
         lanes: int | None,
         window: int,
+        size: int | tuple[int, int] | None,
+        crop: str,
+        flip: float,
     ) -> None:
         numbers = {
             "batch_size": batch_size,
@@ -145,7 +155,12 @@ class ShardLoader:
                 raise RecipeError(f"{name}: found {number}, expected at least 1")
         if not 0 <= rank < world_size:
             raise RecipeError(f"rank: found {rank}, expected 0 to {world_size - 1}")
-        for name, value, allowed in (("captions", captions, Captions), ("on_bad_sample", on_bad_sample, Policy)):
+        if crop != "none" and size is None:
+            raise RecipeError(f"size: found None, expected the size to crop to for crop={crop!r}")
+        if not 0 <= flip <= 1:
+            raise RecipeError(f"flip: found {flip}, expected a share, 0 to 1")
+        choices = (("captions", captions, Captions), ("on_bad_sample", on_bad_sample, Policy), ("crop", crop, Crop))
+        for name, value, allowed in choices:
             if value not in get_args(allowed):
                 raise RecipeError(f"{name}: found {value!r}, expected one of {', '.join(get_args(allowed))}")
 
@@ -251,7 +266,7 @@ class ShardLoader:
                     number += 1
                     self._position += each
                     given = time.perf_counter()
-                    self.stats.add(samples=len(batch[POSITION]), batches=1, wait_seconds=given - asked)
+                    self.stats.add(wait_seconds=given - asked)
                     yield batch
                     del batch
                     asked = time.perf_counter()

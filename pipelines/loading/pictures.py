@@ -17,9 +17,10 @@ from pipelines.loading.decode import BadImage
 class _Slot:
     """A decoded image that is there, or is on its way."""
 
-    def __init__(self) -> None:
+    def __init__(self, nbytes: int) -> None:
         self.ready = threading.Event()
-        self.planes_CHW: np.ndarray | None = None
+        self.nbytes = nbytes
+        self.pixels: np.ndarray | None = None
         self.error: BadImage | None = None
 
 
@@ -62,43 +63,40 @@ class Pictures:
         """The bytes of a picture, uint8, not copied."""
         return self._data[self._offsets[picture] : self._offsets[picture + 1]]
 
-    def show(self, picture: int, room_CHW: np.ndarray, decode: Callable[[np.ndarray, np.ndarray], None]) -> bool:
-        """Put a picture into `room_CHW` for one row that shows it; tell whether that took a call of `decode`.
+    def pixels(self, picture: int, decode: Callable[[np.ndarray], np.ndarray], nbytes: int) -> tuple[np.ndarray, bool]:
+        """A picture's pixels for one row that shows it, and whether that took a call of `decode`.
 
         The first of several rows decodes, the others find (or wait for) its result, provided that the byte budget has
-        room for it; else each decodes for itself. Raises what `decode(encoded, room_CHW)` raises.
+        room for about `nbytes` more; else each decodes for itself. Raises what `decode(encoded)` raises.
         """
         with self._lock:
             slot = self._slots.get(picture)
             mine = slot is None
-            if mine and (self._keep or self.rows_left[picture] > 1) and self._lease.try_grow(room_CHW.nbytes):
-                slot = self._slots[picture] = _Slot()
+            if mine and (self._keep or self.rows_left[picture] > 1) and self._lease.try_grow(nbytes):
+                slot = self._slots[picture] = _Slot(nbytes)
         if slot is None:
-            decode(self.encoded(picture), room_CHW)
-            return True
+            return decode(self.encoded(picture)), True
         if mine:
-            self._fill(slot, picture, np.empty_like(room_CHW), decode)
+            self._fill(slot, picture, decode)
         slot.ready.wait()
-        self._count_down(picture, room_CHW.nbytes)
-        if slot.planes_CHW is None:
+        self._count_down(picture)
+        if slot.pixels is None:
             raise slot.error or BadImage("corrupt")
-        np.copyto(room_CHW, slot.planes_CHW)
-        return mine
+        return slot.pixels, mine
 
-    def _fill(
-        self, slot: _Slot, picture: int, room_CHW: np.ndarray, decode: Callable[[np.ndarray, np.ndarray], None]
-    ) -> None:
+    def _fill(self, slot: _Slot, picture: int, decode: Callable[[np.ndarray], np.ndarray]) -> None:
         try:
-            decode(self.encoded(picture), room_CHW)
-            slot.planes_CHW = room_CHW
+            slot.pixels = decode(self.encoded(picture)).copy()
+            self._lease.grow(slot.pixels.nbytes - slot.nbytes)
+            slot.nbytes = slot.pixels.nbytes
         except BadImage as error:
             slot.error = error
         finally:
             slot.ready.set()
 
-    def _count_down(self, picture: int, nbytes: int) -> None:
+    def _count_down(self, picture: int) -> None:
         """Let go of a picture when its last row has been served."""
         with self._lock:
             self.rows_left[picture] -= 1
-            if self.rows_left[picture] <= 0 and not self._keep and self._slots.pop(picture, None):
-                self._lease.grow(-nbytes)
+            if self.rows_left[picture] <= 0 and not self._keep and (slot := self._slots.pop(picture, None)):
+                self._lease.grow(-slot.nbytes)

@@ -52,15 +52,15 @@ def test_a_batch_holds_tensors_and_lists(emoji: Path) -> None:
 @pytest.mark.parametrize("size", [None, 8])
 def test_values_are_those_of_the_table(emoji: Path, size: int | None) -> None:
     rows = {row["sample_id"]: row for table in captioned(40, 3, 4) for row in table.to_pylist()}
-    pixels_of = {True: (size, size), False: None}[size is not None]
+    scaled = (lambda height, width: (size, size)) if size else None
     for batch in ShardLoader(emoji, batch_size=10, size=size, threads=2):
         for place, sample in enumerate(batch["sample_id"].tolist()):
             row = rows.pop(sample)
             assert batch["caption"][place] == row["caption"]
             assert batch["image_id"][place] == row["image_id"]
-            image = decode(np.frombuffer(row["image"], np.uint8), "rgb", pixels_of)
+            image = decode(np.frombuffer(row["image"], np.uint8), "rgb", scaled)
             assert np.array_equal(batch["image"][place].permute(1, 2, 0).numpy(), image)
-            edges = decode(np.frombuffer(row["condition"], np.uint8), "gray", pixels_of)
+            edges = decode(np.frombuffer(row["condition"], np.uint8), "gray", scaled)
             assert np.array_equal(batch["condition"][place, 0].numpy(), edges)
     assert not rows
 

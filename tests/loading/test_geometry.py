@@ -1,0 +1,83 @@
+"""Crops and flips: where they cut, that conditions follow their image, that draws belong to the sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from pipelines.errors import RecipeError
+from pipelines.loading import ShardLoader
+from pipelines.loading.geometry import Geometry
+from tests.loading.shard_tables import commit, numbered
+
+
+def test_scaled_to_cover_keeps_the_shape() -> None:
+    assert Geometry((32, 32), "centre").scaled(100, 200) == (32, 64)
+    assert Geometry((32, 64), "centre").scaled(100, 100) == (64, 64)
+    assert Geometry((32, 32)).scaled(100, 200) == (32, 32)
+    assert Geometry().scaled(100, 200) == (100, 200)
+
+
+def test_a_centre_crop_cuts_the_centre() -> None:
+    pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    room = np.zeros((1, 8, 4), np.uint8)
+    Geometry((8, 4), "centre").place(pixels, room, 0)
+    assert np.array_equal(room[0], pixels[:, 2:6])
+
+
+def test_random_crops_reach_every_place_equally() -> None:
+    pixels = np.tile(np.arange(8, dtype=np.uint8), (4, 1))
+    room = np.zeros((1, 4, 4), np.uint8)
+    lefts = []
+    for draw in range(2000):
+        Geometry((4, 4), "random").place(pixels, room, draw)
+        lefts.append(int(room[0, 0, 0]))
+    counts = np.bincount(lefts, minlength=5)
+    assert len(counts) == 5
+    assert np.abs(counts - 400).max() < 5 * np.sqrt(400)
+
+
+@pytest.fixture(scope="module")
+def gradients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 images 16×32 whose grey tells the place, and a condition that equals the image."""
+    rng = np.random.default_rng(0)
+    images = [cv2.imencode(".png", rng.integers(0, 256, (16, 32), np.uint8))[1].tobytes() for _ in range(30)]
+    table = numbered([30])[0].append_column("image", [images]).append_column("condition", [images])
+    return commit(tmp_path_factory.mktemp("gradients") / "table", [table.slice(0, 17), table.slice(17)])
+
+
+def by_id(path: Path, **settings: object) -> dict[int, torch.Tensor]:
+    arguments = {"batch_size": 5, "size": 16, "crop": "random", "flip": 0.5, **settings}
+    found = {}
+    for batch in ShardLoader(path, **arguments):
+        assert torch.equal(batch["image"].float().mean(1).round().byte(), batch["condition"][:, 0])
+        found |= dict(zip(batch["sample_id"].tolist(), batch["image"], strict=True))
+    return found
+
+
+def test_conditions_follow_and_draws_depend_on_seed_epoch_and_sample_alone(gradients: Path) -> None:
+    one = by_id(gradients)
+    two = by_id(gradients, batch_size=3, threads=3, lanes=8)
+    assert len(one) == len(two) == 30
+    assert all(torch.equal(one[sample], two[sample]) for sample in one)
+    other_seed = by_id(gradients, seed=1)
+    assert sum(torch.equal(one[sample], other_seed[sample]) for sample in one) < 8
+    plain = by_id(gradients, crop="centre", flip=0.0)
+    mirrored = by_id(gradients, crop="centre", flip=1.0)
+    assert all(torch.equal(plain[sample].flip(2), mirrored[sample]) for sample in plain)
+
+
+def test_a_crop_needs_a_size(gradients: Path) -> None:
+    with pytest.raises(RecipeError, match="size: found None"):
+        ShardLoader(gradients, batch_size=1, crop="centre")
+    with pytest.raises(RecipeError, match="flip: found 2"):
+        ShardLoader(gradients, batch_size=1, flip=2.0)
+
+
+def test_the_hook_sees_each_batch(gradients: Path) -> None:
+    loader = ShardLoader(gradients, batch_size=10, hook=lambda batch: {"ids": batch["sample_id"] + 1})
+    assert sorted(number for batch in loader for number in batch["ids"].tolist()) == list(range(1, 31))
