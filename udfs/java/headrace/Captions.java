@@ -7,7 +7,7 @@ import java.util.Optional;
 public final class Captions {
     private Captions() {}
 
-    /** The text of a caption: see {@code Text.clean}; colons and underscores of emoji shortcodes become words. */
+    /** The text of a caption: see {@code plain_text}; colons and underscores of emoji shortcodes become words. */
     public static Optional<String> clean(Optional<String> caption) {
         return caption.flatMap(Text::words);
     }

@@ -15,12 +15,20 @@ public final class Text {
     /** Direction marks, byte order marks, soft hyphens: what is not seen. Joiners stay: emoji and Persian need them. */
     private static final Pattern UNSEEN = Pattern.compile("[\\p{Cc}\\p{Cs}\\p{Co}\\p{Cn}\\p{Cf}&&[^\\u200c\\u200d\\x{E0020}-\\x{E007F}]]");
 
+    private static final Pattern EMOJI = Pattern.compile("(?:[0-9#*]\\x{FE0F}?\\x{20E3}|[\\x{1F000}-\\x{1FAFF}\\x{2600}-\\x{27BF}"
+            + "\\x{2B00}-\\x{2BFF}\\x{2300}-\\x{23FF}\\x{FE0F}\\x{20E3}\\x{200D}\\x{E0020}-\\x{E007F}])+");
+
     /**
      * Plain text: HTML entities decoded, control characters gone, Unicode normal form NFKC, each run of white space one
      * space, none at the ends. Empty when nothing is left.
      */
-    public static Optional<String> clean(Optional<String> text) {
+    public static Optional<String> plainText(Optional<String> text) {
         return text.flatMap(Text::plain);
+    }
+
+    /** Plain text without emoji: pictographs, flags, key caps, and the marks that join and colour them. */
+    public static Optional<String> withoutEmoji(Optional<String> text) {
+        return text.map(all -> EMOJI.matcher(all).replaceAll(" ")).flatMap(Text::plain);
     }
 
     static Optional<String> plain(String text) {

@@ -44,6 +44,8 @@ public final class Calls {
         }
     }
 
+    public static String failsLong(String text) { throw new IllegalArgumentException("too long"); }
+
     public static List<String> nullInside(int x) { return Arrays.asList("a", null); }
 
     /** A function of two arguments. */

@@ -83,6 +83,10 @@ public final class Bound implements Serializable {
         }
     }
 
+    List<DataType> types() {
+        return types;
+    }
+
     Routine routine() {
         return routine;
     }
@@ -119,6 +123,23 @@ public final class Bound implements Serializable {
         return sum;
     }
 
+    /**
+     * Reads the arguments of a call from Spark's internal form.
+     *
+     * @return null when an argument is absent and its parameter has no room for that
+     */
+    Object[] read(Object[] values) {
+        Object[] arguments = new Object[values.length];
+        for (int i = 0; i < values.length; i++) {
+            Reader reader = reader(i);
+            arguments[i] = values[i] == null ? reader.absent() : reader.read(values[i]);
+            if (arguments[i] == null) {
+                return null;
+            }
+        }
+        return arguments;
+    }
+
     /** Calls the function with Java arguments. */
     Object call(Object[] arguments) throws Throwable {
         return (Object) plan().handle.invokeExact(arguments);
@@ -130,7 +151,7 @@ public final class Bound implements Serializable {
             throw Failure.sneaky(error);
         }
         if (failing) {
-            throw new Failure(routine.sqlName() + "(" + Arguments.shortened(arguments, types) + ") failed in "
+            throw Failure.execution(routine.sqlName() + "(" + Arguments.shortened(arguments, types) + ") failed in "
                     + routine.javaName() + ": " + error, error);
         }
     }

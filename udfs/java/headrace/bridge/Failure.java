@@ -1,16 +1,17 @@
 package headrace.bridge;
 
 import java.util.Map;
+import org.apache.spark.QueryContext;
+import org.apache.spark.SparkRuntimeException;
 import org.apache.spark.sql.AnalysisException;
 import scala.jdk.javaapi.CollectionConverters;
 
-/** The errors of this bridge. */
-public final class Failure extends RuntimeException {
-    private static final long serialVersionUID = 1;
+/** The errors of this bridge, in classes that every process of Spark has. */
+final class Failure {
+    /** Spark's name for errors that a user's code raises; the text is ours. */
+    private static final String CONDITION = "USER_RAISED_EXCEPTION";
 
-    Failure(String message, Throwable cause) {
-        super(message, cause);
-    }
+    private Failure() {}
 
     /** Throws any error as if it were unchecked: {@code throw sneaky(error)}. */
     @SuppressWarnings("unchecked")
@@ -20,9 +21,29 @@ public final class Failure extends RuntimeException {
 
     /** What Spark throws when a query is wrong. */
     static RuntimeException analysis(String message) {
+        return sneaky(new AnalysisException(CONDITION, parameters(message)));
+    }
+
+    /** What ends a task. */
+    static RuntimeException execution(String message, Throwable cause) {
+        return new SparkRuntimeException(CONDITION, parameters(message), portable(cause), new QueryContext[0], "");
+    }
+
+    private static scala.collection.immutable.Map<String, String> parameters(String message) {
         Map<String, String> parameters = Map.of("errorMessage", message);
-        return sneaky(new AnalysisException(
-                "USER_RAISED_EXCEPTION",
-                scala.collection.immutable.Map$.MODULE$.from(CollectionConverters.asScala(parameters))));
+        return scala.collection.immutable.Map$.MODULE$.from(CollectionConverters.asScala(parameters));
+    }
+
+    /**
+     * The same text, causes and stack trace as an exception that any process can read: a driver may lack the jar that an
+     * exception's class is in, and an Error, even as a cause, would end the executor.
+     */
+    private static Throwable portable(Throwable error) {
+        if (error == null) {
+            return null;
+        }
+        Throwable portable = new RuntimeException(error.toString(), portable(error.getCause()));
+        portable.setStackTrace(error.getStackTrace());
+        return portable;
     }
 }

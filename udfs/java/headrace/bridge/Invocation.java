@@ -36,10 +36,12 @@ public final class Invocation extends Expression implements UserDefinedExpressio
         this.children = children;
     }
 
-    /** This call, counted. */
+    /** This call, counted; the key may be null. */
     Invocation counted(Tally with, Expression key) {
         List<Expression> all = new ArrayList<>(arguments());
-        all.add(key);
+        if (key != null) {
+            all.add(key);
+        }
         return new Invocation(bound, failing, with, CollectionConverters.asScala(all).toIndexedSeq());
     }
 
@@ -106,7 +108,7 @@ public final class Invocation extends Expression implements UserDefinedExpressio
 
     @Override
     public boolean deterministic() {
-        boolean deterministic = tally == null && bound.routine().isDeterministic(bound.signature().method());
+        boolean deterministic = (tally == null || !tally.isExact()) && bound.routine().isDeterministic(bound.signature().method());
         return deterministic && all().stream().allMatch(Expression::deterministic);
     }
 
@@ -125,32 +127,19 @@ public final class Invocation extends Expression implements UserDefinedExpressio
         Object result = null;
         Cause cause = Cause.DATA;
         try {
-            Object[] arguments = read(values);
+            Object[] arguments = bound.read(values);
             if (arguments != null) {
                 result = bound.writer().write(bound.call(arguments));
                 cause = result != null ? Cause.NONE : allAbsent(values) ? Cause.DATA : Cause.ALGORITHM;
             }
         } catch (Throwable error) {
-            failed(error, values);
+            bound.failed(error, values, failing);
             cause = Cause.FAILURE;
         }
         if (tally != null) {
             tally.count(cause, cause == Cause.NONE || key() == null ? null : key().eval(row));
         }
         return result;
-    }
-
-    /** @return null when an argument is absent and its parameter has no room for that */
-    private Object[] read(Object[] values) {
-        Object[] arguments = new Object[values.length];
-        for (int i = 0; i < values.length; i++) {
-            Reader reader = bound.reader(i);
-            arguments[i] = values[i] == null ? reader.absent() : reader.read(values[i]);
-            if (arguments[i] == null) {
-                return null;
-            }
-        }
-        return arguments;
     }
 
     /** Whether no argument that comes from the data has a value. */
@@ -161,11 +150,6 @@ public final class Invocation extends Expression implements UserDefinedExpressio
             }
         }
         return true;
-    }
-
-    /** Ends the query, or lets the result be absent, as the registration chose. */
-    private void failed(Throwable error, Object[] values) {
-        bound.failed(error, values, failing);
     }
 
     @Override

@@ -1,7 +1,5 @@
 package headrace.bridge;
 
-import com.fasterxml.jackson.core.JsonProcessingException;
-import com.fasterxml.jackson.databind.ObjectMapper;
 import java.lang.reflect.Method;
 import java.lang.reflect.Modifier;
 import java.lang.reflect.Parameter;
@@ -21,8 +19,6 @@ import scala.jdk.javaapi.CollectionConverters;
 
 /** Makes SQL functions of a class's public static methods. The way in for Java, Scala and, over py4j, Python. */
 public final class Registry {
-    private static final ObjectMapper JSON = new ObjectMapper();
-
     /**
      * Registers each public static method of a class in a session.
      *
@@ -38,16 +34,11 @@ public final class Registry {
         List<Map<String, Object>> described = new ArrayList<>();
         Docs docs = Docs.of(owner);
         for (Overloads overloads : overloads(owner, prefix).values()) {
-            Tally failures = failing ? null : Ledger.failures(classic, overloads.sqlName());
             functions.createOrReplaceTempFunction(overloads.sqlName(),
-                    arguments -> invocation(overloads, arguments, failing, failures), "java_udf");
+                    arguments -> invocation(classic, overloads, arguments, failing), "java_udf");
             described.add(describe(overloads, docs));
         }
-        try {
-            return JSON.writeValueAsString(described);
-        } catch (JsonProcessingException error) {
-            throw new IllegalStateException(error);
-        }
+        return Json.of(described);
     }
 
     private static Class<?> find(SparkSession session, String className) {
@@ -82,10 +73,12 @@ public final class Registry {
         return overloads;
     }
 
-    private static Expression invocation(Overloads overloads, Seq<Expression> arguments, boolean failing, Tally failures) {
+    private static Expression invocation(
+            SparkSession session, Overloads overloads, Seq<Expression> arguments, boolean failing) {
         List<DataType> types = new ArrayList<>();
         CollectionConverters.asJava(arguments).forEach(argument -> types.add(argument.dataType()));
-        return new Invocation(overloads.resolve(types), failing, failures, arguments);
+        Tally tally = failing ? null : Ledger.failures(session, overloads.sqlName());
+        return new Invocation(overloads.resolve(types), failing, tally, arguments);
     }
 
     private static Map<String, Object> describe(Overloads overloads, Docs docs) {

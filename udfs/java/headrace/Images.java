@@ -1,0 +1,129 @@
+package headrace;
+
+import java.awt.image.BufferedImage;
+import java.io.ByteArrayInputStream;
+import java.io.IOException;
+import java.util.Iterator;
+import java.util.Optional;
+import javax.imageio.ImageIO;
+import javax.imageio.ImageReadParam;
+import javax.imageio.ImageReader;
+import javax.imageio.stream.ImageInputStream;
+import javax.imageio.stream.MemoryCacheImageInputStream;
+
+/** Facts about encoded images. */
+public final class Images {
+    private Images() {}
+
+    /** The side, in pixels, below which an image is not thinned out before its key is computed. */
+    private static final int ENOUGH = 128;
+
+    private static final int LONGEST_SIDE = 1 << 15;
+    private static final int KEY_WIDTH = 8;
+    private static final int KEY_HEIGHT = 8;
+
+    /** Names and proportions of the buckets, from tall to wide. */
+    private static final int[][] BUCKETS = {
+        {1, 3}, {9, 21}, {1, 2}, {9, 16}, {2, 3}, {3, 4}, {4, 5}, {1, 1},
+        {5, 4}, {4, 3}, {3, 2}, {16, 9}, {2, 1}, {21, 9}, {3, 1}
+    };
+
+    /**
+     * Format, width and height from the header of a PNG, JPEG, GIF, WebP or BMP, without decoding. Empty when the bytes
+     * are none of these or end before the size.
+     */
+    public static Optional<ImageFacts> imageFacts(byte[] image) {
+        return Headers.read(image);
+    }
+
+    /**
+     * The nearest usual proportion, {@code width:height} from {@code 1:3} to {@code 3:1}, by the logarithm of the ratio.
+     * Empty when a side is not positive.
+     */
+    public static Optional<String> aspectBucket(int width, int height) {
+        if (width <= 0 || height <= 0) {
+            return Optional.empty();
+        }
+        double wanted = Math.log((double) width / height);
+        int[] nearest = BUCKETS[0];
+        for (int[] bucket : BUCKETS) {
+            if (Math.abs(ratio(bucket) - wanted) < Math.abs(ratio(nearest) - wanted)) {
+                nearest = bucket;
+            }
+        }
+        return Optional.of(nearest[0] + ":" + nearest[1]);
+    }
+
+    private static double ratio(int[] bucket) {
+        return Math.log((double) bucket[0] / bucket[1]);
+    }
+
+    /**
+     * A key that images which look alike share, or differ from in few bits: the signs of the horizontal differences of
+     * brightness on a grid of 9 × 8, over white, as 16 hexadecimal digits (dHash). Empty for what is no PNG, JPEG, GIF or
+     * BMP, is damaged, or has a side of more than 32,768 pixels.
+     */
+    public static Optional<String> nearDuplicateKey(byte[] image) {
+        Optional<ImageFacts> facts = Headers.read(image);
+        if (facts.isEmpty() || Math.max(facts.get().width(), facts.get().height()) > LONGEST_SIDE) {
+            return Optional.empty();
+        }
+        try (ImageInputStream stream = new MemoryCacheImageInputStream(new ByteArrayInputStream(image))) {
+            Iterator<ImageReader> readers = ImageIO.getImageReaders(stream);
+            if (!readers.hasNext()) {
+                return Optional.empty();
+            }
+            ImageReader reader = readers.next();
+            try {
+                reader.setInput(stream, true, true);
+                return Optional.of(key(thinned(reader, facts.get())));
+            } finally {
+                reader.dispose();
+            }
+        } catch (IOException | RuntimeException damaged) {
+            return Optional.empty(); // the decoders of the JDK throw many kinds of these on damaged bytes
+        }
+    }
+
+    private static BufferedImage thinned(ImageReader reader, ImageFacts facts) throws IOException {
+        ImageReadParam parameters = reader.getDefaultReadParam();
+        int across = Math.max(1, facts.width() / ENOUGH);
+        int down = Math.max(1, facts.height() / ENOUGH);
+        parameters.setSourceSubsampling(across, down, 0, 0);
+        return reader.read(0, parameters);
+    }
+
+    private static String key(BufferedImage image) {
+        double[][] grid = new double[KEY_HEIGHT][KEY_WIDTH + 1];
+        for (int row = 0; row < KEY_HEIGHT; row++) {
+            for (int column = 0; column <= KEY_WIDTH; column++) {
+                grid[row][column] = brightness(image, column, row);
+            }
+        }
+        long bits = 0;
+        for (double[] row : grid) {
+            for (int column = 0; column < KEY_WIDTH; column++) {
+                bits = bits << 1 | (row[column] < row[column + 1] ? 1 : 0);
+            }
+        }
+        return String.format("%016x", bits);
+    }
+
+    /** The mean brightness, 0 to 255, of one cell of the grid, laid over white. */
+    private static double brightness(BufferedImage image, int column, int row) {
+        int left = column * image.getWidth() / (KEY_WIDTH + 1);
+        int right = Math.max(left + 1, (column + 1) * image.getWidth() / (KEY_WIDTH + 1));
+        int top = row * image.getHeight() / KEY_HEIGHT;
+        int bottom = Math.max(top + 1, (row + 1) * image.getHeight() / KEY_HEIGHT);
+        double sum = 0;
+        for (int y = top; y < bottom; y++) {
+            for (int x = left; x < right; x++) {
+                int argb = image.getRGB(x, y);
+                double luma = 0.299 * (argb >> 16 & 0xff) + 0.587 * (argb >> 8 & 0xff) + 0.114 * (argb & 0xff);
+                double alpha = (argb >>> 24) / 255.0;
+                sum += alpha * luma + (1 - alpha) * 255;
+            }
+        }
+        return sum / ((bottom - top) * (right - left));
+    }
+}

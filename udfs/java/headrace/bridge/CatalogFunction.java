@@ -1,0 +1,67 @@
+package headrace.bridge;
+
+import org.apache.spark.sql.catalyst.InternalRow;
+import org.apache.spark.sql.catalyst.expressions.ApplyFunctionExpression;
+import org.apache.spark.sql.catalyst.expressions.Expression;
+import org.apache.spark.sql.connector.catalog.functions.ScalarFunction;
+import org.apache.spark.sql.types.DataType;
+
+/** A Java function as Spark's function catalogs know functions. */
+final class CatalogFunction implements ScalarFunction<Object> {
+    private static final long serialVersionUID = 1;
+
+    private final Bound bound;
+    private final boolean failing;
+
+    CatalogFunction(Bound bound, boolean failing) {
+        this.bound = bound;
+        this.failing = failing;
+    }
+
+    /** The call as an expression of generated code, if it is one of these functions; else the expression as it is. */
+    static Expression inlined(Expression expression) {
+        return expression instanceof ApplyFunctionExpression call && call.function() instanceof CatalogFunction function
+                ? new Invocation(function.bound, function.failing, null, call.children())
+                : expression;
+    }
+
+    @Override
+    public DataType[] inputTypes() {
+        return bound.types().toArray(DataType[]::new);
+    }
+
+    @Override
+    public DataType resultType() {
+        return bound.signature().result().sql();
+    }
+
+    @Override
+    public boolean isDeterministic() {
+        return bound.routine().isDeterministic(bound.signature().method());
+    }
+
+    @Override
+    public String canonicalName() {
+        return bound.routine().javaName() + bound.types();
+    }
+
+    @Override
+    public String name() {
+        return bound.routine().sqlName();
+    }
+
+    @Override
+    public Object produceResult(InternalRow row) {
+        Object[] values = new Object[bound.types().size()];
+        for (int i = 0; i < values.length; i++) {
+            values[i] = row.isNullAt(i) ? null : row.get(i, bound.types().get(i));
+        }
+        try {
+            Object[] arguments = bound.read(values);
+            return arguments == null ? null : bound.writer().write(bound.call(arguments));
+        } catch (Throwable error) {
+            bound.failed(error, values, failing);
+            return null;
+        }
+    }
+}
