@@ -36,7 +36,7 @@ class Shuffle(Section):
 class Shards(Section):
     """The size of a shard: one file, one row group."""
 
-    target_bytes: int = Field(64 << 20, ge=1 << 10)
+    target_bytes: int = Field(default=64 << 20, ge=1 << 10)
     """the bytes that a shard holds, about"""
 
 
