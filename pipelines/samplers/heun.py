@@ -15,8 +15,9 @@ def sample_heun(
     """
     if churn < 0:
         raise ValueError(f"churn: found {churn}, expected 0 or more")
-    gamma = min(churn / (len(sigmas) - 1), 2**0.5 - 1)
-    for level, below in checked(sigmas).unfold(0, 2, 1):
+    levels = checked(sigmas)
+    gamma = min(churn / (len(levels) - 1), 2**0.5 - 1)
+    for level, below in levels.unfold(0, 2, 1):
         sigma = level
         if gamma > 0:
             sigma = level * (1 + gamma)
