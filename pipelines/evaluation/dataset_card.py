@@ -1,20 +1,22 @@
 """What a report says of a dataset: its size, some of its rows, and why values are absent."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from deltalake import DeltaTable
+import pyarrow.parquet as pq
 
 from pipelines.evaluation.pictures import data_uri
+from pipelines.loading.plan import Plan, plan
 
 EXAMPLES = 16
 ROWS_LOOKED_AT = 2048
 SHOWN_CHARACTERS = 120
 SHOWN_IMAGE_BYTES = 1 << 18
+SHOWN_KEYS = 5
 
 
 @dataclass(frozen=True)
@@ -45,38 +47,66 @@ class DatasetCard:
     absence: list[Table]
 
 
-def read_dataset(path: str, version: int | None = None) -> DatasetCard:
-    """Read a version (by default the newest) of the dataset at `path`."""
-    table = DeltaTable(path, version=version)
-    actions = pa.table(table.get_add_actions(flatten=True))
-    rows = sum(actions["num_records"].to_pylist())
-    stored = sum(actions["size_bytes"].to_pylist())
-    head = table.to_pyarrow_dataset().head(ROWS_LOOKED_AT)
+def read_dataset(path: str) -> DatasetCard:
+    """Read the newest version of the dataset at `path`. Raises DataError where there is none."""
+    found = plan(path)
+    head = _head(found)
+    version = found.place.version
     return DatasetCard(
         facts=[
             ("path", path),
-            ("version", str(table.version())),
-            ("rows", f"{rows:,}"),
-            ("shards", f"{actions.num_rows:,}"),
-            ("stored", f"{stored / 1e6:,.1f} MB"),
+            ("version", "none" if version is None else str(version)),
+            ("rows", f"{found.rows.sum():,}"),
+            ("shards", f"{len(found):,}"),
+            ("stored", f"{found.sizes.sum() / 1e6:,.1f} MB"),
         ],
         columns=head.column_names,
         examples=[[_cell(value) for value in row.values()] for row in _spread(head)],
-        absence=list(read_absence(Path(path), table.version())),
+        absence=[] if version is None else read_absence(Path(path), version),
     )
 
 
-def read_absence(path: Path, version: int) -> Iterator[Table]:
-    """The absence ledger of a version as tables: one for columns, one for functions."""
-    ledger = path / "_headrace" / f"absence-{version}.json"
-    if not ledger.is_file():
-        return
-    for name, entries in json.loads(ledger.read_text(encoding="utf-8")).items():
-        yield Table(
-            caption=f"by {name.removesuffix('s')}",
-            header=[name.removesuffix("s"), "structure", "data", "algorithm", "examples"],
-            rows=[],
-        )
+def _head(found: Plan) -> pa.Table:
+    """The first rows of the first shard."""
+    with found.place.filesystem.open_input_file(found.path(0)) as file:
+        batch = next(pq.ParquetFile(file).iter_batches(ROWS_LOOKED_AT))
+    return pa.Table.from_batches([batch])
+
+
+def read_absence(path: Path, version: int) -> list[Table]:
+    """The absence ledger of a version: one table for columns and one for functions; none where it has no ledger."""
+    file = path / "_headrace" / f"absence-{version}.json"
+    if not file.is_file():
+        return []
+    ledger = json.loads(file.read_text(encoding="utf-8"))
+    lacking = {name: found for name, found in ledger["columns"].items() if found["nulls"]}
+    columns = Table(
+        caption=f"By column: {len(ledger['columns']) - len(lacking)} of {len(ledger['columns'])} lack nothing",
+        header=["column", "rows", "absent", "structure", "data", "algorithm", "keys of some"],
+        rows=[_column_row(name, found) for name, found in lacking.items()],
+    )
+    functions = Table(
+        caption="By Java function: what its calls gave",
+        header=["call", "values", "data", "algorithm", "failure", "keys of some"],
+        rows=[_function_row(call) for call in ledger["functions"]],
+    )
+    return [columns, functions]
+
+
+def _column_row(name: str, found: dict[str, Any]) -> list[str]:
+    causes = [found[cause] for cause in ("structure", "data", "algorithm")]
+    counts = [found["rows"], found["nulls"], *(cause["count"] for cause in causes)]
+    return [name, *(f"{count:,}" for count in counts), _some(key for cause in causes for key in cause["examples"])]
+
+
+def _function_row(call: dict[str, Any]) -> list[str]:
+    counts = [call[name] for name in ("values", "data", "algorithm", "failure")]
+    shown = _some(key for name in ("data", "algorithm", "failure") for key in call["examples"].get(name, ()))
+    return [f"{call['column']} = {call['function']}(…)", *(f"{count:,}" for count in counts), shown]
+
+
+def _some(keys: Iterable[str]) -> str:
+    return ", ".join(list(dict.fromkeys(keys))[:SHOWN_KEYS])
 
 
 def _spread(head: pa.Table) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ class RunCard:
 def read_run(folder: Path, recipe: Recipe) -> RunCard:
     """Read the run in `folder`, which was trained by `recipe`."""
     records = read_metrics(folder / "metrics.jsonl")
-    steps = [record["step"] for record in records]
+    steps = [int(record["step"]) for record in records]
     losses = [float(record["loss"]) for record in records]
     grid = folder / "samples" / "grid.png"
     return RunCard(
