@@ -7,5 +7,6 @@
 
 from udfs.namespace import Namespace
 from udfs.registration import register
+from udfs.thread_table import Thread, threads
 
-__all__ = ["Namespace", "register"]
+__all__ = ["Namespace", "Thread", "register", "threads"]

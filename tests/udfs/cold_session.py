@@ -1,9 +1,10 @@
 """A session of its own, that has the jars from its start and lets tasks fail: prints what the tests look at as JSON.
 
-    python cold_session.py HEADRACE_JAR ACME_JAR FOLDER
+python cold_session.py HEADRACE_JAR ACME_JAR FOLDER
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ def fail_first(folder: str):
 
 
 def main(headrace_jar: str, acme_jar: str, folder: str) -> None:
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     settings = {
         "spark.master": "local[2,3]",
         "spark.ui.enabled": "false",
@@ -50,7 +52,9 @@ def main(headrace_jar: str, acme_jar: str, folder: str) -> None:
     found["picked"] = spark.sql(query).where("caption IS NOT NULL").count()
     found["plan"] = spark.sql(query)._jdf.queryExecution().optimizedPlan().toString()
     found["codegen"] = "*(1) Project" in spark.sql(query)._jdf.queryExecution().executedPlan().toString()
-    found["overloads"] = list(spark.sql("SELECT fn.calls.kind(1), fn.calls.kind('a'), fn.calls.join('-', 'a', 'b')").first())
+    found["overloads"] = list(
+        spark.sql("SELECT fn.calls.kind(1), fn.calls.kind('a'), fn.calls.join('-', 'a', 'b')").first()
+    )
     found["listed"] = sorted(row[0] for row in spark.sql("SHOW USER FUNCTIONS IN fn.calls").collect())
     found["absent"] = spark.sql("SELECT lenient.calls.failing('checked') FROM ids").first()[0]
     for name, text in {"unknown": "SELECT fn.calls.nothing(1)", "mismatch": "SELECT fn.calls.pick(1)"}.items():

@@ -37,7 +37,9 @@ def test_a_catalog_can_let_exceptions_be_absent(found):
 
 def test_wrong_calls_through_a_catalog_say_what_there_is(found):
     assert "nothing" in found["unknown"]
-    assert "pick(int): no function takes these arguments; found pick(altText string, fallBack string)" in found["mismatch"]
+    assert (
+        "pick(int): no function takes these arguments; found pick(altText string, fallBack string)" in found["mismatch"]
+    )
 
 
 def test_a_catalog_lists_its_functions(found):

@@ -51,7 +51,9 @@ def test_the_latest_action_counts_and_filters_do_not_count_twice(spark):
     watched = ledger.watch(query)
     for _ in range(2):
         assert watched.where("caption IS NOT NULL").orderBy("id").count() == 600
-    watched.where("caption IS NOT NULL AND length(caption) > 2").repartition(3, "id").sortWithinPartitions("id").collect()
+    watched.where("caption IS NOT NULL AND length(caption) > 2").repartition(3, "id").sortWithinPartitions(
+        "id"
+    ).collect()
     (absence,) = ledger.absences()
     assert absence.values + absence.data + absence.algorithm == ROWS
     assert absence.examples == {}

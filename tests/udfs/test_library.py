@@ -79,7 +79,15 @@ def test_best_caption(spark):
 
 
 def test_language_by_script(spark):
-    expected = {"привет": "ru", "їжак": "uk", "こんにちは世界": "ja", "你好": "zh", "안녕": "ko", "سلام": "ar", "پرنده": "fa"}
+    expected = {
+        "привет": "ru",
+        "їжак": "uk",
+        "こんにちは世界": "ja",
+        "你好": "zh",
+        "안녕": "ko",
+        "سلام": "ar",
+        "پرنده": "fa",
+    }
     check(spark, "language_by_script", expected | {"hello": None, "123 😀": None, "γειά": "el", "สวัสดี": "th"})
     check(spark, "script", {"hello мир ok": "latin", "123": None, "漢字": "han"})
 
@@ -94,7 +102,16 @@ def test_image_facts_agree_with_what_opencv_wrote(spark, extension):
 
 
 def test_image_facts_of_what_is_no_image(spark):
-    images = [None, b"", b"\x89PNG", b"\xff\xd8\xff", b"hello", encoded(".png")[:20], encoded(".jpg")[:30], b"BM" + bytes(60)]
+    images = [
+        None,
+        b"",
+        b"\x89PNG",
+        b"\xff\xd8\xff",
+        b"hello",
+        encoded(".png")[:20],
+        encoded(".jpg")[:30],
+        b"BM" + bytes(60),
+    ]
     assert answers(spark, "image_facts", images, "binary") == [None] * len(images)
 
 
@@ -111,7 +128,23 @@ def test_near_duplicates_share_their_key_but_for_few_bits(spark):
 
 
 def test_aspect_bucket_is_the_nearest(spark):
-    names = ["1:3", "9:21", "1:2", "9:16", "2:3", "3:4", "4:5", "1:1", "5:4", "4:3", "3:2", "16:9", "2:1", "21:9", "3:1"]
+    names = [
+        "1:3",
+        "9:21",
+        "1:2",
+        "9:16",
+        "2:3",
+        "3:4",
+        "4:5",
+        "1:1",
+        "5:4",
+        "4:3",
+        "3:2",
+        "16:9",
+        "2:1",
+        "21:9",
+        "3:1",
+    ]
     ratios = {name: math.log(int(name.split(":")[0]) / int(name.split(":")[1])) for name in names}
     rng = np.random.default_rng(0)
     sizes = [(int(w), int(h)) for w, h in rng.integers(1, 4000, (200, 2))]
@@ -124,26 +157,52 @@ def test_aspect_bucket_is_the_nearest(spark):
 
 
 def test_url_parts_agree_with_pythons(spark):
-    urls = ["https://user:pw@Example.COM:8080/a/b.JPG?x=1&y#frag", "http://[::1]/", "ftp://h", "mailto:a@b.c", "http://h/?", "s:"]
+    urls = [
+        "https://user:pw@Example.COM:8080/a/b.JPG?x=1&y#frag",
+        "http://[::1]/",
+        "ftp://h",
+        "mailto:a@b.c",
+        "http://h/?",
+        "s:",
+    ]
     for url, parts in zip(urls, answers(spark, "url_parts", urls), strict=True):
         split = urlsplit(url)
         found = (parts.scheme, parts.host and parts.host.strip("[]"), parts.port, parts.path)
         assert found == (split.scheme, split.hostname, split.port, split.path)
         assert (parts.query or "", parts.fragment or "") == (split.query, split.fragment)
-    check(spark, "url_extension", {urls[0]: "jpg", "http://h/a.": None, "http://h/.x": None, "http://h/": None, "x": None})
+    check(
+        spark, "url_extension", {urls[0]: "jpg", "http://h/a.": None, "http://h/.x": None, "http://h/": None, "x": None}
+    )
     check(spark, "url_parts", {"http://a b/": None, "http://h:99999/": None, "": None, "//h/p": None})
 
 
 def test_parsing_gives_a_value_or_nothing(spark):
-    check(spark, "parse_long", {" 42 ": 42, "-9223372036854775808": -(2**63), "9223372036854775808": None, "1.0": None, "٣": 3})
-    check(spark, "parse_double", {"1.5": 1.5, ".5e-3": 5e-4, "1e999": None, "NaN": None, "0x1p3": None, "1d": None, "": None})
+    check(
+        spark,
+        "parse_long",
+        {" 42 ": 42, "-9223372036854775808": -(2**63), "9223372036854775808": None, "1.0": None, "٣": 3},
+    )
+    check(
+        spark,
+        "parse_double",
+        {"1.5": 1.5, ".5e-3": 5e-4, "1e999": None, "NaN": None, "0x1p3": None, "1d": None, "": None},
+    )
     tenth = Decimal("0.1")
     check(spark, "parse_decimal", {"0.1": tenth, "1e20": None, "1e-19": None, "-1e19": Decimal(-(10**19)), "x": None})
     leap = datetime.date(2024, 2, 29)
-    check(spark, "parse_date", {"2024-02-29": leap, "20240229": leap, "29.02.2024": leap, "2023-02-29": None, "02/03/2024": None})
+    check(
+        spark,
+        "parse_date",
+        {"2024-02-29": leap, "20240229": leap, "29.02.2024": leap, "2023-02-29": None, "02/03/2024": None},
+    )
     noon = datetime.datetime(2024, 2, 29, 12)
     check(spark, "parse_date_time", {"2024-02-29T12:00": noon, "2024:02:29 12:00:00": noon, "2024-02-29": None})
-    times = ["Thu, 29 Feb 2024 12:00:00 GMT", "2024-02-29T13:00:00+01:00", "2024-02-29T12:00:00", "9999999-01-01T00:00:00Z"]
+    times = [
+        "Thu, 29 Feb 2024 12:00:00 GMT",
+        "2024-02-29T13:00:00+01:00",
+        "2024-02-29T12:00:00",
+        "9999999-01-01T00:00:00Z",
+    ]
     frame = spark.createDataFrame([(time,) for time in times], "x string").coalesce(1)
     found = [row[0] for row in frame.selectExpr("unix_seconds(parse_instant(x))").collect()]
     assert found == [1709208000, 1709208000, None, None]
@@ -152,7 +211,9 @@ def test_parsing_gives_a_value_or_nothing(spark):
 def test_every_function_is_total(spark, acme_jar):
     udfs.register(spark, "acme.Fuzz", jar=acme_jar)
     images = [encoded(kind, seed=seed) for kind in (".png", ".jpg", ".webp", ".bmp", ".gif") for seed in range(2)]
-    seeds = spark.createDataFrame([(images,)], "images array<binary>").crossJoin(spark.range(0, FUZZ_PARTS, 1, FUZZ_PARTS))
+    seeds = spark.createDataFrame([(images,)], "images array<binary>").crossJoin(
+        spark.range(0, FUZZ_PARTS, 1, FUZZ_PARTS)
+    )
     each = FUZZ_INPUTS // FUZZ_PARTS // len(CLASSES)
     calls = [f"fuzz('headrace.{name}', id, {each}, images) AS {name}" for name in CLASSES]
     rows = seeds.selectExpr(*calls).collect()
