@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
+from torch.utils.data import IterableDataset, get_worker_info
 
 from pipelines.errors import DataError, RecipeError
 from pipelines.loading.budget import Budget
@@ -28,7 +29,7 @@ DEFAULT_DECODE: Mapping[str, Mode] = {"image": "rgb", "condition": "gray"}
 DEFAULT_LANES = 8
 
 
-class ShardLoader:
+class ShardLoader(IterableDataset[Batch]):
     """Reads the samples of a dataset in batches. See docs/loading.md.
 
     A batch is a dict: uint8 tensors N×C×H×W for decoded columns (and `<column>_mask`, bool N, for all but the first of
@@ -38,6 +39,9 @@ class ShardLoader:
     Iterating goes on from where `state_dict()` says, to the end of the pass of `epochs` epochs; the next iteration is
     the next pass. Batches run across epochs within a pass. With `drop_last` the samples that do not fill the last
     global batch of the pass are dropped; without, that batch is shorter, and may be empty on some ranks.
+
+    It is an IterableDataset of whole batches: where a framework wants a data loader, give it
+    `DataLoader(loader, batch_size=None)` or torchdata's `StatefulDataLoader(loader, batch_size=None)`.
     """
 
     def __init__(
@@ -254,6 +258,8 @@ class ShardLoader:
         self._epoch, self._position = int(state["epoch"]), int(state["position"])
 
     def __iter__(self) -> Iterator[Batch]:
+        if get_worker_info() is not None:
+            raise RecipeError("num_workers: found worker processes, expected 0: a ShardLoader has threads of its own")
         batches = self._batches()
         each = self.batch_size * self.world_size
         if batches != 0:
