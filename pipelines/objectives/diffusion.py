@@ -1,6 +1,7 @@
 """Denoising diffusion with captions dropped for classifier-free guidance."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,15 +38,18 @@ class Diffusion:
         self.denoiser.to(image_NCHW.device)
         sigma_N = self.denoiser.schedule.quantile(draws.uniform("noise level"))
         noise_NCHW = draws.normal("noise", *image_NCHW.shape[1:])
-        dropped_N = draws.uniform("drop caption") < self.recipe.drop_caption
-        caption = Caption(batch["tokens"], batch["tokens_mask"]).dropped(dropped_N)
         x_NCHW = image_NCHW + sigma_N.float()[:, None, None, None] * noise_NCHW
-        output, c_skip, c_out = self.denoiser.predict(x_NCHW, sigma_N, caption)
+        output, c_skip, c_out = self.denoiser.predict(x_NCHW, sigma_N, self.condition(batch, draws))
         # What F must be for D to be the clean image; L_simple is its plain squared error.
         target = (image_NCHW - c_skip * x_NCHW) / c_out
         error_N = (output - target).square().flatten(1).mean(1)
         loss_N = error_N * self.weight(sigma_N, c_out.flatten())
         return loss_N.mean(), {"error": error_N.detach().mean()}
+
+    def condition(self, batch: Batch, draws: Draws) -> Any:
+        """What the network is told of each sample: its caption, dropped anew for every sample and step."""
+        dropped_N = draws.uniform("drop caption") < self.recipe.drop_caption
+        return Caption(batch["tokens"], batch["tokens_mask"]).dropped(dropped_N)
 
     def weight(self, sigma_N: Tensor, c_out_N: Tensor) -> Tensor:
         """1 for L_simple, else min-SNR-γ: min(SNR, γ) on the error of x₀, hence c_out² times that on F's."""

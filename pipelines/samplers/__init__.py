@@ -6,6 +6,7 @@
 
 from pipelines.samplers.ddim import sample_ddim, sample_ddpm
 from pipelines.samplers.denoise import Denoise
+from pipelines.samplers.export import save_scheduler
 from pipelines.samplers.guidance import classifier_free, classifier_guided
 from pipelines.samplers.heun import sample_heun
 from pipelines.samplers.langevin import sample_langevin, sample_predictor_corrector
@@ -32,4 +33,5 @@ __all__ = [
     "sample_langevin",
     "sample_predictor_corrector",
     "sample_unipc",
+    "save_scheduler",
 ]

@@ -2,24 +2,25 @@
 
 import math
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipelines.models.controlnet import Control
 from pipelines.models.text import Context
 from pipelines.samplers.denoise import Denoise
 
-Conditional = Callable[[Tensor, Tensor, Context], Tensor]
-"""denoise(x_NCHW, sigma, context) -> E[x₀ | x, σ, context]"""
+Cond = TypeVar("Cond", Context, Control)
 Classifier = Callable[[Tensor, Tensor], Tensor]
 """classifier(x_NCHW, sigma) -> logits [N, K] of labels, trained on noisy images"""
 
 
 def classifier_free(
-    denoise: Conditional,
-    context: Context,
-    null: Context,
+    denoise: Callable[[Tensor, Tensor, Cond], Tensor],
+    cond: Cond,
+    null: Cond,
     scale: float,
     *,
     interval: tuple[float, float] = (0.0, math.inf),
@@ -27,7 +28,8 @@ def classifier_free(
 ) -> Denoise:
     """Classifier-free guidance (Ho & Salimans 2022, equation 6, with scale = 1 + w): one batched call a step.
 
-    `null` is the context of the null caption, or of a negative prompt, of the same N as `context`; scale 1 is no
+    `denoise(x_NCHW, sigma, cond)` is told of a caption by `cond`; `null` is the same of the null caption, or of a
+    negative prompt, for as many samples. In a ControlNet's guess mode it is `control.ignored()` besides. Scale 1 is no
     guidance. Levels outside `interval` (low < σ ≤ high) are not guided (Kynkäänniemi et al. 2024). `rescale` in [0, 1]
     brings the deviation of each result back to that without guidance (Lin et al. 2024, section 3.4).
     """
@@ -35,11 +37,11 @@ def classifier_free(
         raise ValueError(f"rescale: found {rescale}, expected a number from 0 to 1")
     if not 0 <= interval[0] < interval[1]:
         raise ValueError(f"interval: found {interval}, expected 0 <= low < high")
-    both = Context(*(torch.cat(pair) for pair in zip(null, context, strict=True)))
+    both = joined(null, cond)
 
     def guided(x_NCHW: Tensor, sigma: Tensor) -> Tensor:
         if scale == 1 or not interval[0] < sigma <= interval[1]:
-            return denoise(x_NCHW, sigma, context)
+            return denoise(x_NCHW, sigma, cond)
         without, plain = denoise(torch.cat([x_NCHW, x_NCHW]), sigma, both).chunk(2)
         x0_NCHW = without + scale * (plain - without)
         if rescale == 0:
@@ -49,6 +51,14 @@ def classifier_free(
         return x0_NCHW * (1 + rescale * (ratio - 1))
 
     return guided
+
+
+def joined(first: Any, second: Any) -> Any:
+    """Two conditions (tensors, or tuples of conditions) as one batch."""
+    if isinstance(first, Tensor):
+        return torch.cat([first, second])
+    parts = [joined(*pair) for pair in zip(first, second, strict=True)]
+    return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
 
 
 def classifier_guided(denoise: Denoise, classifier: Classifier, labels_N: Tensor, scale: float) -> Denoise:

@@ -1,0 +1,35 @@
+"""Schedules for other people's samplers."""
+
+import json
+from pathlib import Path
+
+from pipelines.models.schedule import STEPS
+from pipelines.recipe.training import Diffusion
+
+
+def save_scheduler(recipe: Diffusion, folder: str | Path) -> Path:
+    """Write `scheduler_config.json`, from which any of `diffusers`' schedulers samples as the functions here do.
+
+    Load it with `DDIMScheduler.from_pretrained(folder)` or another class. Raises ValueError for a schedule or
+    prediction that is not variance-preserving: those need no table of ᾱ.
+    """
+    schedules: dict[str, dict[str, object]] = {
+        "linear": {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02},
+        "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+    }
+    predictions = {"epsilon": "epsilon", "v": "v_prediction", "x0": "sample"}
+    if recipe.schedule not in schedules:
+        raise ValueError(f"schedule: found {recipe.schedule}, expected one of {', '.join(schedules)}")
+    if recipe.prediction not in predictions:
+        raise ValueError(f"prediction: found {recipe.prediction}, expected one of {', '.join(predictions)}")
+    config = {
+        "_class_name": "DDIMScheduler",
+        "num_train_timesteps": STEPS,
+        "prediction_type": predictions[recipe.prediction],
+        "timestep_spacing": "trailing",
+        "clip_sample": False,
+        **schedules[recipe.schedule],
+    }
+    path = Path(folder) / "scheduler_config.json"
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    return path
