@@ -1,6 +1,10 @@
 """Builds a dataset from a table of images.
 
-Usage: headrace build RECIPE [key.path=value …], or spark-submit jobs/build.py RECIPE [key.path=value …]
+Usage: headrace build RECIPE [key.path=value …] [PARTITION=value] [--dry-run | --vacuum[=HOURS]]
+or spark-submit jobs/build.py with the same arguments.
+
+--dry-run prints the query, Spark's plan of it and estimates, and writes nothing. --vacuum removes shards that no
+version names, left by builds that were killed HOURS (24) ago or before.
 """
 
 import sys
@@ -11,10 +15,12 @@ from rich.table import Table
 
 from jobs.run import exit_status
 from pipelines.dataset.absence import CAUSES
-from pipelines.dataset.build import Summary, build
+from pipelines.dataset.build import build
 from pipelines.dataset.session import spark_session
+from pipelines.dataset.summary import Summary
+from pipelines.dataset.vacuum import GRACE_HOURS, vacuum
 from pipelines.errors import RecipeError
-from pipelines.recipe import load_recipe
+from pipelines.recipe import Recipe, load_recipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,13 +29,69 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _build(argv: Sequence[str]) -> None:
-    if not argv:
+    options = [argument for argument in argv if argument.startswith("--")]
+    arguments = [argument for argument in argv if not argument.startswith("--")]
+    if not arguments:
         raise RecipeError("arguments: found none, expected RECIPE [key.path=value …]")
-    recipe = load_recipe(argv[0], argv[1:], needs=["dataset"])
+    for option in options:
+        if option.partition("=")[0] not in {"--dry-run", "--vacuum"}:
+            raise RecipeError(f"arguments: found {option!r}, expected --dry-run or --vacuum")
+    path, *overrides = arguments
+    partitions = [text for text in overrides if _is_partition(text)]
+    recipe = load_recipe(path, [text for text in overrides if text not in partitions], needs=["dataset"])
     assert recipe.dataset is not None
+    if len(partitions) > 1:
+        raise RecipeError(f"arguments: found partitions {' '.join(partitions)}, expected one")
+    for option in options:
+        if option.startswith("--vacuum"):
+            _vacuum(recipe.dataset.output.path, option)
+            return
     spark = spark_session("headrace build", recipe.spark)
-    summary = build(spark, recipe.dataset)
-    Console().print(summary_table(summary))
+    partition = _pair(partitions[0]) if partitions else None
+    summary = build(spark, recipe.dataset, partition, dry_run="--dry-run" in options)
+    _print(summary)
+
+
+def _is_partition(text: str) -> bool:
+    """Whether `text` is name=value for a partition and no override of a recipe's key."""
+    name, equals, _ = text.partition("=")
+    return bool(equals) and "." not in name and name not in Recipe.model_fields
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value
+
+
+def _vacuum(path: str, option: str) -> None:
+    hours = option.partition("=")[2] or str(GRACE_HOURS)
+    try:
+        grace = float(hours)
+    except ValueError:
+        raise RecipeError(f"--vacuum: found {hours!r}, expected hours") from None
+    removed = vacuum(path, grace)
+    print(f"{path}: removed {len(removed):,} files that no version names", *removed, sep="\n  ")
+
+
+def _print(summary: Summary) -> None:
+    console = Console()
+    if summary.unchanged:
+        console.print(f"{summary.path}: unchanged, version {summary.version} is of the same recipe, code and source")
+        return
+    if summary.dry_run:
+        console.print(f"{summary.sql}\n\n{summary.plan}", markup=False, highlight=False)
+    console.print(dry_table(summary) if summary.dry_run else summary_table(summary))
+
+
+def dry_table(summary: Summary) -> Table:
+    """The estimates of a dry run as a table for the terminal."""
+    table = Table("", "", title=f"{summary.path}, dry run: nothing written", show_header=False)
+    table.add_row("media", "by reference" if summary.by_value is None else f"by value: {summary.by_value}")
+    table.add_row("rows in", f"{summary.rows_in:,}")
+    table.add_row("rows with samples", f"{summary.rows_named:,}")
+    table.add_row("media bytes", f"{summary.media_bytes:,}")
+    table.add_row("shards, about", f"{summary.shards:,}")
+    return table
 
 
 def summary_table(summary: Summary) -> Table:
@@ -40,7 +102,8 @@ def summary_table(summary: Summary) -> Table:
     table.add_row("rows in", f"{summary.rows_in:,}")
     table.add_row("rows exploded", f"{summary.samples:,}")
     for reason, count in sorted(summary.dropped.items()):
-        table.add_row(f"dropped, {reason}", f"{count:,}")
+        where = "quarantined" if summary.quarantined else "dropped"
+        table.add_row(f"{where}, {reason}", f"{count:,}")
     table.add_row("rows written", f"{summary.rows:,}")
     table.add_row("images", f"{summary.images:,}")
     table.add_row("shards", f"{summary.shards:,}")

@@ -69,18 +69,27 @@ class _Reader:
         if name == "AttributeReference":
             return self._of_generated(self._generated.get(expression.exprId().id(), []))
         if name == "GetStructField":
-            return self._unless_null(children[0], F.lit(DATA))
+            return self._of_field(expression, children[0])
         if name in {"GetMapValue", "ElementAt", "GetArrayItem", "Get"}:
             return self._of_item(name, *children[:2])
         if not children:
             return None
         return self._of_function(children)
 
-    def _of_generated(self, sources: list[Any]) -> Column | None:
-        """Of an exploded column: nothing was there to explode, or an element was null."""
+    def _of_field(self, expression: Any, struct: Any) -> Column | None:
+        """Of a struct's field. Asking whether the struct is null would read all of its fields."""
+        sources = self._generated.get(struct.exprId().id(), []) if kind(struct) == "AttributeReference" else []
+        if sources and sources[0].dataType().typeName() == "array":
+            return self._of_generated(sources, expression.extractFieldName())
+        return None if self.cause(struct) is None else self._unless_null(struct, F.lit(DATA))
+
+    def _of_generated(self, sources: list[Any], field: str | None = None) -> Column | None:
+        """Of an exploded column, or a field of one: nothing was there to explode, or an element was null."""
         if len(sources) != 1 or not self._reachable(sources[0]):
             return None
         source = self.column(sources[0])
+        if field is not None:
+            source = source.getField(field)
         above = F.when(F.size(source) == 0, STRUCTURE) if _is_collection(sources[0]) else None
         if above is None:
             return None

@@ -1,96 +1,142 @@
 """A dataset build from start to commit."""
 
-import hashlib
 import json
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import BinaryType, LongType, StructField, StructType
+from pyspark.sql.types import BinaryType, LongType, StringType, StructField, StructType
 
 import udfs
 from pipelines.dataset.absence import WHY, ledger
-from pipelines.dataset.commit import File, check_output, commit, forget, make_folder, write_text
-from pipelines.dataset.media import Leaf, find_leaves, used_leaves
-from pipelines.dataset.query import Samples, run_query
-from pipelines.dataset.samples import shuffled
-from pipelines.dataset.shards import REPORT_SCHEMA, Layout, write_stage
-from pipelines.dataset.source import Survey, check_key, open_source, sql_problem, survey
+from pipelines.dataset.commit import File, check_output, commit, forget, make_folder, open_table, write_text
+from pipelines.dataset.media import Leaf, find_leaves, optimized_plan, quoted, used_leaves
+from pipelines.dataset.plan import filters_rows
+from pipelines.dataset.query import VIEW, Samples, run_query
+from pipelines.dataset.samples import named_rows, shuffled
+from pipelines.dataset.shards import QUARANTINE, REPORT_SCHEMA, Layout, write_stage
+from pipelines.dataset.snapshot import identity, same_as
+from pipelines.dataset.source import check_key, open_source, sql_problem
+from pipelines.dataset.summary import Summary
+from pipelines.dataset.survey import Survey, survey
 from pipelines.dataset.watch import spark_progress
-from pipelines.errors import DataError
+from pipelines.errors import DataError, RecipeError
 from pipelines.recipe.dataset import Dataset
 from udfs.ledger import Absence, Ledger
 
 ARROW_BATCH_BYTES = 16 << 20
 ARROW_BATCH_ROWS = 10_000
 EXAMPLE_KEYS = 5
+# Media that no sample names are left out of the shuffle where the list of named rows is small enough to broadcast.
+BROADCAST_ROWS = 1_000_000
 
 
-@dataclass
-class Summary:
-    """What a build did."""
+@dataclass(frozen=True)
+class _Task:
+    """A build once its source is open: what to read, how, and into which partition."""
 
-    path: str
-    version: int = -1
-    rows_in: int = 0
-    samples: int = 0
-    rows: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    shards: int = 0
-    images: int = 0
-    stored_bytes: int = 0
-    media_bytes: int = 0
-    by_value: str | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    absence: dict[str, Any] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time a stage."""
-        started = time.monotonic()
-        yield
-        self.seconds[name] = round(time.monotonic() - started, 2)
+    recipe: Dataset
+    source: DataFrame
+    leaves: tuple[Leaf, ...]
+    partition: tuple[str, str] | None
 
 
-def build(spark: SparkSession, recipe: Dataset) -> Summary:
-    """Build the dataset that `recipe` describes and commit it as one new version.
+def build(
+    spark: SparkSession, recipe: Dataset, partition: tuple[str, str] | None = None, dry_run: bool = False
+) -> Summary:
+    """Build the dataset that `recipe` describes, or its partition (name, value), and commit it as one new version.
 
-    Raises RecipeError for a wrong recipe and DataError for unusable data; then nothing is committed and what was
-    there before is as it was.
+    A build from the same recipe, code and source as the version that stands changes nothing. Raises RecipeError for a
+    wrong recipe and DataError for unusable data; then nothing is committed and what was there before is as it was.
     """
-    summary = Summary(recipe.output.path)
-    check_output(recipe.output.path)
-    key = recipe.shuffle.key
-    source = open_source(spark, recipe.source)
-    check_key(source, key)
-    for name in recipe.udfs:
-        udfs.register(spark, name)
-    leaves = find_leaves(source.schema)
-    with run_query(source, recipe.query, leaves, key) as samples:
+    task = _opened(spark, recipe, partition)
+    summary = Summary(recipe.output.path, partition, dry_run=dry_run, sql=recipe.query)
+    made_from = identity(recipe, task.source, partition)
+    table = open_table(recipe.output.path)
+    standing = same_as(table, made_from)
+    summary.version = table.version() if table is not None else -1
+    if standing is not None and not dry_run:
+        summary.version, summary.unchanged = standing, True
+        return summary
+    with run_query(task.source, recipe.query, task.leaves, recipe.shuffle.key) as samples:
+        samples = _without_partition(samples, partition)
         summary.by_value = samples.by_value
-        with summary.stage("survey"), spark_progress(spark, "survey"):
-            counted = survey(source, key, leaves)
-        summary.rows_in = counted.rows
-        with summary.stage("write"), spark_progress(spark, "write"):
-            reports, calls = _write(source, samples, leaves, recipe, counted)
+        named = _named(task, samples)
+        try:
+            with summary.stage("survey"), spark_progress(spark, "survey"), _query_errors():
+                used = used_leaves(samples.frame, task.leaves)
+                counted = survey(task.source, recipe.shuffle.key, used, named)
+            summary.rows_in, summary.rows_named = counted.rows, counted.named_rows
+            if dry_run:
+                summary.plan = optimized_plan(samples.frame)
+                summary.media_bytes = counted.media_bytes
+                summary.shards = _shards(recipe, counted)
+                return summary
+            with summary.stage("write"), spark_progress(spark, "write"), _query_errors():
+                reports, calls = _write(task, samples, used, counted, named)
+        finally:
+            if named is not None:
+                named.unpersist()
     with summary.stage("commit"):
-        _commit(summary, samples, reports, recipe, calls)
+        _commit(summary, samples, reports, calls, task, made_from)
     return summary
 
 
+def _opened(spark: SparkSession, recipe: Dataset, partition: tuple[str, str] | None) -> _Task:
+    check_output(recipe.output.path)
+    source = open_source(spark, recipe.source)
+    check_key(source, recipe.shuffle.key)
+    name = recipe.output.partition
+    if (name is None) != (partition is None) or (partition is not None and partition[0] != name):
+        found = "=".join(partition) if partition else "nothing"
+        raise RecipeError(f"dataset.output.partition: found {found}, expected {f'{name}=VALUE' if name else 'nothing'}")
+    if partition is not None:
+        if partition[0] not in source.columns:
+            raise RecipeError(
+                f"dataset.output.partition: found no column {partition[0]!r} in the source, "
+                f"expected one of {', '.join(source.columns)}"
+            )
+        source = source.where(F.col(quoted(partition[0])).cast("string") == partition[1])
+    for class_name in recipe.udfs:
+        udfs.register(spark, class_name)
+    return _Task(recipe, source, find_leaves(source.schema, recipe.source.media), partition)
+
+
+def _without_partition(samples: Samples, partition: tuple[str, str] | None) -> Samples:
+    """The partition's column is the same in all rows: the log holds it, the files do not."""
+    if partition is None or partition[0] not in samples.columns:
+        return samples
+    kept = [i for i, name in enumerate(samples.columns) if name != partition[0]]
+    columns = tuple(samples.columns[i] for i in kept)
+    causes = tuple(samples.causes[i] for i in kept)
+    frame = samples.frame.select(
+        *(F.col(quoted(name)) for name in columns), *(cause for cause in causes if cause is not None)
+    )
+    return replace(samples, frame=frame, columns=columns, causes=causes)
+
+
+def _named(task: _Task, samples: Samples) -> DataFrame | None:
+    """The rows that samples name, kept for two uses; None where that may be all of them."""
+    if samples.by_value is not None or not samples.media or not filters_rows(samples.frame, VIEW):
+        return None
+    return named_rows(samples).persist()
+
+
+def _shards(recipe: Dataset, counted: Survey) -> int:
+    return max(1, -(-counted.media_bytes // recipe.shards.target_bytes))
+
+
 def _write(
-    source: DataFrame, samples: Samples, leaves: tuple[Leaf, ...], recipe: Dataset, counted: Survey
+    task: _Task, samples: Samples, used: Sequence[Leaf], counted: Survey, named: DataFrame | None
 ) -> tuple[list[dict], list[Absence]]:
     """Write the shards; returns the report of each partition that has samples, and what the Java functions gave."""
-    spark = source.sparkSession
-    shards = max(1, -(-counted.media_bytes // recipe.shards.target_bytes))
+    recipe, spark = task.recipe, task.source.sparkSession
     layout = Layout(
         root=recipe.output.path,
         build=uuid.uuid4().hex[:12],
@@ -98,23 +144,31 @@ def _write(
         causes=samples.causes,
         media=samples.media,
         by_value=samples.by_value is not None,
-        drop_bad=recipe.on_bad_row == "drop",
+        on_bad_row=recipe.on_bad_row,
     )
-    make_folder(recipe.output.path)
-    used = used_leaves(samples.frame, leaves)
+    make_folder(f"{layout.root}/{QUARANTINE}" if recipe.on_bad_row == "quarantine" else layout.root)
     calls = Ledger(spark) if recipe.udfs else None
     if calls is not None:
-        named = recipe.shuffle.key if recipe.shuffle.key in samples.columns else None
-        samples = replace(samples, frame=calls.watch(samples.frame, named))
-    frame = shuffled(source, samples, used, recipe.shuffle.key, recipe.shuffle.seed, shards)
+        key = recipe.shuffle.key if recipe.shuffle.key in samples.columns else None
+        samples = replace(samples, frame=calls.watch(samples.frame, key))
+    if counted.named_rows > BROADCAST_ROWS or counted.named_rows == counted.rows:
+        named = None
+    shards = _shards(recipe, counted)
+    frame = shuffled(task.source, samples, used, recipe.shuffle.key, recipe.shuffle.seed, shards, named)
     with _arrow_batches(spark):
-        try:
-            rows = frame.mapInArrow(write_stage(layout), REPORT_SCHEMA).collect()
-        except PySparkException as error:
-            if error.getCondition() is None:  # not an error of the query's own
-                raise
-            raise DataError(f"dataset.query: {sql_problem(error)}") from None
+        rows = frame.mapInArrow(write_stage(layout), REPORT_SCHEMA).collect()
     return [row.asDict() | {"report": json.loads(row["report"])} for row in rows], calls.absences() if calls else []
+
+
+@contextmanager
+def _query_errors() -> Iterator[None]:
+    """Errors of the query's own, which Spark finds as it runs, as DataError."""
+    try:
+        yield
+    except PySparkException as error:
+        if error.getCondition() is None or "writing or reading of Arrow" in str(error):
+            raise
+        raise DataError(f"dataset.query: {sql_problem(error)}") from None
 
 
 @contextmanager
@@ -134,8 +188,15 @@ def _arrow_batches(spark: SparkSession) -> Iterator[None]:
             spark.conf.set(name, str(old))
 
 
-def _commit(summary: Summary, samples: Samples, reports: list[dict], recipe: Dataset, calls: list[Absence]) -> None:
-    root = recipe.output.path
+def _commit(
+    summary: Summary,
+    samples: Samples,
+    reports: list[dict],
+    calls: list[Absence],
+    task: _Task,
+    made_from: Mapping[str, str],
+) -> None:
+    root, recipe = task.recipe.output.path, task.recipe
     files = [File(r["path"], r["rows"], r["bytes"], r["stats"]) for r in reports if r["path"]]
     details = [report["report"] for report in reports]
     bad, keys = _bad(details)
@@ -143,7 +204,9 @@ def _commit(summary: Summary, samples: Samples, reports: list[dict], recipe: Dat
     if bad and recipe.on_bad_row == "fail":
         forget(root, [file.path for file in files])
         shown = "; ".join(f"{reason} ({_keys(keys[reason])}; {count:,} rows)" for reason, count in bad.items())
-        raise DataError(f"dataset: found bad images: {shown}; expected none, or on_bad_row: drop")
+        raise DataError(f"dataset: found bad images: {shown}; expected none, or on_bad_row: drop or quarantine")
+    schema = output_schema(samples, task.partition)
+    summary.quarantined = _commit_quarantine(root, schema, details, task, made_from)
     if not files:
         raise DataError(f"dataset.query: found no rows to write of {summary.rows_in:,} in the source, expected some")
     summary.rows = sum(file.rows for file in files)
@@ -152,42 +215,39 @@ def _commit(summary: Summary, samples: Samples, reports: list[dict], recipe: Dat
     summary.images = sum(report.get("images", 0) for report in details)
     summary.stored_bytes = sum(file.size for file in files)
     summary.media_bytes = sum(report.get("media_bytes", 0) for report in details)
-    schema = output_schema(samples)
     summary.absence = {
-        "columns": ledger(summary.rows, schema.names, details),
+        "columns": ledger(summary.rows, ("sample_id", *samples.columns), details),
         "functions": [asdict(call) for call in calls if not call.column.startswith(WHY)],
     }
-    summary.version = commit(root, schema, files, _metadata(summary, recipe))
-    write_text(
-        root, f"_headrace/absence-{summary.version}.json", json.dumps(summary.absence, indent=1, ensure_ascii=False)
-    )
+    summary.version = commit(root, schema, files, {**made_from, **summary.metadata()}, task.partition)
+    text = json.dumps(summary.absence, indent=1, ensure_ascii=False)
+    write_text(root, f"_headrace/absence-{summary.version}.json", text)
 
 
-def output_schema(samples: Samples) -> pa.Schema:
-    """The table's schema: `sample_id`, then the query's columns, media as binary."""
+def _commit_quarantine(
+    root: str, schema: pa.Schema, details: list[dict], task: _Task, made_from: Mapping[str, str]
+) -> bool:
+    """Commit the side table of bad rows, before the dataset itself; returns whether there are any."""
+    found = [report["quarantine"] for report in details if "quarantine" in report]
+    if not found:
+        return False
+    files = [File(f["path"], f["rows"], f["bytes"], json.dumps({"numRecords": f["rows"]})) for f in found]
+    schema = schema.append(pa.field("key", pa.string())).append(pa.field("reason", pa.string()))
+    commit(f"{root}/{QUARANTINE}", schema, files, made_from, task.partition)
+    return True
+
+
+def output_schema(samples: Samples, partition: tuple[str, str] | None) -> pa.Schema:
+    """The table's schema: `sample_id`, the query's columns with media as binary, and the partition's column."""
     fields = [StructField(f.name, BinaryType()) if f.name in samples.media else f for f in samples.schema.fields]
-    return to_arrow_schema(StructType([StructField("sample_id", LongType()), *fields]))
+    last = [StructField(partition[0], StringType())] if partition else []
+    return to_arrow_schema(StructType([StructField("sample_id", LongType()), *fields, *last]))
 
 
-def recipe_hash(recipe: Dataset) -> str:
-    """A hash of all that the recipe says of the dataset."""
-    return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:16]
-
-
-def _metadata(summary: Summary, recipe: Dataset) -> Mapping[str, str]:
-    return {
-        "headrace.recipe": recipe_hash(recipe),
-        "headrace.rows_in": str(summary.rows_in),
-        "headrace.rows": str(summary.rows),
-        "headrace.images": str(summary.images),
-        "headrace.dropped": json.dumps(summary.dropped),
-        "headrace.media_bytes": str(summary.media_bytes),
-    }
-
-
-def _bad(details: list[dict]) -> tuple[dict[str, int], dict[str, list[str]]]:
+def _bad(details: list[dict]) -> tuple[dict[str, int], dict[str, list[str | None]]]:
+    """Bad rows by reason, and their keys."""
     bad: dict[str, int] = {}
-    keys: dict[str, list[str]] = {}
+    keys: dict[str, list[str | None]] = {}
     for report in details:
         for reason, found in report["bad"].items():
             bad[reason] = bad.get(reason, 0) + found["samples"]

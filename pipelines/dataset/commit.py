@@ -2,6 +2,7 @@
 
 import re
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,10 @@ from pipelines.dataset.files import filesystem
 from pipelines.errors import RecipeError
 
 LOG = "_delta_log"
-OURS = re.compile(r"shard-\d+-[0-9a-f]+-\d+\.parquet|_headrace|_delta_log")
+BUILD = "headrace.build"
+SHARD = re.compile(r"shard-\d+-[0-9a-f]+-\d+\.parquet")
+OURS = frozenset({"_headrace", LOG})
+ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ def check_output(root: str) -> None:
     if LOG in names:
         _open(root)
         return
-    if other := sorted(name for name in names if not OURS.fullmatch(name)):
+    if other := sorted(name for name in names if name not in OURS and not SHARD.fullmatch(name)):
         raise RecipeError(f"dataset.output.path: found {other[0]!r} in {root!r}, expected an empty folder or a dataset")
 
 
@@ -60,18 +64,72 @@ def _open(root: str) -> DeltaTable:
         raise RecipeError(f"dataset.output.path: found a broken Delta log in {root!r}: {first}") from None
 
 
-def commit(root: str, schema: pa.Schema, files: Sequence[File], metadata: Mapping[str, str]) -> int:
-    """Make `files` the whole content of the table at `root` in one transaction; returns its version."""
+def commit(
+    root: str,
+    schema: pa.Schema,
+    files: Sequence[File],
+    metadata: Mapping[str, str],
+    partition: tuple[str, str] | None = None,
+) -> int:
+    """Make `files` the whole content of the table at `root`, or of one partition of it; returns the version.
+
+    It is one transaction. If another build commits meanwhile, it is tried again on top of that one; RecipeError says so
+    if that goes on, or if the table is partitioned otherwise.
+    """
     now = int(time.time() * 1000)
-    actions = [AddAction(file.path, file.size, {}, now, True, file.stats) for file in files]
-    properties = CommitProperties(custom_metadata=dict(metadata))
-    delta_schema = Schema.from_arrow(schema)
-    table = open_table(root)
-    if table is None:
-        create_table_with_add_actions(root, delta_schema, actions, mode="error", commit_properties=properties)
-    else:
-        table.create_write_transaction([*actions], "overwrite", delta_schema, commit_properties=properties)
-    return DeltaTable(root).version()
+    values: dict[str, str | None] = dict([partition] if partition else [])
+    actions = [AddAction(file.path, file.size, values, now, True, file.stats) for file in files]
+    by = list(values)
+    for attempt in range(ATTEMPTS):
+        build = uuid.uuid4().hex
+        properties = CommitProperties(custom_metadata={**metadata, BUILD: build})
+        table = open_table(root)
+        try:
+            if table is None:
+                create_table_with_add_actions(
+                    root, Schema.from_arrow(schema), actions, partition_by=by, commit_properties=properties
+                )
+            else:
+                _check_partitioning(root, table, by)
+                table.create_write_transaction(
+                    [*actions],
+                    "overwrite",
+                    Schema.from_arrow(schema),
+                    partition_by=by,
+                    partition_filters=[(name, "=", value) for name, value in values.items()] or None,
+                    commit_properties=properties,
+                )
+        except DeltaError:
+            if attempt == ATTEMPTS - 1 or not _moved_on(root, table):
+                raise
+            continue
+        return _version_of(root, build)
+    raise AssertionError
+
+
+def _check_partitioning(root: str, table: DeltaTable, by: list[str]) -> None:
+    found = table.metadata().partition_columns
+    if found != by:
+        raise RecipeError(
+            f"dataset.output.partition: found {by[0] if by else None!r}, expected "
+            f"{found[0] if found else None!r} as the table at {root!r} has it"
+        )
+
+
+def _moved_on(root: str, table: DeltaTable | None) -> bool:
+    """Whether somebody committed since `table` was opened."""
+    now = open_table(root)
+    return now is not None and (table is None or now.version() > table.version())
+
+
+def _version_of(root: str, build: str) -> int:
+    """The version whose entry in the log names this build."""
+    files, folder = filesystem(root)
+    for version in range(DeltaTable(root).version(), -1, -1):
+        with files.open_input_stream(f"{folder}/{LOG}/{version:020d}.json") as entry:
+            if build.encode() in entry.read():
+                return version
+    raise AssertionError(build)
 
 
 def forget(root: str, paths: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 
 from pyspark.sql import DataFrame
-from pyspark.sql.types import ArrayType, MapType, StructType
+from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
 from pipelines.dataset.media import quoted
 from pipelines.errors import RecipeError
@@ -81,8 +81,9 @@ def _zipped(
     return views, made
 
 
-def _values(item: str, data_type: ArrayType, name: str) -> list[tuple[str, str]]:
+def _values(item: str, data_type: DataType, name: str) -> list[tuple[str, str]]:
     """The element itself, or the fields of an element that is a struct."""
+    assert isinstance(data_type, ArrayType)
     if not isinstance(data_type.elementType, StructType):
         return [(item, name)]
     return [(f"{item}.{quoted(field)}", f"{name}_{field}") for field in data_type.elementType.fieldNames()]

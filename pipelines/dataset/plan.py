@@ -26,6 +26,8 @@ CARRIERS = frozenset(_CARRIERS.split())
 COMPARERS = frozenset({"Distinct", "Intersect", "Except", "Deduplicate"})
 # Nodes in which rows of one source row may meet media of another.
 MIXERS = frozenset({"Join", "Aggregate", "Window", "Intersect", "Except", "LateralJoin", "Deduplicate"})
+# Nodes that leave rows out.
+FILTERS = frozenset({"Filter", "Join", "Aggregate", "Intersect", "Except", "LateralJoin"})
 
 
 def analysed(frame: DataFrame) -> Any:
@@ -103,6 +105,12 @@ def _holds_handle(expression: Any) -> bool:
     if kind(expression).startswith(("SpecifiedWindowFrame", "UnspecifiedFrame")):  # of no type
         return False
     return bool(expression.resolved()) and HANDLE.simpleString() in expression.dataType().simpleString()
+
+
+def filters_rows(frame: DataFrame, view: str) -> bool:
+    """Whether `frame` may name fewer rows than the source has, and names the same ones each time it runs."""
+    plan = analysed(frame)
+    return bool(plan.deterministic()) and any(kind(node) in FILTERS for node in nodes(plan, view))
 
 
 def mixes_rows(frame: DataFrame, view: str) -> bool:

@@ -26,17 +26,34 @@ from pipelines.dataset.query import Samples
 
 
 def shuffled(
-    source: DataFrame, samples: Samples, leaves: Sequence[Leaf], key: str, seed: int, shards: int
+    source: DataFrame,
+    samples: Samples,
+    leaves: Sequence[Leaf],
+    key: str,
+    seed: int,
+    shards: int,
+    named: DataFrame | None = None,
 ) -> DataFrame:
-    """Media of `leaves` and `samples`, in `shards` partitions by the seeded hash of their row."""
+    """Media of `leaves` and `samples`, in `shards` partitions by the seeded hash of their row.
+
+    `named` holds each `row` whose media go along, few enough to broadcast; None for all.
+    """
     placed = _placed_samples(samples, key, seed, shards)
     if samples.by_value is None and samples.media:
         media = _media(source, leaves, key)
+        if named is not None:
+            media = media.join(F.broadcast(named), F.col("__row") == F.col("row"), "left_semi")
         own = media.select(*_place(F.col("__row"), seed, shards), *media.columns)
         placed = placed.unionByName(own, allowMissingColumns=True)
         if samples.mixed and len(samples.media) > 1:
             placed = placed.unionByName(_guests(media, samples, seed, shards), allowMissingColumns=True)
     return placed.repartitionById(shards, F.col("__shard"))
+
+
+def named_rows(samples: Samples) -> DataFrame:
+    """Each `row` whose media any of `samples` names, once."""
+    rows = F.array(*(F.col(quoted(name)).getField("__row") for name in samples.media))
+    return samples.frame.select(F.explode(rows).alias("row")).where("row IS NOT NULL").distinct()
 
 
 def _place(row: Column, seed: int, shards: int) -> list[Column]:

@@ -19,6 +19,8 @@ from pipelines.dataset.files import filesystem
 from pipelines.dataset.handles import Media, column_of_bytes, column_of_handles
 
 EXAMPLES = 10
+# The side table of bad rows, under the dataset's folder.
+QUARANTINE = "_headrace/quarantine"
 MAX_PAGE = (1 << 31) - 1
 # A name no other attempt uses: the build, the task attempt.
 FILE_NAME = "shard-{shard:06d}-{build}-{attempt}.parquet"
@@ -45,7 +47,7 @@ class Layout:
     causes: tuple[str | None, ...]
     media: tuple[str, ...]
     by_value: bool
-    drop_bad: bool
+    on_bad_row: str
 
 
 @dataclass
@@ -135,18 +137,19 @@ def _sample_ids(row: np.ndarray, hashed: np.ndarray) -> np.ndarray:
 
 
 def _write(shard: Shard, number: int, layout: Layout) -> dict[str, object]:
-    bad, reasons = _bad(shard, layout)
+    bad, reasons_of, reasons = _bad(shard, layout)
     report: dict[str, object] = {"samples": shard.table.num_rows, "bad": reasons}
+    if bad.any() and layout.on_bad_row == "quarantine":
+        report["quarantine"] = _quarantined(shard, bad, reasons_of, number, layout)
     if bad.any():
         shard = shard.only(np.flatnonzero(~bad))
-    if shard.table.num_rows == 0 or (bad.any() and not layout.drop_bad):
+    if shard.table.num_rows == 0 or (bad.any() and layout.on_bad_row == "fail"):
         return {"path": None, "rows": 0, "bytes": 0, "stats": None, "report": json.dumps(report)}
     table = _compact(shard.table)
     report["nulls"] = _nulls(shard)
     report["media_bytes"] = sum(_dictionary_bytes(table.column(name)) for name in layout.media)
     report["images"] = len(np.unique(shard.rows))
-    attempt = TaskContext.get()
-    name = FILE_NAME.format(shard=number, build=layout.build, attempt=attempt.taskAttemptId() if attempt else 0)
+    name = _file_name(number, layout)
     size = write_file(table, layout.root, name, layout.media)
     stats = {"numRecords": table.num_rows, **_statistics(table, layout.media)}
     return {
@@ -156,6 +159,11 @@ def _write(shard: Shard, number: int, layout: Layout) -> dict[str, object]:
         "stats": json.dumps(stats),
         "report": json.dumps(report),
     }
+
+
+def _file_name(number: int, layout: Layout) -> str:
+    task = TaskContext.get()
+    return FILE_NAME.format(shard=number, build=layout.build, attempt=task.taskAttemptId() if task else 0)
 
 
 def write_file(table: pa.Table, root: str, name: str, media: Iterable[str]) -> int:
@@ -186,9 +194,10 @@ def _leaf_paths(schema: pa.Schema) -> list[str]:
     return [parquet.column(i).path for i in range(len(parquet))]
 
 
-def _bad(shard: Shard, layout: Layout) -> tuple[np.ndarray, dict[str, dict[str, object]]]:
-    """Which samples name an image that is missing or broken, and for each reason its count and example keys."""
+def _bad(shard: Shard, layout: Layout) -> tuple[np.ndarray, np.ndarray, dict[str, dict[str, object]]]:
+    """Which samples name an image that is missing or broken, why, and for each reason its count and example keys."""
     bad = np.zeros(shard.table.num_rows, bool)
+    reasons_of = np.full(len(bad), None, object)
     reasons: dict[str, dict[str, object]] = {}
 
     def count(reason: str, where: np.ndarray) -> None:
@@ -199,6 +208,7 @@ def _bad(shard: Shard, layout: Layout) -> tuple[np.ndarray, dict[str, dict[str, 
             found["samples"] += int(where.sum())  # type: ignore[operator]
             found["keys"] = [*found["keys"], *keys][:EXAMPLES]  # type: ignore[misc]
             bad[where] = True
+            reasons_of[where] = reason
 
     for ordinal, name in enumerate(layout.media):
         column = shard.table.column(name).combine_chunks()
@@ -210,7 +220,18 @@ def _bad(shard: Shard, layout: Layout) -> tuple[np.ndarray, dict[str, dict[str, 
         found = np.array([problem(value.as_py()) or "" for value in column.dictionary] or [""])
         for reason in sorted(set(found) - {""}):
             count(f"{name}: {reason}", (indices >= 0) & (found[indices] == reason))
-    return bad, reasons
+    return bad, reasons_of, reasons
+
+
+def _quarantined(shard: Shard, bad: np.ndarray, reasons: np.ndarray, number: int, layout: Layout) -> dict[str, object]:
+    """Write the bad samples with their reasons and keys to the side table's folder; returns what its log is to say."""
+    places = np.flatnonzero(bad)
+    table = shard.only(places).table
+    table = table.append_column("key", pa.array([shard.keys[i] for i in places], pa.string()))
+    table = table.append_column("reason", pa.array(reasons[places], pa.string()))
+    name = _file_name(number, layout)
+    size = write_file(_compact(table), f"{layout.root}/{QUARANTINE}", name, layout.media)
+    return {"path": name, "rows": len(places), "bytes": size}
 
 
 def _compact(table: pa.Table) -> pa.Table:

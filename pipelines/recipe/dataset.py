@@ -16,6 +16,8 @@ class Source(Section):
     """a path or URI that Spark can read"""
     format: Literal["parquet", "orc", "json", "avro", "delta"] = "parquet"
     """the format of the files at `path`"""
+    media: tuple[str, ...] | None = None
+    """the binary columns that hold images, as in `image` or `conditions.image`; null for all"""
 
     @model_validator(mode="after")
     def _one_of(self) -> "Source":
@@ -45,6 +47,8 @@ class Output(Section):
 
     path: str
     """a folder or object-store URI"""
+    partition: str | None = None
+    """the source's column whose value, given as name=value, a build replaces; null for the whole table"""
 
 
 class Dataset(Section):
@@ -62,5 +66,5 @@ class Dataset(Section):
     """how large a shard is"""
     output: Output
     """where the dataset goes"""
-    on_bad_row: Literal["fail", "drop"] = "fail"
+    on_bad_row: Literal["fail", "drop", "quarantine"] = "fail"
     """what happens to an image that is missing, truncated or of no known format"""

@@ -44,15 +44,15 @@ def row(number: int, captions: list[str | None] | None = None, conditions: int =
     }
 
 
-def recipe(source: Path, output: Path, query: str = QUERY, **sections: object) -> Dataset:
-    """A recipe over the Parquet files at `source`."""
+def recipe(source_path: Path, output_path: Path, query: str = QUERY, **sections: object) -> Dataset:
+    """A recipe over the Parquet files at `source_path`."""
     return Dataset.model_validate(
         {
-            "source": {"path": str(source)},
+            "source": {"path": str(source_path)},
             "query": query,
             "shuffle": {"key": "id", "seed": 7},
             "shards": {"target_bytes": 4096},
-            "output": {"path": str(output)},
+            "output": {"path": str(output_path)},
             **sections,
         }
     )

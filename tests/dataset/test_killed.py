@@ -1,0 +1,112 @@
+"""Builds that die: killed at once, or out of disk. Readers keep the version before; the next run succeeds."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from deltalake import DeltaTable
+
+from pipelines.dataset.build import build
+from pipelines.dataset.vacuum import vacuum
+from tests.dataset.conftest import SCHEMA, recipe, row
+
+ROOT = Path(__file__).parents[2]
+QUERY = "SELECT id, image, caption FROM source LATERAL VIEW explode(captions) t AS caption"
+
+
+@pytest.fixture
+def standing(spark, parquet, tmp_path: Path) -> tuple[Path, Path]:
+    """A source, and a dataset of its version before: 2 images; the source has 300 now."""
+    source, output = parquet([row(i) for i in range(2)]), tmp_path / "out"
+    build(spark, recipe(source, output, QUERY))
+    pq.write_table(pa.Table.from_pylist([row(i) for i in range(300)], SCHEMA), source / "part-0.parquet")
+    spark.catalog.refreshByPath(str(source))
+    return source, output
+
+
+def start(tmp_path: Path, source: Path, output: Path, shard_bytes: int = 1024) -> subprocess.Popen[bytes]:
+    """The job in a process group of its own, over many small shards."""
+    settings = {
+        "spark.master": "local[2]",
+        "spark.sql.warehouse.dir": str(tmp_path / "warehouse"),
+        "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={tmp_path}/metastore;create=true",
+    }
+    plan = recipe(source, output, QUERY, shards={"target_bytes": shard_bytes}).model_dump(mode="json")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"spark": settings, "dataset": plan}))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYSPARK_GATEWAY")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs.build", str(path)],
+        cwd=ROOT,
+        env=environment,
+        stderr=(tmp_path / "stderr.txt").open("wb"),
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def wait_for_shards(job: subprocess.Popen[bytes], output: Path, count: int) -> None:
+    """Wait until the job has written `count` shards more than the version before."""
+    deadline = time.monotonic() + 200
+    while len(list(output.glob("shard-*.parquet"))) < count:
+        assert job.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def java_of(job: subprocess.Popen[bytes]) -> int:
+    """The JVM that the job started."""
+    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    return next(int(child) for child in children if "java" in os.readlink(f"/proc/{child}/exe"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["all", "driver", "jvm"])
+def test_killed_while_it_writes(spark, tmp_path: Path, standing: tuple[Path, Path], victim: str) -> None:
+    source, output = standing
+    before = len(list(output.glob("shard-*.parquet")))
+    job = start(tmp_path, source, output)
+    wait_for_shards(job, output, before + 5)
+    jvm = java_of(job)
+    if victim == "all":
+        os.killpg(job.pid, signal.SIGKILL)
+    else:
+        os.kill(jvm if victim == "jvm" else job.pid, signal.SIGKILL)
+    job.wait(timeout=60)
+    if victim == "driver":
+        deadline = time.monotonic() + 60
+        while Path(f"/proc/{jvm}").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert DeltaTable(str(output)).version() == 0
+    assert DeltaTable(str(output)).to_pyarrow_table().num_rows == 4
+    assert build(spark, recipe(source, output, QUERY)).version == 1
+    assert DeltaTable(str(output)).to_pyarrow_table().num_rows == 600
+    assert len(vacuum(str(output), grace_hours=0)) >= 5
+    assert DeltaTable(str(output)).to_pyarrow_table().num_rows == 600
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
+def test_a_full_disk(spark, parquet, tmp_path: Path) -> None:
+    source, output = parquet([row(i) for i in range(300)]), tmp_path / "disk"
+    output.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=192k", "tmpfs", output], check=False)
+    if mounted.returncode:
+        pytest.skip("cannot mount a small file system here")
+    try:
+        small = recipe(source, output / "out", QUERY + " WHERE id < 'id010'")
+        assert build(spark, small).version == 0
+        with pytest.raises(Exception, match="No space left|task"):
+            build(spark, recipe(source, output / "out", QUERY))
+        assert DeltaTable(str(output / "out")).to_pyarrow_table().num_rows == 20
+        assert vacuum(str(output / "out"), grace_hours=0)
+        assert build(spark, recipe(source, output / "out", QUERY + " WHERE id < 'id011'")).version == 1
+    finally:
+        subprocess.run(["umount", output], check=True)
