@@ -1,0 +1,35 @@
+"""The worked example of docs/udfs.md works."""
+
+import re
+from pathlib import Path
+
+import udfs.jar
+
+PAGE = Path(__file__).parents[2] / "docs" / "udfs.md"
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
+def test_the_worked_example(spark, bridge_jar, tmp_path, monkeypatch):
+    (java,) = blocks("java")
+    source = tmp_path / "acme-source" / "acme" / "Alt.java"
+    source.parent.mkdir(parents=True)
+    source.write_text(java)
+    monkeypatch.chdir(tmp_path)
+    assert udfs.jar.main(["--source", "acme-source", "--output", "acme.jar"]) == 0
+    scope = {"spark": spark}
+    python = blocks("python")
+    assert len(python) == 2
+    for block in python:
+        exec(compile(block, str(PAGE), "exec"), scope)
+
+
+def test_the_page_lists_every_function_of_the_library(spark, bridge_jar):
+    page = PAGE.read_text()
+    for name in re.findall(r"^\| `(headrace\.\w+)` \|", page, re.MULTILINE):
+        functions = vars(udfs.register(spark, name))
+        missing = [function for function in functions if not function.startswith("_") and f"`{function}" not in page]
+        assert not missing, name
+        assert all(getattr(functions[function], "__doc__", "") for function in functions if not function.startswith("_"))
