@@ -12,6 +12,8 @@ class Budget:
         self.limit = limit
         self.held = 0
         self.peak = 0
+        self.spare = 0
+        """bytes that decoded images leave free, for the next shard that cannot wait"""
         self.changed = threading.Condition()
 
     def fits(self, count: int) -> bool:
@@ -48,9 +50,9 @@ class Lease:
         self.count += count
 
     def try_grow(self, count: int) -> bool:
-        """Hold `count` bytes more if the limit allows."""
+        """Hold `count` bytes more if the limit allows and the spare room is left."""
         with self._budget.changed:
-            if not self._budget.fits(count):
+            if not self._budget.fits(count + self._budget.spare):
                 return False
             self.grow(count)
             return True

@@ -79,6 +79,7 @@ class Pending:
         self._error: tuple[int, BaseException] | None = None
         self._batch: Batch = {}
         self.samples = 0
+        self.nbytes = 0
         self._rooms: dict[str, np.ndarray] = {}
         scaled = collator.geometry.scaled
         self._decoders = [(name, partial(decode, mode=mode, scaled=scaled)) for name, mode in collator.decode.items()]
@@ -99,16 +100,14 @@ class Pending:
             raise self._error[1]
         return self._batch
 
-    def nbytes(self) -> int:
-        """Bytes of the decoded images' memory."""
-        return sum(room.nbytes for room in self._rooms.values())
-
     def _allocate(self) -> None:
         for name, mode in self._collator.decode.items():
             height, width = self._collator.geometry.size or self._first_size(name)
             self._rooms[name] = self._collator.memory.empty(
                 (len(self._rows), CHANNELS[mode], height, width), np.dtype(np.uint8)
             )
+
+        self.nbytes = sum(room.nbytes for room in self._rooms.values())
 
     def _first_size(self, name: str) -> tuple[int, int]:
         for shard, row in zip(self._shards, self._rows, strict=True):

@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 import numpy as np
 
 from pipelines.errors import DataError
+from pipelines.loading.budget import Budget, Lease
 from pipelines.loading.collate import Batch, Collator, Pending, Source
 from pipelines.loading.hashing import hashes_at, mix
 from pipelines.loading.order import RankOrder, Segment, Window
@@ -126,6 +127,7 @@ class Feed:
         order: RankOrder,
         collator: Collator,
         shelf: Shelf,
+        budget: Budget,
         stats: Stats,
         *,
         batches: int | None,
@@ -137,7 +139,8 @@ class Feed:
         lost: Callable[[DataError, int], None] | None,
     ) -> None:
         """`batches`: how many, None for no end. `base` is added to positions. `depth`: batches made ahead."""
-        self._order, self._collator, self._shelf, self._stats = order, collator, shelf, stats
+        self._order, self._collator, self._shelf, self._budget = order, collator, shelf, budget
+        self._stats = stats
         self._batches, self._batch_size, self._base, self._timeout, self._lost = (
             batches,
             batch_size,
@@ -146,6 +149,7 @@ class Feed:
             lost,
         )
         self._chunk = max(4, -(-batch_size // (threads * _CHUNKS_PER_THREAD)))
+        self._depth = depth
         self._slots = threading.Semaphore(depth)
         self._queue: SimpleQueue[Pending | Exception] = SimpleQueue()
         self._closed = threading.Event()
@@ -157,6 +161,7 @@ class Feed:
     def next(self) -> Batch:
         """The next batch. Raises what went wrong in a thread, or TimeoutError with a dump of every thread."""
         self._stats.queue_depth = self._queue.qsize()
+        self._stats.bytes_peak = max(self._stats.bytes_peak, self._budget.peak)
         try:
             pending = self._queue.get(timeout=self._timeout)
         except Empty:
@@ -187,13 +192,17 @@ class Feed:
         try:
             windows = Windows(self._order, self._shelf, self._lost, self._collator.geometry.random)
             current: dict[int, Window] = {}
+            queue = Lease(self._budget)
             number = 0
             while self._batches is None or number < self._batches:
                 self._slots.acquire()
                 if self._closed.is_set():
                     return
                 pending = self._lay_out(number, windows, current)
-                for task in pending.tasks():
+                tasks = pending.tasks()
+                # the memory of a full queue is set aside from the first batch on, and grows with the largest
+                queue.grow(max(0, self._depth * pending.nbytes - queue.count))
+                for task in tasks:
                     self._pool.submit(task)
                 self._queue.put(pending)
                 del pending

@@ -306,6 +306,7 @@ class ShardLoader(IterableDataset[Batch]):
             RankOrder(order, origin=self._position, rank=self.rank, world_size=self.world_size),
             self._collator,
             shelf,
+            budget,
             self.stats,
             batches=batches,
             batch_size=self.batch_size,

@@ -20,6 +20,7 @@ class _Entry:
     def __init__(self, number: int, size: int) -> None:
         self.number, self.size = number, size
         self.wants = 0
+        self.reserved = 0
         self.urgent = False
         self.shard: Shard | None = None
         self.error: Exception | None = None
@@ -45,6 +46,7 @@ class Shelf:
         self._entries: dict[int, _Entry] = {}
         self._waiting: dict[int, _Entry] = {}
         self._closed = False
+        self._growth = 1.0
         self._threads = [
             threading.Thread(target=self._run, name=f"headrace-read-{number}", daemon=True) for number in range(readers)
         ]
@@ -104,13 +106,18 @@ class Shelf:
                 found = next((entry for entry in self._waiting.values() if entry.urgent), None)
                 if found is None and self._waiting:
                     first = next(iter(self._waiting.values()))
-                    found = first if self._budget.fits(first.size) else None
+                    found = first if self._budget.fits(self._expected(first)) else None
                 if found is not None:
                     del self._waiting[found.number]
-                    self._budget.take(found.size)
+                    found.reserved = self._expected(found)
+                    self._budget.take(found.reserved)
                     return found
                 self._budget.changed.wait()
         return None
+
+    def _expected(self, entry: _Entry) -> int:
+        """Bytes that a shard will take in memory: those of its file times the worst growth seen so far."""
+        return int(entry.size * self._growth)
 
     def _fill(self, entry: _Entry) -> None:
         shard: Shard | None = None
@@ -121,8 +128,10 @@ class Shelf:
         except Exception as caught:
             error = caught
         self._stats.add(read_seconds=time.perf_counter() - start, shards=1, bytes_read=entry.size)
-        self._stats.bytes_peak = max(self._stats.bytes_peak, self._budget.peak)
         with self._budget.changed:
-            self._budget.give(entry.size)
+            self._budget.give(entry.reserved)
+            if shard is not None:
+                self._growth = max(self._growth, shard.lease.count / entry.size)
+                self._budget.spare = max(self._budget.spare, self._expected(entry))
             entry.shard, entry.error = shard, error
             self._budget.changed.notify_all()

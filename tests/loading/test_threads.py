@@ -1,0 +1,117 @@
+"""Threads end in every case, a stuck read is shown, memory stays within its limit."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipelines.loading import ShardLoader
+from pipelines.loading import loader as loader_module
+from pipelines.loading.budget import Budget, Lease
+from pipelines.loading.threads import Pool
+from tests.loading.shard_tables import captioned, commit
+
+WITH_A_LOOP = """
+import sys, time
+from pipelines.loading import ShardLoader
+batches = iter(ShardLoader(sys.argv[1], batch_size=4, size=8, epochs=None, threads=2))
+next(batches)
+print("begun", flush=True)
+"""
+
+
+def child(code: str, path: Path) -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-c", code, str(path)]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_process_with_an_unfinished_loop_ends(emoji: Path) -> None:
+    process = child(WITH_A_LOOP, emoji)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "begun\n", "")
+
+
+def test_control_c_ends_a_loop(emoji: Path) -> None:
+    process = child(WITH_A_LOOP + "for batch in batches:\n    time.sleep(0.001)\n", emoji)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - began < 5
+    assert err.strip().endswith("KeyboardInterrupt")
+    assert "Fatal" not in err
+
+
+def test_a_stuck_read_times_out_and_shows_every_thread(emoji: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+
+    def stuck(*arguments: object) -> object:
+        release.wait(20)
+        raise OSError("let go")
+
+    monkeypatch.setattr(loader_module, "read_shard", stuck)
+    monkeypatch.setattr("pipelines.loading.threads.JOIN_SECONDS", 0.1)
+    with pytest.raises(TimeoutError, match=r"no batch for 0\.2 seconds") as caught:
+        next(iter(ShardLoader(emoji, batch_size=4, timeout=0.2)))
+    release.set()
+    assert "thread headrace-read-0" in str(caught.value)
+    assert "release.wait(20)" in str(caught.value)
+
+
+def test_memory_stays_within_its_limit_and_flat(tmp_path: Path) -> None:
+    path = commit(tmp_path / "t", captioned(80, 3, 8))
+    largest = max(file.stat().st_size for file in path.glob("*.parquet"))
+    limit = 7 * largest
+    loader = ShardLoader(path, batch_size=8, lanes=1, memory=limit, threads=2)
+    peaks = []
+    for _ in range(5):
+        assert sum(len(batch["caption"]) for batch in loader) == 240
+        peaks.append(loader.stats.bytes_peak)
+    assert 0 < peaks[-1] <= limit
+
+
+def test_a_lease_gives_its_bytes_back_when_it_is_forgotten() -> None:
+    budget = Budget(100)
+    lease = Lease(budget, 60)
+    assert not lease.try_grow(41)
+    assert lease.try_grow(40)
+    assert (budget.held, budget.peak) == (100, 100)
+    del lease
+    assert budget.held == 0
+
+
+def test_a_pool_forgets_what_has_not_begun() -> None:
+    pool = Pool(1, "test-pool")
+    began, go_on = threading.Event(), threading.Event()
+    done: list[int] = []
+
+    def first() -> None:
+        began.set()
+        go_on.wait(10)
+        done.append(1)
+
+    pool.submit(first)
+    began.wait(10)
+    pool.submit(lambda: done.append(2))
+    threading.Timer(0.05, go_on.set).start()
+    pool.close()
+    assert done == [1]
+
+
+def test_the_trainer_is_named_as_the_bottleneck_where_it_is(table_of: Callable[[list[int]], Path]) -> None:
+    loader = ShardLoader(table_of([50, 50]), batch_size=10)
+    for _ in loader:
+        time.sleep(0.02)
+    numbers = loader.stats.as_dict()
+    assert loader.stats.bottleneck() == "trainer"
+    assert numbers["samples"] == 100
+    assert numbers["batches"] == 10
+    assert "100 samples" in str(loader.stats)
