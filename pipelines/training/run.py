@@ -20,7 +20,7 @@ from pipelines.training.metrics import MetricsFile
 from pipelines.training.preemption import Preempted, StopRequest, stop_request
 from pipelines.training.run_folder import RunFolder, sections, with_version
 from pipelines.training.timing import Timing
-from pipelines.training.trainer import StepFigures, Trainer
+from pipelines.training.trainer import StepFigures, Trainer, part_size
 from pipelines.training.workers import Workers
 
 
@@ -124,7 +124,7 @@ def run(recipe: Recipe, workers: Workers) -> RunFolder:
     of = sections(recipe)
     folder = RunFolder(Path(of.training.run))
     recipe = folder.agree(recipe)
-    workers.share(of.data.batch_size)
+    part_size(of.training, of.data.batch_size, workers)
     if _finished(folder, of.training.steps):
         if workers.first:
             folder.write_recipe(recipe)

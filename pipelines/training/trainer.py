@@ -36,6 +36,15 @@ class StepFigures:
         return {"step": self.step, "samples": self.samples, "learning_rate": self.learning_rate, **figures}
 
 
+def part_size(training: Training, batch_size: int, workers: Workers) -> int:
+    """The samples that go through a network at once on a rank. Raises RecipeError if they do not come out even."""
+    share = workers.share(batch_size)
+    if share % training.accumulate:
+        expected = f"expected a divisor of a rank's {share} samples"
+        raise RecipeError(f"training.accumulate: found {training.accumulate}, {expected}")
+    return share // training.accumulate
+
+
 class Trainer:
     """Plays an objective's moves, step after step.
 
@@ -46,11 +55,7 @@ class Trainer:
     def __init__(self, objective: Objective, training: Training, batch_size: int, workers: Workers) -> None:
         """`batch_size` is that of all ranks together. Raises RecipeError if it cannot be shared out evenly."""
         self.training, self.batch_size, self.workers = training, batch_size, workers
-        self.share = workers.share(batch_size)
-        if self.share % training.accumulate:
-            raise RecipeError(
-                f"training.accumulate: found {training.accumulate}, expected a divisor of a rank's {self.share} samples"
-            )
+        self.part = part_size(training, batch_size, workers)
         self.steps = 0
         self.players = {name: Player(name, module, training) for name, module in objective.players.items()}
         self.turns = [Turn(move, self.players, workers) for move in objective.moves()]
@@ -110,10 +115,9 @@ class Trainer:
         """The batch in `accumulate` equal parts, each with the draws of its samples."""
         workers = self.workers
         samples = torch.arange(seen + workers.rank, seen + self.batch_size, workers.world_size, device=workers.device)
-        size = self.share // self.training.accumulate
-        for start in range(0, self.share, size):
-            part = {name: tensor[start : start + size] for name, tensor in batch.items()}
-            yield part, Draws(self.training.seed, samples[start : start + size])
+        for start in range(0, len(samples), self.part):
+            part = {name: tensor[start : start + self.part] for name, tensor in batch.items()}
+            yield part, Draws(self.training.seed, samples[start : start + self.part])
 
     def _seed(self, seen: int) -> None:
         """Seed torch's own generators (dropout) from the samples seen, so that their state need not be saved."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from pipelines.errors import RecipeError
 
@@ -59,7 +61,12 @@ def join() -> Iterator[Workers]:
         device = torch.device("cuda", local_rank % torch.cuda.device_count())
         torch.cuda.set_device(device)
     if world_size > 1:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        # torchrun keeps its store over restarts: under one name, a rank would meet the addresses of dead ones.
+        store, rank, world_size = next(rendezvous("env://", rank, world_size))
+        start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = PrefixStore(f"headrace/{start}", store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     yield Workers(rank, world_size, device)
     if world_size > 1:  # not in a `finally`: after an error the other ranks are not there to answer
         dist.destroy_process_group()

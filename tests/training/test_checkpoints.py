@@ -15,7 +15,10 @@ from pipelines.training.checkpoints import Checkpoint, Checkpoints
 
 
 def tensors(value: float) -> dict[str, dict[str, Tensor]]:
-    return {"model": {"weight": torch.full((4, 4), value), "count": torch.tensor(3)}, "model.ema": {"weight": torch.ones(2)}}
+    return {
+        "model": {"weight": torch.full((4, 4), value), "count": torch.tensor(3)},
+        "model.ema": {"weight": torch.ones(2)},
+    }
 
 
 def saved(folder: Path, *steps: int, keep: int = 10) -> Checkpoints:

@@ -189,8 +189,7 @@ def test_ranks_take_every_world_size_th_sample() -> None:
     objective = Regression()
     trainer = Trainer(objective, recipe(), 8, ALONE)
     trainer.workers = Workers(rank=1, world_size=2, device=torch.device("cpu"))
-    trainer.share = 4
-    list(trainer._parts(batch(0, 4), seen=16))
+    trainer.part = 4
     (part,) = trainer._parts(batch(0, 4), seen=16)
     assert part[1].samples.tolist() == [17, 19, 21, 23]
 
