@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from pipelines.errors import DataError, RecipeError
 from pipelines.loading.budget import Budget
+from pipelines.loading.cache import Cache
 from pipelines.loading.collate import Batch, Collator, Policy
 from pipelines.loading.columns import Field, fields_of
 from pipelines.loading.decode import CHANNELS, Mode
@@ -72,6 +74,8 @@ class ShardLoader(IterableDataset[Batch]):
         prefetch: int = 4,
         timeout: float = 300.0,
         storage_options: dict[str, str] | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        cache_bytes: int = 64 << 30,
     ) -> None:
         """Plan the dataset; no shard is read yet (but for `one_per_image`, which must count images).
 
@@ -102,7 +106,9 @@ class ShardLoader(IterableDataset[Batch]):
             memory: bytes to hold at most; read-ahead and reuse of decoded images keep within it.
             prefetch: batches made ahead.
             timeout: seconds without a batch after which TimeoutError shows what each thread does.
-            storage_options: credentials and the like, for deltalake and fsspec.
+            storage_options: credentials and the like, for deltalake, S3 and fsspec.
+            cache: a local folder for copies of remote shards, which several processes may share.
+            cache_bytes: how many bytes of copies are kept there.
 
         Raises:
             RecipeError: an argument is wrong.
@@ -115,7 +121,9 @@ class ShardLoader(IterableDataset[Batch]):
         self.threads = threads or min(16, len(os.sched_getaffinity(0)))
         self.stats = Stats()
         self._prefetch, self._timeout = prefetch, timeout
-        self._plan = plan(os.fspath(path), version, storage_options)
+        self._plan = plan(
+            os.fspath(path), version, storage_options, None if cache is None else partial(Cache, cache, cache_bytes)
+        )
         self.version = self._plan.place.version
         decoded, fields = self._select(decode, columns)
         image_key = image_key or next(iter(decoded), None)

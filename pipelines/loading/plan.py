@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import unquote
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from pipelines.errors import DataError
-from pipelines.loading.storage import open_filesystem
+from pipelines.loading.cache import Cache
+from pipelines.loading.storage import open_filesystem, read_with
 
 _UNREADABLE = {"deletionVectors", "columnMapping"}
 
@@ -30,6 +31,7 @@ class Place:
     """the folder, as `filesystem` calls it"""
     version: int | None
     """the version of the Delta table; None for a plain folder"""
+    cache: Cache | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,10 @@ class Plan:
     def path(self, shard: int) -> str:
         """Where the file of `shard` is, for `filesystem`."""
         path = self.paths[shard].as_py()
-        return path if path.startswith("/") or "://" in path else f"{self.place.folder}/{path}"
+        if "://" in path:
+            parts = urlsplit(path)
+            return parts.netloc + parts.path
+        return path if path.startswith("/") else f"{self.place.folder}/{path}"
 
     def digest(self) -> str:
         """A short hash of the shards' names and rows."""
@@ -67,33 +72,40 @@ class Plan:
         return hasher.hexdigest()
 
 
-def plan(path: str, version: int | None = None, storage_options: dict[str, str] | None = None) -> Plan:
+def plan(
+    path: str,
+    version: int | None = None,
+    storage_options: dict[str, str] | None = None,
+    cache: Callable[[str], Cache] | None = None,
+) -> Plan:
     """Plan the Delta table, or the plain folder of Parquet files, at `path` (a folder or a URI).
 
+    `cache` makes the cache for a folder that is not local.
     Raises DataError where there is none, where `version` does not exist, or where no file has a row.
     """
     filesystem, folder = open_filesystem(path, storage_options)
-    found = filesystem.get_file_info([folder, f"{folder}/_delta_log"])
-    if found[0].type == fs.FileType.NotFound and found[1].type == fs.FileType.NotFound:
+    table, log = filesystem.get_file_info([folder, f"{folder}/_delta_log"])
+    local = isinstance(filesystem, fs.LocalFileSystem)
+    place = Place(path, filesystem, folder, None, None if local or cache is None else cache(path))
+    if log.type != fs.FileType.NotFound:
+        planned = _from_log(place, version, storage_options)
+    elif table.type == fs.FileType.NotFound:
         raise DataError(f"{path}: found nothing, expected a Delta table or a folder of Parquet files")
-    if found[1].type == fs.FileType.NotFound:
-        if version is not None:
-            raise DataError(f"{path}: found no Delta log, expected version {version} of a Delta table")
-        planned = _from_footers(path, filesystem, folder)
+    elif version is not None:
+        raise DataError(f"{path}: found no Delta log, expected version {version} of a Delta table")
     else:
-        planned = _from_log(path, filesystem, folder, version, storage_options)
+        planned = _from_footers(place)
     if not len(planned):
         raise DataError(f"{path}: found no rows, expected at least one shard with rows")
     return planned
 
 
-def _from_log(
-    path: str, filesystem: fs.FileSystem, folder: str, version: int | None, storage_options: dict[str, str] | None
-) -> Plan:
+def _from_log(place: Place, version: int | None, storage_options: dict[str, str] | None) -> Plan:
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
-    local = str(Path(folder).absolute()) if isinstance(filesystem, fs.LocalFileSystem) else path
+    path, filesystem, folder = place.root, place.filesystem, place.folder
+    local = folder if isinstance(filesystem, fs.LocalFileSystem) else path
     try:
         table = DeltaTable(local, version=version, storage_options=storage_options)
         features = set(table.protocol().reader_features or ())
@@ -124,10 +136,11 @@ def _from_log(
         rows = pa.array(counted, pa.int64())
     partitions = actions.select(keys).rename_columns([name.removeprefix("partition.") for name in keys])
     sizes = _column(actions, "size_bytes")
-    return _sorted(Place(path, filesystem, folder, table.version()), schema, names, rows, sizes, partitions, nullable)
+    return _sorted(replace(place, version=table.version()), schema, names, rows, sizes, partitions, nullable)
 
 
-def _from_footers(path: str, filesystem: fs.FileSystem, folder: str) -> Plan:
+def _from_footers(place: Place) -> Plan:
+    path, filesystem, folder = place.root, place.filesystem, place.folder
     listed = filesystem.get_file_info(fs.FileSelector(folder, recursive=True))
     files = [
         info
@@ -144,7 +157,7 @@ def _from_footers(path: str, filesystem: fs.FileSystem, folder: str) -> Plan:
     names = pa.array([info.path.removeprefix(folder).lstrip("/") for info in files], pa.string())
     sizes = pa.array([info.size for info in files], pa.int64())
     nullable = frozenset().union(*map(_columns_with_nulls, footers))
-    return _sorted(Place(path, filesystem, folder, None), schema, names, rows, sizes, pa.table({}), nullable)
+    return _sorted(place, schema, names, rows, sizes, pa.table({}), nullable)
 
 
 def _sorted(
@@ -180,7 +193,7 @@ def _column(table: pa.Table, name: str) -> pa.Array:
 
 def _footer(filesystem: fs.FileSystem, path: str) -> pq.FileMetaData:
     try:
-        return pq.read_metadata(path, filesystem=filesystem)
+        return read_with(filesystem, path, 0, None, pq.read_metadata)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot read the Parquet footer: {_line(error)}") from error
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs
 
 from pipelines.errors import DataError
 from pipelines.loading.budget import Budget, Lease
@@ -17,6 +16,7 @@ from pipelines.loading.columns import Field, one_array
 from pipelines.loading.pictures import Pictures
 from pipelines.loading.plan import Plan
 from pipelines.loading.samples import Captions, EveryRow, OneRowPerImage, count_images
+from pipelines.loading.storage import read_with
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,13 @@ def read_table(plan: Plan, number: int, columns: list[str], dictionaries: tuple[
     """The wanted columns of a shard; `dictionaries` stay dictionary-encoded where the file has them so."""
     path = plan.path(number)
     try:
-        with _open(plan.place.filesystem, path) as source:
-            table = _read(source, columns, dictionaries)
+        table = read_with(
+            plan.place.filesystem,
+            path,
+            int(plan.sizes[number]),
+            plan.place.cache,
+            lambda file: _read(file, columns, dictionaries),
+        )
     except FileNotFoundError as error:
         raise DataError(f"{path}: file is missing, expected {plan.rows[number]} rows{_of(plan)}") from error
     except (pa.ArrowException, OSError) as error:
@@ -98,11 +103,6 @@ def read_table(plan: Plan, number: int, columns: list[str], dictionaries: tuple[
     if len(table) != plan.rows[number]:
         raise DataError(f"{path}: found {len(table)} rows, expected {plan.rows[number]}{_of(plan)}")
     return pa.table({name: _column(plan, number, table, name) for name in columns})
-
-
-def _open(filesystem: fs.FileSystem, path: str) -> pa.NativeFile:
-    """Local files are mapped: shards never change, and pages are decoded where the system has cached them."""
-    return pa.memory_map(path) if isinstance(filesystem, fs.LocalFileSystem) else filesystem.open_input_file(path)
 
 
 def _read(source: pa.NativeFile, columns: list[str], dictionaries: tuple[str, ...]) -> pa.Table:

@@ -1,0 +1,105 @@
+"""Datasets on S3 (a server on loopback, with faults), on fsspec, and the cache of their shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.errors import DataError
+from pipelines.loading import ShardLoader, storage
+from pipelines.loading.cache import Cache
+from tests.loading.s3_server import Server, serve
+from tests.loading.shard_tables import captioned, commit, numbered
+
+URI = "s3://bucket/table"
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A bucket with a table of 20 images in 4 shards."""
+    commit(tmp_path / "s3" / "bucket" / "table", captioned(20, 2, 4))
+    monkeypatch.setattr(storage, "FIRST_PAUSE_SECONDS", 0.01)
+    with serve(tmp_path / "s3") as running:
+        yield running
+
+
+def ids(server: Server, **settings: object) -> list[int]:
+    loader = ShardLoader(URI, batch_size=8, size=8, storage_options=server.options, threads=1, **settings)
+    return [number for batch in loader for number in batch["sample_id"].tolist()]
+
+
+def test_a_table_on_s3_is_the_table_on_disk(server: Server) -> None:
+    local = ShardLoader(server.root / "bucket" / "table", batch_size=8, size=8)
+    assert ids(server) == [number for batch in local for number in batch["sample_id"].tolist()]
+
+
+@pytest.mark.parametrize(
+    ("fault", "cached"),
+    [("slow", False), ("reset", False), ("truncated", False), ("503", False), ("truncated", True), ("reset", True)],
+)
+def test_faults_are_survived(server: Server, tmp_path: Path, fault: str, cached: bool) -> None:
+    expected = ids(server)
+    server.faults = [fault] * 2
+    assert ids(server, cache=tmp_path / "cache" if cached else None) == expected
+    assert server.faults == []
+
+
+def test_a_missing_object_is_named_at_once(server: Server) -> None:
+    (server.root / "bucket" / "table" / "part-00001.parquet").unlink()
+    with pytest.raises(DataError, match=r"part-00001\.parquet: (file is missing|cannot read)"):
+        ids(server)
+
+
+def test_a_second_epoch_comes_from_the_cache(server: Server, tmp_path: Path) -> None:
+    first = ids(server, cache=tmp_path / "cache")
+    assert len(server.gets) == 4
+    assert ids(server, cache=tmp_path / "cache") == first
+    assert len(server.gets) == 4
+
+
+def test_a_damaged_copy_is_fetched_again(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache", 1 << 20, "origin")
+    calls: list[int] = []
+
+    def download() -> pa.Buffer:
+        calls.append(1)
+        return pa.py_buffer(b"content")
+
+    copy = cache.fetch("a", 7, download)
+    assert copy.read_bytes() == b"content"
+    copy.write_bytes(b"damaged")
+    assert cache.fetch("a", 7, download).read_bytes() == b"content"
+    assert cache.fetch("a", 7, download).read_bytes() == b"content"
+    assert len(calls) == 2
+
+
+def test_the_cache_keeps_its_limit_and_what_was_used_last(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache", 25, "origin")
+    calls: list[str] = []
+
+    def fetch(name: str) -> None:
+        def download() -> pa.Buffer:
+            calls.append(name)
+            return pa.py_buffer(name.encode() * 10)
+
+        cache.fetch(name, 10, download)
+
+    for name in ("a", "b", "a", "c", "a", "b"):
+        fetch(name)
+        assert sum(copy.stat().st_size for copy in (tmp_path / "cache").glob("*.shard")) <= 25
+    assert calls == ["a", "b", "c", "b"]
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")]
+
+
+def test_a_folder_on_fsspec() -> None:
+    files = fsspec.filesystem("memory")
+    for number, table in enumerate(numbered([5, 6])):
+        with files.open(f"/headrace-test/part-{number}.parquet", "wb") as file:
+            pq.write_table(table, file)
+    loader = ShardLoader("memory://headrace-test", batch_size=11)
+    assert sorted(next(iter(loader))["sample_id"].tolist()) == list(range(11))
