@@ -67,6 +67,7 @@ class ShardLoader(IterableDataset[Batch]):
         hook: Callable[[Batch], Batch] | None = None,
         captions: Captions = "all",
         image_key: str | None = None,
+        weight: str | None = None,
         on_bad_sample: Policy = "fail",
         lanes: int | None = None,
         window: int = 1,
@@ -77,7 +78,7 @@ class ShardLoader(IterableDataset[Batch]):
         cache: str | os.PathLike[str] | None = None,
         cache_bytes: int = 64 << 30,
     ) -> None:
-        """Plan the dataset; no shard is read yet (but for `one_per_image`, which must count images).
+        """Plan the dataset; no shard is read yet (but for `one_per_image` and `weighted`, which must count images).
 
         Args:
             path: a Delta table or a folder of Parquet files; a folder or a URI.
@@ -96,8 +97,9 @@ class ShardLoader(IterableDataset[Batch]):
             crop: `none`: scaled to `size`, whatever its shape; `centre`, `random`: scaled to cover `size`, then cut.
             flip: share of samples mirrored left to right. Conditions are cut and mirrored as their image is.
             hook: called with each batch in a worker thread; what it returns is yielded.
-            captions: `all` rows, or `one_per_image`: one row an image and epoch, in turn.
+            captions: `all` rows; or one row an image and epoch: `one_per_image`, in turn, or `weighted`, drawn.
             image_key: the column that tells images apart; None: the first decoded one.
+            weight: the column of weights, for `weighted`.
             on_bad_sample: an image that is null or cannot be decoded ends the run, is left out of its batch, or is
                 replaced by the next good row of its shard. `skip` leaves out unreadable files too.
             lanes: a global batch draws from `lanes` × `window` shards at once. None: 8, fewer if their shards would
@@ -127,13 +129,7 @@ class ShardLoader(IterableDataset[Batch]):
         self.version = self._plan.place.version
         decoded, fields = self._select(decode, columns)
         image_key = image_key or next(iter(decoded), None)
-        if captions == "one_per_image" and image_key not in self._plan.schema.names:
-            raise RecipeError(
-                f"image_key: found {image_key!r}, expected a column of {path} for captions='one_per_image'"
-            )
-        self._wanted = Wanted(
-            fields, tuple(decoded), captions, image_key if captions == "one_per_image" else None, seed
-        )
+        self._wanted = Wanted(fields, tuple(decoded), *self._grouping(captions, image_key, weight), seed)
         geometry = Geometry((size, size) if isinstance(size, int) else size, crop, flip)
         self._collator = Collator(decoded, fields, geometry, on_bad_sample, self.stats, Memory(prefetch + 2), hook)
         self._counts = self._count()
@@ -175,6 +171,18 @@ class ShardLoader(IterableDataset[Batch]):
         for name, value, allowed in choices:
             if value not in get_args(allowed):
                 raise RecipeError(f"{name}: found {value!r}, expected one of {', '.join(get_args(allowed))}")
+
+    def _grouping(self, captions: str, image_key: str | None, weight: str | None) -> tuple[str | None, str | None]:
+        """The columns that tell images apart and weigh their rows, where each image is one sample."""
+        if captions == "all":
+            return None, None
+        columns = {"image_key": image_key, **({"weight": weight} if captions == "weighted" else {})}
+        for name, column in columns.items():
+            if column not in self._plan.schema.names:
+                raise RecipeError(
+                    f"{name}: found {column!r}, expected a column of {self._plan.place.root} for captions={captions!r}"
+                )
+        return image_key, columns.get("weight")
 
     def _select(
         self, decode: Mapping[str, Mode], columns: Sequence[str] | None
@@ -245,6 +253,8 @@ class ShardLoader(IterableDataset[Batch]):
             "seed": self.seed,
             "shuffle": self.shuffle,
             "captions": self.captions,
+            "image_key": self._wanted.image_key,
+            "weight": self._wanted.weight,
             "lanes": self.lanes,
             "window": self.window,
             "samples": self.epoch_samples,

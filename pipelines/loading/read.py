@@ -15,7 +15,7 @@ from pipelines.loading.budget import Budget, Lease
 from pipelines.loading.columns import Field, one_array
 from pipelines.loading.pictures import Pictures
 from pipelines.loading.plan import Plan
-from pipelines.loading.samples import Captions, EveryRow, OneRowPerImage, count_images
+from pipelines.loading.samples import EveryRow, OneRowPerImage, WeightedRowPerImage, count_images
 from pipelines.loading.storage import read_with
 
 
@@ -27,15 +27,16 @@ class Wanted:
     """what batches hold besides decoded images, by key"""
     media: tuple[str, ...]
     """columns of encoded images"""
-    captions: Captions
     image_key: str | None
-    """the column that tells images apart, for `one_per_image`"""
+    """the column that tells images apart; None: every row is a sample"""
+    weight: str | None
+    """the column of weights that rows of an image are drawn by; None: they take turns"""
     seed: int
 
     @property
     def columns(self) -> list[str]:
         """Every column that is read."""
-        extra = [self.image_key] if self.captions == "one_per_image" and self.image_key else []
+        extra = [name for name in (self.image_key, self.weight) if name]
         return list(dict.fromkeys([*self.media, *(field.column for field in self.fields.values()), *extra]))
 
 
@@ -63,12 +64,23 @@ def read_shard(plan: Plan, number: int, wanted: Wanted, budget: Budget, keep: bo
         name: field.kind.load(table.column(field.column), f"{path}: column {field.column}")
         for name, field in wanted.fields.items()
     }
-    samples: EveryRow | OneRowPerImage = EveryRow(len(table))
-    if wanted.captions == "one_per_image" and wanted.image_key:
-        samples = OneRowPerImage(keys_of_rows(table.column(wanted.image_key)), wanted.seed, number)
+    samples = _samples(table, number, wanted, path)
     lease.grow(sum(column.nbytes for column in pictures.values()))
     lease.grow(sum(wanted.fields[name].kind.nbytes(column) for name, column in values.items()))
     return Shard(path, len(table), samples, values, pictures, lease)
+
+
+def _samples(table: pa.Table, number: int, wanted: Wanted, path: str) -> EveryRow | OneRowPerImage:
+    if wanted.image_key is None:
+        return EveryRow(len(table))
+    keys = keys_of_rows(table.column(wanted.image_key))
+    if wanted.weight is None:
+        return OneRowPerImage(keys, wanted.seed, number)
+    weights = table.column(wanted.weight).cast(pa.float64()).fill_null(0.0).to_numpy()
+    try:
+        return WeightedRowPerImage(keys, weights, wanted.seed, number)
+    except ValueError as error:
+        raise DataError(f"{path}: column {wanted.weight}: {error}") from error
 
 
 def images_in_shard(plan: Plan, number: int, image_key: str) -> int:

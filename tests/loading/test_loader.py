@@ -286,7 +286,8 @@ def test_images_of_several_sizes_need_a_size(tmp_path: Path) -> None:
         ({"rank": 2, "world_size": 2}, "rank: found 2, expected 0 to 1"),
         ({"columns": ["nothing"]}, "column nothing: found none"),
         ({"decode": {"image": "cmyk"}}, r"decode\['image'\]: found 'cmyk'"),
-        ({"captions": "some"}, "captions: found 'some', expected one of all, one_per_image"),
+        ({"captions": "some"}, "captions: found 'some', expected one of all, one_per_image, weighted"),
+        ({"captions": "weighted"}, "weight: found None, expected a column of"),
         ({"captions": "one_per_image", "image_key": "nothing"}, "image_key: found 'nothing'"),
     ],
 )
