@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.models.attention import Attention, FeedForward
-from pipelines.models.blocks import POSITION_FEATURES, NoiseEmbedding, positions, zero
+from pipelines.models.blocks import POSITION_FEATURES, NoiseEmbedding, loud, positions, zero
 from pipelines.models.text import Caption, Context, TextEncoder
 from pipelines.recipe.model import DiT as DiTRecipe
 
@@ -44,7 +44,7 @@ class DiT(nn.Module):
         values = recipe.image_channels * recipe.patch**2
         self.text = TextEncoder(recipe.text)
         self.noise = NoiseEmbedding(recipe.width)
-        self.pooled = nn.Linear(recipe.text.width, recipe.width)
+        self.pooled = loud(nn.Linear(recipe.text.width, recipe.width))
         self.embed = nn.Linear(values + POSITION_FEATURES, recipe.width)
         self.blocks = nn.ModuleList(
             DiTBlock(recipe.width, recipe.heads, recipe.text.width) for _ in range(recipe.layers)

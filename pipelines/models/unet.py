@@ -8,10 +8,12 @@ from torch import Tensor, nn
 
 from pipelines.models.blocks import (
     POSITION_FEATURES,
+    Canvas,
     MapAttention,
     NoiseEmbedding,
     UNetBlock,
     group_norm,
+    loud,
     positions,
     zero,
 )
@@ -28,7 +30,7 @@ class UNetEncoder(nn.Module):
         self.patch = recipe.patch
         self.embedding_width = 4 * recipe.channels
         self.noise = NoiseEmbedding(self.embedding_width)
-        self.pooled = nn.Linear(recipe.text.width, self.embedding_width)
+        self.pooled = loud(nn.Linear(recipe.text.width, self.embedding_width))
         self.conv_in = nn.Conv2d(recipe.image_channels * recipe.patch**2 + POSITION_FEATURES, widths[0], 3, padding=1)
         self.down = nn.ModuleList()
         self.skip_widths: list[int] = []
@@ -40,6 +42,7 @@ class UNetEncoder(nn.Module):
                 channels = width
                 self.skip_widths.append(width)
         self.middle = nn.ModuleList([make_block(recipe, len(widths) - 1, channels, channels, None)])
+        self.canvas = Canvas(self.embedding_width, channels)
 
     def embed(self, c_noise_N: Tensor, context: Context) -> Tensor:
         """The embedding of noise level and caption that scales and shifts every block: [N, E]."""
@@ -59,7 +62,7 @@ class UNetEncoder(nn.Module):
             skips.append(h_NCHW)
         for block in self.middle:
             h_NCHW = block(h_NCHW, embedding_NE, context)
-        return skips, h_NCHW
+        return skips, h_NCHW + self.canvas(embedding_NE, *h_NCHW.shape[-2:])
 
 
 class UNet(nn.Module):
