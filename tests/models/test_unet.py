@@ -1,11 +1,14 @@
 """The network: its shapes, what its caption does to it, and that it may be run fast."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from pipelines import models
 from pipelines.models.attention import attend
+from pipelines.models.blocks import Canvas
 from pipelines.models.text import Caption
 from pipelines.recipe.model import Text, UNet
 
@@ -155,3 +158,17 @@ def test_plain_attention_equals_the_fused_one(masked: bool) -> None:
     mask = (torch.arange(7) < 5)[None, None, None] if masked else None
     plain = attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), mask).float()
     torch.testing.assert_close(plain, attend(q, k, v, mask), rtol=0.02, atol=0.02)
+
+
+def test_a_canvas_is_a_sum_of_cosines_of_any_size() -> None:
+    torch.manual_seed(0)
+    canvas = Canvas(8, 3)
+    embedding_NE = torch.randn(2, 8)
+    painted_NCHW = canvas(embedding_NE, 5, 7)
+    weights = canvas.weights(embedding_NE).view(2, 3, 4, 4)
+    row, column = 2, 6
+    waves = torch.outer(
+        (torch.arange(4) * math.pi * (row + 0.5) / 5).cos(), (torch.arange(4) * math.pi * (column + 0.5) / 7).cos()
+    )
+    assert painted_NCHW.shape == (2, 3, 5, 7)
+    torch.testing.assert_close(painted_NCHW[..., row, column], (weights * waves).sum((2, 3)))
