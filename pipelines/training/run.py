@@ -1,5 +1,6 @@
 """A run from its recipe to its last step: start it, or go on with it exactly where it was."""
 
+import functools
 import math
 import sys
 from contextlib import nullcontext
@@ -37,7 +38,8 @@ class Run:
         self.folder, self.workers, self.training = folder, workers, of.training
         torch.manual_seed(of.training.seed)
         model = models.build(of.model).to(workers.device)
-        activation.apply(model, of.training.activation, every=of.training.segment)
+        report = functools.partial(print, file=sys.stderr) if workers.first else lambda text: None
+        activation.apply(model, of.training.activation, every=of.training.segment, report=report)
         self.trainer = Trainer(objectives.build(of.objective, model), of.training, of.data.batch_size, workers)
         self.loader = data.loader(of.data, of.model.resolution, of.training.seed, workers)
         self.collate = data.Collator(of.data, CaptionTokenizer.load(folder.tokenizer), workers.device)

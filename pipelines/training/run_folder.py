@@ -11,7 +11,7 @@ import yaml
 
 from pipelines.errors import RecipeError
 from pipelines.recipe import Recipe, load_recipe
-from pipelines.recipe.model import UNet
+from pipelines.recipe.model import Model
 from pipelines.recipe.training import Data, Diffusion, Training
 from pipelines.training.files import write_text
 
@@ -125,7 +125,7 @@ class Sections(NamedTuple):
     """The sections that a run cannot do without."""
 
     data: Data
-    model: UNet
+    model: Model
     objective: Diffusion
     training: Training
 

@@ -13,9 +13,8 @@ from torch import Tensor
 from pipelines import models
 from pipelines.draws import Draws
 from pipelines.errors import DataError
-from pipelines.models import Caption, CaptionTokenizer, denoiser
+from pipelines.models import Caption, CaptionTokenizer, DiT, TextToImage, denoiser
 from pipelines.models.denoiser import Denoiser
-from pipelines.models.text_to_image import TextToImage
 from pipelines.recipe import Recipe
 from pipelines.recipe.training import Sampling
 from pipelines.samplers import classifier_free, levels, sample_ddim, sample_ddpm
@@ -28,7 +27,7 @@ class Artist:
     """A denoiser with its tokenizer: what draws."""
 
     denoiser: Denoiser
-    model: TextToImage
+    model: TextToImage | DiT
     tokenizer: CaptionTokenizer
     resolution: int
     device: torch.device

@@ -7,16 +7,16 @@ import gc
 
 import pytest
 import torch
-from training.allocations import peak_bytes
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from training.allocations import peak_bytes
 
 from pipelines.errors import RecipeError
 from pipelines.models import Caption, build
 from pipelines.recipe.model import Text, UNet
 from pipelines.training import activation
 from pipelines.training.activation import Plan, Segment, blocks_of
-from pipelines.training.activation.chain import attach
+from pipelines.training.activation.chain import Chain, attach
 from pipelines.training.activation.plan import segments_of, square_root
 
 POLICIES = ("full", "every_k", "sqrt", "selective")
@@ -103,7 +103,7 @@ def test_any_plan_gives_the_same_gradients(plan: Plan) -> None:
     model = Stack(12)
     x, shift = torch.randn(5, 16), torch.randn(5, 16)
     expected = gradients(model, x, shift)
-    attach(blocks_of(model), plan)
+    attach(blocks_of(model), Chain(plan))
     assert same(expected, gradients(model, x, shift))
 
 
@@ -280,6 +280,23 @@ def test_memory_of_a_chain_of_100_blocks() -> None:
     assert 200 <= activations["none"] <= 206
     assert 100 <= activations["full"] <= 106
     assert 10 + 20 <= activations["sqrt"] <= 10 + 20 + 6
+
+
+def test_what_is_stored_goes_with_the_backward_pass_and_needs_no_collector() -> None:
+    model = Stack(4)
+    activation.apply(model, "sqrt")
+    inputs = torch.randn(5, 16)
+    gc.collect()
+    gc.disable()
+    try:
+        output = model(inputs.clone(), inputs)
+        frame = model.parts[0]._chain._open
+        assert frame() is not None
+        output.sum().backward()
+        del output
+        assert frame() is None
+    finally:
+        gc.enable()
 
 
 def test_selective_keeps_less_than_none() -> None:

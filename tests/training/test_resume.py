@@ -79,9 +79,9 @@ def test_kill_9_at_random_moments(recipe: Path, whole: Path, processes: ForkServ
     run = recipe.parent / "killed"
     draw = random.Random(0)
     kills, mid_save = 0, 0
+    checkpoints = run / "checkpoints"
     while kills < 20:
         process = start(processes, recipe, run)
-        checkpoints = run / "checkpoints"
         if kills % 2:
             saves = draw.randint(1, 2)
             for _ in range(saves):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -36,4 +37,4 @@ def test_it_has_no_jumps(decay: str) -> None:
     rate = LearningRate(1.0, 100, 10_000, decay)  # type: ignore[arg-type]
     rates = [rate(samples) for samples in range(1, 10_001)]
     assert max(rates) == 1.0
-    assert max(abs(b - a) for a, b in zip(rates, rates[1:], strict=False)) <= 0.0101
+    assert max(abs(b - a) for a, b in itertools.pairwise(rates)) <= 0.0101

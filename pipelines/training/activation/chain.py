@@ -56,9 +56,7 @@ class Checkpointed(Extended):
         return self._chain.call(self._place, self, super().forward, args, kwargs)
 
 
-def attach(blocks: Sequence[nn.Module], plan: Plan) -> Chain:
-    """Let `blocks` run by `plan`, in place."""
-    chain = Chain(plan)
+def attach(blocks: Sequence[nn.Module], chain: Chain) -> None:
+    """Let `blocks` run through `chain`, in place."""
     for place, block in enumerate(blocks):
         extend(block, Checkpointed, _chain=chain, _place=place)
-    return chain

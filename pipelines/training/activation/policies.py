@@ -8,7 +8,8 @@ from torch import nn
 
 from pipelines.errors import RecipeError
 from pipelines.training.activation.blocks import blocks_of
-from pipelines.training.activation.chain import attach
+from pipelines.training.activation.budget import BudgetChain, Report
+from pipelines.training.activation.chain import Chain, attach
 from pipelines.training.activation.extend import extend, restore
 from pipelines.training.activation.plan import segments_of, square_root
 from pipelines.training.activation.selective import Selective
@@ -16,7 +17,7 @@ from pipelines.training.activation.selective import Selective
 Policy = Literal["none", "full", "every_k", "sqrt", "selective"]
 
 
-def apply(model: nn.Module, policy: Policy | int, *, every: int = 2) -> None:
+def apply(model: nn.Module, policy: Policy | int, *, every: int = 2, report: Report = print) -> None:
     """Checkpoint the activations of `model`'s blocks (see `blocks_of`), in place; a later call replaces an earlier one.
 
     - none: each block keeps what its backward needs.
@@ -25,7 +26,8 @@ def apply(model: nn.Module, policy: Policy | int, *, every: int = 2) -> None:
     - sqrt: segments of √n blocks.
     - selective: each block keeps the outputs of matrix products, convolutions and attention, and computes again the
       rest.
-    - a number: the bytes that the blocks may keep; a plan is made from the first step's measurements.
+    - a number: the bytes that the blocks may hold. The first step measures them, each block computed again; from the
+      second on a plan fits the budget with the least extra time, and `report` gets it as a table.
 
     Names of parameters, state dicts and gradients stay the same. Raises RecipeError if the model has no blocks.
     """
@@ -42,11 +44,13 @@ def apply(model: nn.Module, policy: Policy | int, *, every: int = 2) -> None:
     }
     for block in blocks:
         restore(block)
-    if policy == "selective":
+    if isinstance(policy, int):
+        attach(blocks, BudgetChain(len(blocks), policy, report))
+    elif policy == "selective":
         for block in blocks:
             extend(block, Selective)
     elif policy in plans:
-        attach(blocks, plans[policy])
+        attach(blocks, Chain(plans[policy]))
     elif policy != "none":
         known = ", ".join(("none", *plans, "selective"))
         raise RecipeError(f"training.activation: found {policy!r}, expected one of {known}")

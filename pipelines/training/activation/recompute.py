@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,10 +26,10 @@ from pipelines.training.activation.plan import Segment
 class Slot:
     """The place of a tensor that backward will ask for."""
 
-    __slots__ = ("__weakref__", "call", "dtype", "shape", "value")
+    __slots__ = ("__weakref__", "dtype", "frame", "index", "shape", "value")
 
-    def __init__(self, call: Call, tensor: Tensor) -> None:
-        self.call = call
+    def __init__(self, frame: Frame, index: int, tensor: Tensor) -> None:
+        self.frame, self.index = frame, index
         self.shape, self.dtype = tensor.shape, tensor.dtype
         self.value: Tensor | None = None
 
@@ -66,7 +67,6 @@ class Linked:
 class Call:
     """One run of a block in a forward pass, with what is needed to run it again."""
 
-    frame: Frame
     index: int
     block: nn.Module
     forward: Callable[..., Any]
@@ -101,10 +101,12 @@ class _Filled(Exception):
 
 
 class Frame:
-    """One segment in one forward pass. Its slots keep it alive; it dies with the last of them."""
+    """One segment in one forward pass. Its slots alone keep it alive: it dies with the last of them, in no cycle."""
 
-    def __init__(self, segment: Segment) -> None:
+    def __init__(self, segment: Segment, around: Callable[[int], AbstractContextManager[None]] | None = None) -> None:
+        """`around(index)` is entered whenever block `index` runs again with gradients."""
         self.segment = segment
+        self._around = around or (lambda index: nullcontext())
         self.calls: dict[int, Call] = {}
         self._pending: list[Pending] = [Pending(segment, ())]
         self._last: Call | None = None
@@ -118,11 +120,11 @@ class Frame:
     def run(self, index: int, block: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Run a block for the first time, with a slot for each tensor that its backward needs."""
         leaves, spec = tree_flatten((args, kwargs))
-        call = Call(self, index, block, forward, [self._leaf(leaf) for leaf in leaves], spec, Ambient.now(leaves))
+        call = Call(index, block, forward, [self._leaf(leaf) for leaf in leaves], spec, Ambient.now(leaves))
         self.calls[index] = call
 
         def pack(tensor: Tensor) -> Slot:
-            slot = Slot(call, tensor)
+            slot = Slot(self, index, tensor)
             call.slots.append(weakref.ref(slot))
             return slot
 
@@ -135,7 +137,7 @@ class Frame:
     def fill(self, slot: Slot) -> None:
         """Compute again whatever is needed for `slot` to have its value."""
         while slot.value is None:
-            waiting = [p for p in self._pending if slot.call.index in p.segment.blocks()]
+            waiting = [p for p in self._pending if slot.index in p.segment.blocks()]
             if not waiting:
                 raise RuntimeError("a checkpointed block ran differently the second time: it saved fewer tensors")
             self._pending.remove(waiting[0])
@@ -147,7 +149,8 @@ class Frame:
         for number, item in enumerate(items):
             last = number == len(items) - 1
             if isinstance(item, int):
-                before = self._refill(self.calls[item], before, stop=last)
+                with self._around(item):
+                    before = self._refill(self.calls[item], before, stop=last)
             else:
                 self._pending.append(Pending(item, before))
                 if not last:
@@ -207,7 +210,7 @@ def _same(slot: Slot, tensor: Tensor) -> None:
 
 
 def _open(slot: Slot) -> Tensor:
-    slot.call.frame.fill(slot)
+    slot.frame.fill(slot)
     assert slot.value is not None
     return slot.value
 

@@ -1,0 +1,157 @@
+"""A budget of bytes: the plan fits it, is the best that does, and holds what was predicted."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from training.allocations import peak_bytes
+
+from pipelines.errors import RecipeError
+from pipelines.training import activation
+from pipelines.training.activation import Plan, Segment
+from pipelines.training.activation.planner import Planner, predict
+from pipelines.training.activation.profile import BlockCost, ChainCost
+
+Items = tuple[int | Segment, ...]
+
+
+def plans(first: int, last: int) -> Iterator[Items]:
+    """Every plan for the blocks first … last whose last block is kept when its turn comes."""
+    if first == last:
+        yield (first,)
+        return
+    for rest in plans(first + 1, last):
+        yield (first, *rest)
+    for end in range(first, last):
+        for inside, rest in itertools.product(plans(first, end), plans(end + 1, last)):
+            yield (Segment(inside), *rest)
+
+
+blocks = st.builds(
+    BlockCost,
+    inside=st.integers(0, 30),
+    output=st.integers(0, 20),
+    forward=st.integers(1, 9).map(float),
+    linked=st.just(True),
+    keeps_input=st.just(True),
+    keeps_output=st.just(False),
+    workspace=st.just(5),
+    backward=st.just(2.0),
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(blocks, min_size=2, max_size=5), st.integers(0, 150))
+def test_no_plan_at_all_is_better(costs: list[BlockCost], budget: int) -> None:
+    """Against every plan there is. Sizes are small enough for memory to be counted exactly."""
+    cost = ChainCost(tuple(costs), fixed=7)
+    every = [predict(Plan(items), cost) for items in plans(0, len(costs) - 1)]
+    fitting = [prediction.slowdown for prediction in every if prediction.peak <= budget]
+    found = Planner(cost).plan(budget)
+    assert (found is None) == (not fitting)
+    if found is not None:
+        assert predict(found, cost).peak <= budget
+        assert predict(found, cost).slowdown == pytest.approx(min(fitting))
+    assert Planner(cost).least() == min(prediction.peak for prediction in every)
+
+
+def test_no_segment_goes_across_a_gap() -> None:
+    block = BlockCost(100, 10, 1.0, linked=True, keeps_input=True, keeps_output=False, workspace=0)
+    costs = [replace(block, linked=number != 3) for number in range(6)]
+    planner = Planner(ChainCost(tuple(costs), fixed=0))
+    plan = planner.plan(planner.least())
+    assert plan is not None
+    assert plan.segments()
+    for item in set(plan.segments().values()):
+        assert not {2, 3} <= set(item.blocks())
+
+
+class Waves(nn.Module):
+    """A block that saves `depth` activations."""
+
+    def __init__(self, width: int, depth: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(width))
+        self.depth = depth
+
+    def forward(self, x_NC: Tensor) -> Tensor:
+        x_NC = x_NC * self.scale
+        for _ in range(self.depth):
+            x_NC = torch.sin(x_NC)
+        return x_NC
+
+
+@pytest.fixture(scope="module")
+def chain() -> nn.Module:
+    model = nn.Module()
+    model.blocks = nn.ModuleList(Waves(64, 1 + number % 7) for number in range(40))
+    return model
+
+
+def step(model: nn.Module) -> list[Tensor]:
+    model.zero_grad()
+    x = torch.linspace(0, 1, 1024 * 64).view(1024, 64)
+    for block in model.blocks:  # type: ignore[union-attr]
+        x = block(x)
+    x.sum().backward()
+    return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+
+
+@pytest.mark.parametrize("share", [1.0, 0.8, 0.5, 0.3, 0.2])
+def test_the_peak_is_what_was_predicted(chain: nn.Module, share: float) -> None:
+    activation.apply(chain, "none")
+    expected = step(chain)
+    whole = peak_bytes(lambda: step(chain))
+    tables: list[str] = []
+    activation.apply(chain, int(share * whole), report=tables.append)
+    assert not tables
+    step(chain)
+    for ours, theirs in zip(step(chain), expected, strict=True):
+        assert torch.equal(ours, theirs)
+    (table,) = tables
+    predicted = 1e6 * float(table.split("predicted: ")[1].split(" MB")[0])
+    gc.collect()
+    assert predicted <= share * whole
+    assert peak_bytes(lambda: step(chain)) == pytest.approx(predicted, rel=0.1)
+
+
+def test_a_budget_that_no_plan_fits_names_the_least(chain: nn.Module) -> None:
+    activation.apply(chain, 1000)
+    step(chain)
+    with pytest.raises(RecipeError, match=r"training.activation: found 1,000 bytes, .* expected at least") as refused:
+        step(chain)
+    least = int(str(refused.value).split("at least ")[1].replace(",", ""))
+    activation.apply(chain, least, report=lambda table: None)
+    step(chain)
+    step(chain)
+    activation.apply(chain, least - 1)
+    step(chain)
+    with pytest.raises(RecipeError):
+        step(chain)
+
+
+def test_several_forwards_before_a_backward_are_measured_as_one(chain: nn.Module) -> None:
+    x = torch.linspace(0, 1, 1024 * 64).view(1024, 64)
+    activation.apply(chain, 10**9, report=lambda table: None)
+
+    def forward() -> Tensor:
+        y = x
+        for block in chain.blocks:  # type: ignore[union-attr]
+            y = block(y)
+        return y.sum()
+
+    first, second = forward(), forward()
+    (first + second).backward()
+    chain.zero_grad()
+    forward().backward()
+    once = [parameter.grad.clone() for parameter in chain.parameters() if parameter.grad is not None]
+    activation.apply(chain, "none")
+    assert all(torch.equal(a, b) for a, b in zip(once, step(chain), strict=True))
