@@ -16,6 +16,7 @@ from pyspark.sql.types import BinaryType, LongType, StringType, StructField, Str
 import udfs
 from pipelines.dataset.absence import WHY, ledger
 from pipelines.dataset.commit import File, check_output, commit, forget, make_folder, open_table, write_text
+from pipelines.dataset.files import absolute
 from pipelines.dataset.media import Leaf, find_leaves, optimized_plan, quoted, used_leaves
 from pipelines.dataset.plan import filters_rows
 from pipelines.dataset.query import VIEW, Samples, run_query
@@ -138,11 +139,12 @@ def _write(
     """Write the shards; returns the report of each partition that has samples, and what the Java functions gave."""
     recipe, spark = task.recipe, task.source.sparkSession
     layout = Layout(
-        root=recipe.output.path,
+        root=absolute(recipe.output.path),
         build=uuid.uuid4().hex[:12],
         columns=samples.columns,
         causes=samples.causes,
         media=samples.media,
+        checked=_checked(samples, task.leaves),
         by_value=samples.by_value is not None,
         on_bad_row=recipe.on_bad_row,
     )
@@ -160,13 +162,20 @@ def _write(
     return [row.asDict() | {"report": json.loads(row["report"])} for row in rows], calls.absences() if calls else []
 
 
+def _checked(samples: Samples, leaves: Sequence[Leaf]) -> tuple[str, ...]:
+    """The columns of images: all media; by value, where bytes may be anything, those named as in the source."""
+    if samples.by_value is None:
+        return samples.media
+    return tuple(name for name in samples.media if name in {leaf.name for leaf in leaves})
+
+
 @contextmanager
 def _query_errors() -> Iterator[None]:
     """Errors of the query's own, which Spark finds as it runs, as DataError."""
     try:
         yield
     except PySparkException as error:
-        if error.getCondition() is None or "writing or reading of Arrow" in str(error):
+        if error.getCondition() in {None, "PYTHON_EXCEPTION"}:  # the write stage's, not the query's
             raise
         raise DataError(f"dataset.query: {sql_problem(error)}") from None
 

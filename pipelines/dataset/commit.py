@@ -19,7 +19,7 @@ LOG = "_delta_log"
 BUILD = "headrace.build"
 SHARD = re.compile(r"shard-\d+-[0-9a-f]+-\d+\.parquet")
 OURS = frozenset({"_headrace", LOG})
-ATTEMPTS = 5
+ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,9 @@ def commit(
 ) -> int:
     """Make `files` the whole content of the table at `root`, or of one partition of it; returns the version.
 
-    It is one transaction. If another build commits meanwhile, it is tried again on top of that one; RecipeError says so
-    if that goes on, or if the table is partitioned otherwise.
+    It is one transaction. If another build commits meanwhile, it is tried again on top of that one: the log's own
+    retries would let two first builds of a partition stand side by side. Raises RecipeError if the table is partitioned
+    otherwise.
     """
     now = int(time.time() * 1000)
     values: dict[str, str | None] = dict([partition] if partition else [])
@@ -82,7 +83,7 @@ def commit(
     by = list(values)
     for attempt in range(ATTEMPTS):
         build = uuid.uuid4().hex
-        properties = CommitProperties(custom_metadata={**metadata, BUILD: build})
+        properties = CommitProperties({**metadata, BUILD: build}, max_commit_retries=0)
         table = open_table(root)
         try:
             if table is None:

@@ -46,6 +46,7 @@ class Layout:
     columns: tuple[str, ...]
     causes: tuple[str | None, ...]
     media: tuple[str, ...]
+    checked: tuple[str, ...]
     by_value: bool
     on_bad_row: str
 
@@ -215,7 +216,7 @@ def _bad(shard: Shard, layout: Layout) -> tuple[np.ndarray, np.ndarray, dict[str
         indices = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         if ordinal == 0:
             count(f"{name} is missing", indices < 0)
-        if layout.by_value:
+        if name not in layout.checked:
             continue
         found = np.array([problem(value.as_py()) or "" for value in column.dictionary] or [""])
         for reason in sorted(set(found) - {""}):

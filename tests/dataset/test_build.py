@@ -186,6 +186,13 @@ def test_a_bad_image_is_dropped_and_counted(spark, parquet, tmp_path: Path, dama
     assert {r["id"] for r in written(spark, tmp_path / "out").collect()} == {f"id{i:03d}" for i in (0, 1, 2, 4, 5)}
 
 
+def test_a_bad_image_is_found_by_value_too(spark, parquet, tmp_path: Path) -> None:
+    bad = rows(3)
+    bad[1]["image"] = bad[1]["image"][:40]
+    with pytest.raises(DataError, match="image: truncated \\(key id001"):
+        build(spark, recipe(parquet(bad), tmp_path / "out", QUERIES["bytes"]))
+
+
 def test_a_bad_condition_drops_its_rows_alone(spark, parquet, tmp_path: Path) -> None:
     bad = [row(i) for i in range(3)]
     bad[1]["conditions"][0]["image"] = b"GIF89a"

@@ -97,13 +97,13 @@ def test_killed_while_it_writes(spark, tmp_path: Path, standing: tuple[Path, Pat
 def test_a_full_disk(spark, parquet, tmp_path: Path) -> None:
     source, output = parquet([row(i) for i in range(300)]), tmp_path / "disk"
     output.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=192k", "tmpfs", output], check=False)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", output], check=False)
     if mounted.returncode:
         pytest.skip("cannot mount a small file system here")
     try:
         small = recipe(source, output / "out", QUERY + " WHERE id < 'id010'")
         assert build(spark, small).version == 0
-        with pytest.raises(Exception, match="No space left|task"):
+        with pytest.raises(Exception, match="No space left"):
             build(spark, recipe(source, output / "out", QUERY))
         assert DeltaTable(str(output / "out")).to_pyarrow_table().num_rows == 20
         assert vacuum(str(output / "out"), grace_hours=0)
