@@ -3,7 +3,8 @@
 Two jobs, warm page cache, local disk: `coded`, pairs of a JPEG 256² and a PNG edge map with a caption, batch 64,
 shuffled, to uint8 tensors N×C×H×W; `raw`, 32×32×3 bytes with caption and label, batch 256. Every side decodes with the
 same functions (simplejpeg, OpenCV). Each measurement is a process of its own, sides are interleaved, and the median
-of the repeats is printed: samples a second, seconds to the first batch, and memory (PSS) at the end. A peer that is
+of the repeats is printed: samples a second, seconds to the first batch, CPU time a sample over all threads and
+processes (which a busy machine disturbs less), and memory (PSS) at the end. A peer that is
 not installed is left out and named. `limit` is decoding alone, from bytes in memory to batches, and for raw the
 gathering of shuffled row groups.
 """
@@ -14,6 +15,7 @@ import argparse
 import importlib
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -128,11 +130,19 @@ def measure(name: str, folder: Path, kind: str, workers: int) -> dict[str, float
     start = time.perf_counter()
     batches = iter(side(name, folder, kind, workers))
     next(batches)
-    first = time.perf_counter()
+    first, used = time.perf_counter(), cpu_seconds()
     count = sum(1 for _ in batches)
-    end = time.perf_counter()
+    del batches
+    end, used = time.perf_counter(), cpu_seconds() - used
     seen = min(total, (count + 1) * BATCH[kind])
-    return {"rate": (seen - BATCH[kind]) / (end - first), "first": first - start, "pss": pss()}
+    rest = seen - BATCH[kind]
+    return {"rate": rest / (end - first), "first": first - start, "cpu": used / rest * 1e6, "pss": pss()}
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of its children that have ended."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def pss() -> float:
@@ -183,11 +193,11 @@ def table(folder: Path, kinds: list[str], repeats: int, workers: list[int], chos
                 continue
             results.setdefault((kind, name, count), []).append(found)
             print(f"{kind} {name} {count}: {found['rate']:,.0f}/s", file=sys.stderr, flush=True)
-    print("| job | side | workers or threads | samples/s | first batch, s | PSS, MB |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| job | side | workers or threads | samples/s | first batch, s | CPU µs/sample | PSS, MB |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for (kind, name, count), runs in results.items():
-        rate, first, memory = (statistics.median(one[key] for one in runs) for key in ("rate", "first", "pss"))
-        print(f"| {kind} | {name} | {count} | {rate:,.0f} | {first:.2f} | {memory:,.0f} |")
+        rate, first, cpu, memory = (statistics.median(one[key] for one in runs) for key in runs[0])
+        print(f"| {kind} | {name} | {count} | {rate:,.0f} | {first:.2f} | {cpu:,.1f} | {memory:,.0f} |")
     for (kind, name), reason in missing.items():
         print(f"not measured: {name} ({kind}): {reason}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, get_args
 
@@ -208,8 +209,9 @@ class ShardLoader(IterableDataset[Batch]):
     def _count(self) -> np.ndarray:
         if self._wanted.image_key is None:
             return self._plan.rows
-        key = self._wanted.image_key
-        return np.array([images_in_shard(self._plan, shard, key) for shard in range(len(self._plan))])
+        count = partial(images_in_shard, self._plan, image_key=self._wanted.image_key)
+        with ThreadPoolExecutor(self.threads) as pool:
+            return np.array(list(pool.map(count, range(len(self._plan)))))
 
     def _default_lanes(self) -> int:
         if not self.shuffle:
