@@ -76,13 +76,13 @@ def _one_line(error: ValidationError) -> str:
     key = ".".join(str(part) for part in location)
     more = f" (and {len(others)} more)" if others else ""
     if first["type"] == "extra_forbidden":
-        known = list(_section_at(location[:-1]).model_fields)
+        known = list(_section_at(first["loc"][:-1]).model_fields)
         close = difflib.get_close_matches(str(location[-1]), known, 1)
         hint = f"; did you mean {close[0]}?" if close else ""
         return f"{key}: found an unknown key, expected one of {', '.join(known)}{hint}{more}"
     expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     expected = expected[0].lower() + expected[1:]
-    meaning = _description(location)
+    meaning = _description(first["loc"])
     if meaning:
         expected += f": {meaning}"
     found = "nothing" if first["type"] == "missing" else _shown(first["input"])
@@ -96,22 +96,25 @@ def _is_branch(part: object) -> bool:
 
 def _section_at(location: Sequence[object]) -> type[BaseModel]:
     section: type[BaseModel] = Recipe
+    branches: list[type[BaseModel]] = []
     for part in location:
         if isinstance(part, str) and part in section.model_fields:
-            section = _model_of(section.model_fields[part].annotation) or section
+            branches = _models_of(section.model_fields[part].annotation)
+            section = branches[0] if branches else section
+        elif part == "[dit]":  # the tag of a branch, in the order that the union has
+            section = branches[-1]
     return section
 
 
-def _model_of(annotation: Any) -> type[BaseModel] | None:
+def _models_of(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        if found := _model_of(argument):
-            return found
-    return None
+        return [annotation]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in _models_of(argument)]
 
 
 def _description(location: Sequence[object]) -> str:
+    while location and _is_branch(location[-1]):
+        location = location[:-1]
     if not location:
         return ""
     field = _section_at(location[:-1]).model_fields.get(str(location[-1]))

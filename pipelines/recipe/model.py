@@ -1,6 +1,8 @@
 """The `model` section: which network, how large."""
 
-from pydantic import Field
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
 
 from pipelines.recipe.section import Section
 
@@ -23,6 +25,8 @@ class Text(Section):
 class UNet(Section):
     """A U-Net denoiser of images, conditioned on text by cross-attention."""
 
+    network: Literal["unet"] = "unet"
+    """unet or dit"""
     resolution: int = Field(32, ge=8)
     """side of the square images, in pixels"""
     image_channels: int = Field(3, ge=1)
@@ -48,6 +52,8 @@ class UNet(Section):
 class DiT(Section):
     """A Transformer denoiser of images in patches, conditioned on text."""
 
+    network: Literal["dit"]
+    """unet or dit"""
     resolution: int = Field(32, ge=4)
     """side of the square images, in pixels"""
     image_channels: int = Field(3, ge=1)
@@ -62,3 +68,13 @@ class DiT(Section):
     """attention heads"""
     text: Text = Text()
     """the caption encoder"""
+
+
+def _network(value: Any) -> str:
+    """The tag of a `model` section: whatever it does not say is a U-Net's."""
+    name = value.get("network") if isinstance(value, dict) else getattr(value, "network", None)
+    return "[dit]" if name == "dit" else "[unet]"
+
+
+Model = Annotated[Annotated[UNet, Tag("[unet]")] | Annotated[DiT, Tag("[dit]")], Discriminator(_network)]
+"""A `model` section: a U-Net, or with `network: dit` a Transformer."""

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from pipelines.recipe.dataset import Dataset
-from pipelines.recipe.model import UNet
+from pipelines.recipe.model import Model
 from pipelines.recipe.section import Section
 from pipelines.recipe.training import Data, Diffusion, Sampling, Training
 
@@ -17,7 +17,7 @@ class Recipe(Section):
     """the dataset build"""
     data: Data | None = None
     """what the trainer loads"""
-    model: UNet | None = None
+    model: Model | None = None
     """the network"""
     objective: Diffusion | None = None
     """what is minimised"""

@@ -8,7 +8,9 @@ from pipelines import models
 from pipelines.models import Caption
 from pipelines.recipe.model import DiT, Text
 
-RECIPE = DiT(image_channels=4, patch=2, width=32, layers=2, heads=2, text=Text(vocabulary=300, length=6, width=16))
+RECIPE = DiT(
+    network="dit", image_channels=4, patch=2, width=32, layers=2, heads=2, text=Text(vocabulary=300, length=6, width=16)
+)
 
 
 def build(recipe: DiT = RECIPE) -> models.DiT:
