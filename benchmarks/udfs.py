@@ -26,9 +26,9 @@ from rich.table import Table
 if not __package__:  # run as a script: its own folder would hide the package of the same name
     sys.path[0] = str(Path(__file__).parents[1])
 
-import udfs  # noqa: E402
-from udfs.jar import build  # noqa: E402
-from udfs.ledger import Ledger  # noqa: E402
+import udfs
+from udfs.jar import build
+from udfs.ledger import Ledger
 
 SOURCES = Path(__file__).parent / "java"
 METHODS = 50
@@ -144,7 +144,9 @@ def main() -> None:
         rows.count()
         console = Console(width=120)
         console.print(measure(spark, rows, arguments.rows, arguments.rounds))
-        console.print(f"registration of a class of {METHODS} methods: {registration(spark, folder):.2f} s (aim: under 1)")
+        console.print(
+            f"registration of a class of {METHODS} methods: {registration(spark, folder):.2f} s (aim: under 1)"
+        )
         spark.stop()
 
 

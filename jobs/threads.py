@@ -28,8 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="headrace threads", description="List the threads of this process and of Spark.")
-    parser.add_argument("--watch", nargs="?", type=_seconds, const=2.0, metavar="SECONDS", help="refresh, every 2 seconds")
+    parser = argparse.ArgumentParser(
+        prog="headrace threads", description="List the threads of this process and of Spark."
+    )
+    parser.add_argument(
+        "--watch", nargs="?", type=_seconds, const=2.0, metavar="SECONDS", help="refresh, every 2 seconds"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a listing")
     parser.add_argument("--executors", action="store_true", help="executors' threads too, by a small job")
     arguments = parser.parse_args(argv)

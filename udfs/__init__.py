@@ -1,9 +1,4 @@
-"""Java functions over Optional as SQL functions.
-
-    fns = udfs.register(spark, "headrace.Captions")
-    df.select(fns.best("alt", "captions", min_words=3))
-    spark.sql("SELECT best(alt, captions, 3) FROM images")
-"""
+"""Java functions over Optional as SQL functions: `udfs.register(spark, "headrace.Captions").best(alt, captions, 3)`."""
 
 from udfs.namespace import Namespace
 from udfs.registration import register

@@ -104,9 +104,7 @@ def _pyspark_jars() -> str:
     return os.pathsep.join(str(jar) for name in NEEDED_JARS for jar in sorted(jars.glob(name)))
 
 
-def _compile(
-    compiler: Path, sources: Sequence[Path], classes: Path, classpath: str, options: Sequence[str]
-) -> None:
+def _compile(compiler: Path, sources: Sequence[Path], classes: Path, classpath: str, options: Sequence[str]) -> None:
     classes.mkdir(parents=True, exist_ok=True)
     files = classes.parent / "sources"
     files.write_text("".join(f'"{str(file).replace(os.sep, "/")}"\n' for file in sources), encoding="utf-8")

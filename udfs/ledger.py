@@ -1,10 +1,4 @@
-"""The absence ledger of Java functions: how many results are absent, for which cause, with the keys of some rows.
-
-    ledger = Ledger(spark)
-    frame = ledger.watch(spark.sql(query), key="image_id")
-    frame.write.parquet(path)            # counts come with the query's own pass
-    ledger.absences()
-"""
+"""The absence ledger of Java functions: how many results are absent, for which cause, with the keys of some rows."""
 
 from __future__ import annotations
 
@@ -41,7 +35,7 @@ class Absence:
 
 
 class Ledger:
-    """Counts the calls of Java functions in the SELECT lists of frames.
+    """Counts the calls of Java functions in the SELECT lists of frames, in the pass of whatever action runs them.
 
     A task that is retried or runs twice counts once. Only calls in a SELECT make an output column; calls in WHERE, in
     join conditions and under explode are not counted.
@@ -63,5 +57,5 @@ class Ledger:
 
 
 def failures(spark: SparkSession) -> dict[str, int]:
-    """How often each function registered with on_error="absent" threw an exception, in frames that no ledger watches."""
+    """How often each function of on_error="absent" threw an exception, in frames that no ledger watches."""
     return dict(json.loads(bridge(spark, LEDGER).failures(spark._jsparkSession)))

@@ -54,25 +54,38 @@ def bridge(spark: SparkSession, class_name: str) -> Any:
 
         add_jar(spark, path())
         found = loader.loadClass(class_name)
-    gateway = spark.sparkContext._gateway
+    gateway: Any = spark.sparkContext._gateway
     nothing = gateway.new_array(gateway.jvm.java.lang.Class, 0)
     return found.getDeclaredConstructor(nothing).newInstance(gateway.new_array(gateway.jvm.java.lang.Object, 0))
 
 
 def add_jar(spark: SparkSession, jar: str | Path) -> None:
-    """Give a jar to the driver and the executors of a running session; once is enough."""
-    text = str(jar)
-    if "://" not in text:
-        if not Path(text).is_file():
-            raise RecipeError(f"jar: {text!r} is not there, expected a jar file")
-        text = Path(text).resolve().as_uri()
-    if text not in {uri for uri in _added(spark)}:
-        _jvm_session(spark).sessionState().resourceLoader().addJar(text)
+    """Give a jar to the driver and the executors of a running session; once is enough.
+
+    Raises RecipeError when there is no such file, or when the session has another jar of that name, since Spark ships
+    jars by their names.
+    """
+    uri = str(jar)
+    if "://" not in uri:
+        if not Path(uri).is_file():
+            raise RecipeError(f"jar: {uri!r} is not there, expected a jar file")
+        uri = Path(uri).resolve().as_uri()
+    there = _jars(spark)
+    if uri in there:
+        return
+    name = uri.rpartition("/")[2]
+    alike = [other for other in there if other.rpartition("/")[2] == name]
+    if alike:
+        raise RecipeError(f"jar: {str(jar)!r}, but the session has {alike[0]}, expected a jar of another name")
+    _jvm_session(spark).sessionState().resourceLoader().addJar(uri)
 
 
-def _added(spark: SparkSession) -> list[str]:
-    urls = _jvm_session(spark).sharedState().jarClassLoader().getURLs()
-    return [str(url.toURI().toString()) for url in urls]
+def _jars(spark: SparkSession) -> list[str]:
+    """The jars of the session, from its start and since, as URIs."""
+    from_start = [jar for jar in spark.sparkContext.getConf().get("spark.jars", "").split(",") if jar]
+    since = _jvm_session(spark).sharedState().jarClassLoader().getURLs()
+    uris = [jar if ":/" in jar else Path(jar).resolve().as_uri() for jar in from_start]
+    return uris + [str(url.toURI().toString()).replace("file:/", "file:///", 1) for url in since]
 
 
 def _jvm_session(spark: SparkSession) -> Any:

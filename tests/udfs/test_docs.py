@@ -18,7 +18,7 @@ def test_the_worked_example(spark, bridge_jar, tmp_path, monkeypatch):
     source.parent.mkdir(parents=True)
     source.write_text(java)
     monkeypatch.chdir(tmp_path)
-    assert udfs.jar.main(["--source", "acme-source", "--output", "acme.jar"]) == 0
+    assert udfs.jar.main(["--source", "acme-source", "--output", "alt.jar"]) == 0
     scope = {"spark": spark}
     python = blocks("python")
     assert len(python) == 2
@@ -32,4 +32,6 @@ def test_the_page_lists_every_function_of_the_library(spark, bridge_jar):
         functions = vars(udfs.register(spark, name))
         missing = [function for function in functions if not function.startswith("_") and f"`{function}" not in page]
         assert not missing, name
-        assert all(getattr(functions[function], "__doc__", "") for function in functions if not function.startswith("_"))
+        assert all(
+            getattr(functions[function], "__doc__", "") for function in functions if not function.startswith("_")
+        )

@@ -10,7 +10,12 @@ import pytest
 import udfs.jar
 from pipelines.errors import RecipeError
 
-HELLO = "package acme;\npublic final class Hello {\n  /** Says &lt;hello&gt;. */\n  public static int f(int n) { return n; }\n}\n"
+HELLO = """package acme;
+public final class Hello {
+  /** Says &lt;hello&gt;. */
+  public static int f(int n) { return n; }
+}
+"""
 
 
 @pytest.fixture

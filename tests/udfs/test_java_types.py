@@ -120,7 +120,8 @@ def test_every_function_is_tried(functions):
 
 
 def test_what_java_sees_and_makes_is_what_spark_means(spark, mode):
-    view = """SELECT DATE'1582-10-04' + CAST(id AS INT) AS d, TIMESTAMP_NTZ'1969-12-31 23:59:50' + make_dt_interval(0, 0, 0, id) AS n,
+    view = """SELECT DATE'1582-10-04' + CAST(id AS INT) AS d,
+        TIMESTAMP_NTZ'1969-12-31 23:59:50' + make_dt_interval(0, 0, 0, id) AS n,
         TIMESTAMP'2024-02-29 23:59:50Z' AS i, INTERVAL '1 02:03:04' DAY TO SECOND * id AS span,
         CAST(id / 8 AS DECIMAL(10, 3)) AS p, IF(id % 2 = 0, 'RED', 'GREEN') AS c, array(CAST(id AS INT), NULL) AS list
         FROM range(20)"""

@@ -54,5 +54,8 @@ def test_a_class_or_a_jar_that_is_not_there(spark, bridge_jar, tmp_path):
         udfs.register(spark, "no.such.Thing")
     with pytest.raises(RecipeError, match=r"gone\.jar.* is not there"):
         udfs.register(spark, "no.such.Thing", jar=tmp_path / "gone.jar")
+    (tmp_path / bridge_jar.name).touch()
+    with pytest.raises(RecipeError, match=r"but the session has file:///.*expected a jar of another name"):
+        udfs.register(spark, "no.such.Thing", jar=tmp_path / bridge_jar.name)
     with pytest.raises(RecipeError, match="on_error: 'ignore', expected 'fail' or 'absent'"):
         udfs.register(spark, "headrace.Captions", on_error="ignore")

@@ -1,6 +1,7 @@
 """Threads of Python and of the JVM in one table."""
 
 import dataclasses
+import io
 import json
 import os
 import subprocess
@@ -50,11 +51,12 @@ def test_deadlocked_threads_come_first(spark, acme_jar):
     assert spark.sql("SELECT d_lock(1)").first()[0] == 2
     first, second, *rest = udfs.threads(spark)
     assert {first.name, second.name} == {"deadlock-a", "deadlock-b"}
-    assert first.deadlocked and second.deadlocked
+    assert first.deadlocked
+    assert second.deadlocked
     assert not any(thread.deadlocked for thread in rest)
     assert "java.lang.Object" in first.held
     assert f"held by {second.name}" in first.awaited
-    console = Console(width=300, record=True, file=open(os.devnull, "w"))
+    console = Console(width=300, record=True, file=io.StringIO())
     console.print(table([first, second], "2 threads"))
     assert console.export_text().count("DEADLOCKED") == 2
 

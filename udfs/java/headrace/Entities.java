@@ -9,7 +9,8 @@ import java.util.regex.Pattern;
 final class Entities {
     private Entities() {}
 
-    private static final Pattern REFERENCE = Pattern.compile("&(#\\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,7});");
+    private static final Pattern REFERENCE =
+            Pattern.compile("&(#\\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,7});");
 
     /** The names of the characters 160 to 255, in order. */
     private static final String LATIN = "nbsp iexcl cent pound curren yen brvbar sect uml copy ordf laquo not shy reg macr"

@@ -37,7 +37,7 @@ public final class Images {
     }
 
     /**
-     * The nearest usual proportion, {@code width:height} from {@code 1:3} to {@code 3:1}, by the logarithm of the ratio.
+     * The nearest usual proportion, {@code width:height} from {@code 1:3} to {@code 3:1}, by the ratio's logarithm.
      * Empty when a side is not positive.
      */
     public static Optional<String> aspectBucket(int width, int height) {

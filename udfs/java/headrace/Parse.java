@@ -36,7 +36,8 @@ public final class Parse {
 
     private static List<DateTimeFormatter> formatters(String... patterns) {
         return List.of(patterns).stream()
-                .map(pattern -> DateTimeFormatter.ofPattern(pattern, Locale.ROOT).withResolverStyle(ResolverStyle.STRICT))
+                .map(pattern -> DateTimeFormatter.ofPattern(pattern, Locale.ROOT))
+                .map(format -> format.withResolverStyle(ResolverStyle.STRICT))
                 .toList();
     }
 
@@ -80,7 +81,7 @@ public final class Parse {
         return first(DATES, format -> LocalDate.parse(plain, format)).filter(day -> inRange(day.getYear()));
     }
 
-    /** A day and a time without a zone: 2024-02-29T12:00:00.5, with a space for the T, or EXIF's 2024:02:29 12:00:00. */
+    /** A day and a time without a zone: 2024-02-29T12:00:00, a space for the T, or EXIF's 2024:02:29 12:00:00. */
     public static Optional<LocalDateTime> parseDateTime(String text) {
         String plain = plain(text);
         return first(TIMES, format -> LocalDateTime.parse(plain, format)).filter(time -> inRange(time.getYear()));
@@ -108,7 +109,7 @@ public final class Parse {
         return Optional.empty();
     }
 
-    /** Without space around, and with the digits and signs of all scripts as ASCII where Unicode says they are the same. */
+    /** Without space around, and with the digits of all scripts as ASCII. */
     private static String plain(String text) {
         StringBuilder plain = new StringBuilder();
         Normalizer.normalize(text, Normalizer.Form.NFKC).strip().codePoints().forEach(point -> {

@@ -13,9 +13,11 @@ public final class Text {
     private static final Pattern SPACES = Pattern.compile("[\\s\\p{Z}]+");
 
     /** Direction marks, byte order marks, soft hyphens: what is not seen. Joiners stay: emoji and Persian need them. */
-    private static final Pattern UNSEEN = Pattern.compile("[\\p{Cc}\\p{Cs}\\p{Co}\\p{Cn}\\p{Cf}&&[^\\u200c\\u200d\\x{E0020}-\\x{E007F}]]");
+    private static final Pattern UNSEEN =
+            Pattern.compile("[\\p{Cc}\\p{Cs}\\p{Co}\\p{Cn}\\p{Cf}&&[^\\u200c\\u200d\\x{E0020}-\\x{E007F}]]");
 
-    private static final Pattern EMOJI = Pattern.compile("(?:[0-9#*]\\x{FE0F}?\\x{20E3}|[\\x{1F000}-\\x{1FAFF}\\x{2600}-\\x{27BF}"
+    private static final Pattern EMOJI = Pattern.compile("(?:[0-9#*]\\x{FE0F}?\\x{20E3}|["
+            + "\\x{1F000}-\\x{1FAFF}\\x{2600}-\\x{27BF}"
             + "\\x{2B00}-\\x{2BFF}\\x{2300}-\\x{23FF}\\x{FE0F}\\x{20E3}\\x{200D}\\x{E0020}-\\x{E007F}])+");
 
     /**

@@ -22,7 +22,8 @@ public final class Bound implements Serializable {
     private transient Plan plan;
 
     /** What a task needs to call the function. */
-    private record Plan(Signature signature, List<Shape> shapes, Reader[] readers, Writer writer, MethodHandle handle) {}
+    private record Plan(
+            Signature signature, List<Shape> shapes, Reader[] readers, Writer writer, MethodHandle handle) {}
 
     private Bound(Routine routine, List<DataType> types, boolean spread) {
         this.routine = routine;
@@ -72,9 +73,9 @@ public final class Bound implements Serializable {
     private MethodHandle handle(Signature signature) {
         try {
             MethodHandle handle = MethodHandles.publicLookup().unreflect(signature.method());
-            int tail = types.size() - (signature.parameters().size() - 1);
+            int fixed = signature.parameters().size() - 1;
             MethodHandle flat = spread
-                    ? handle.asCollector(signature.method().getParameterTypes()[signature.parameters().size() - 1], tail)
+                    ? handle.asCollector(signature.method().getParameterTypes()[fixed], types.size() - fixed)
                     : handle.asFixedArity();
             return flat.asSpreader(Object[].class, types.size())
                     .asType(MethodType.methodType(Object.class, Object[].class));

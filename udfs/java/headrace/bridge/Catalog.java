@@ -108,7 +108,7 @@ public final class Catalog implements FunctionCatalog {
         }
     }
 
-    /** Makes calls through the catalog part of Spark's generated code; without it each would leave it for a row object. */
+    /** Makes calls through the catalog part of Spark's generated code, which Spark itself would leave for them. */
     private static final class Inlining extends Rule<LogicalPlan> {
         static void join(SparkSession session) {
             Seq<Rule<LogicalPlan>> rules = session.experimental().extraOptimizations();

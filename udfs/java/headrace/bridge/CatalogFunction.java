@@ -3,6 +3,7 @@ package headrace.bridge;
 import org.apache.spark.sql.catalyst.InternalRow;
 import org.apache.spark.sql.catalyst.expressions.ApplyFunctionExpression;
 import org.apache.spark.sql.catalyst.expressions.Expression;
+import org.apache.spark.sql.classic.SparkSession;
 import org.apache.spark.sql.connector.catalog.functions.ScalarFunction;
 import org.apache.spark.sql.types.DataType;
 
@@ -20,9 +21,13 @@ final class CatalogFunction implements ScalarFunction<Object> {
 
     /** The call as an expression of generated code, if it is one of these functions; else the expression as it is. */
     static Expression inlined(Expression expression) {
-        return expression instanceof ApplyFunctionExpression call && call.function() instanceof CatalogFunction function
-                ? new Invocation(function.bound, function.failing, null, call.children())
-                : expression;
+        if (!(expression instanceof ApplyFunctionExpression call)
+                || !(call.function() instanceof CatalogFunction function)) {
+            return expression;
+        }
+        scala.Option<SparkSession> session = SparkSession.getActiveSession();
+        Tally tally = function.failing || session.isEmpty() ? null : Ledger.failures(session.get(), function.name());
+        return new Invocation(function.bound, function.failing, tally, call.children());
     }
 
     @Override

@@ -2,24 +2,18 @@ package headrace.bridge;
 
 import java.util.ArrayList;
 import java.util.List;
-import java.util.OptionalDouble;
-import java.util.OptionalInt;
-import java.util.OptionalLong;
-import java.util.stream.Collectors;
+import java.util.Locale;
+import java.util.Optional;
 import org.apache.spark.sql.catalyst.expressions.Expression;
 import org.apache.spark.sql.catalyst.expressions.codegen.CodeBlock;
 import org.apache.spark.sql.catalyst.expressions.codegen.CodeGenerator;
 import org.apache.spark.sql.catalyst.expressions.codegen.CodegenContext;
 import org.apache.spark.sql.catalyst.expressions.codegen.ExprCode;
-import org.apache.spark.sql.types.BinaryType;
 import org.apache.spark.sql.types.DataType;
-import org.apache.spark.sql.types.StringType;
 import scala.jdk.javaapi.CollectionConverters;
 
 /** Writes the Java text of one call for Spark's generated classes. */
 final class Emitter {
-    private static final String UTF8 = "org.apache.spark.unsafe.types.UTF8String";
-
     private final Invocation call;
     private final Bound bound;
     private final CodegenContext context;
@@ -90,7 +84,7 @@ final class Emitter {
         for (int i = 0; i < inputs.size(); i++) {
             String name = context.freshName("argument");
             names.add(name);
-            text.append(typeName(bound.shape(i))).append(' ').append(name).append(" = ").append(argument(i)).append(";\n");
+            text.append(declared(bound.shape(i), name, argument(i)));
             if (bound.reader(i).partial() && !bound.shape(i).isOptional()) {
                 partial.add(name + " != null");
             }
@@ -100,8 +94,8 @@ final class Emitter {
         if (!partial.isEmpty()) {
             text.append("if (").append(String.join(" && ", partial)).append(") {\n");
         }
-        text.append(typeName(shape)).append(' ').append(result).append(" = (").append(typeName(shape)).append(") ")
-                .append(staticCall(names)).append(";\n").append(result(shape, result));
+        String called = "(" + Inline.typeName(shape) + ") " + staticCall(names);
+        text.append(declared(shape, result, called)).append(result(shape, result));
         if (call.tally() != null) {
             text.append("if (!").append(code.isNull()).append(") ").append(causeIs(cause, Cause.NONE, ""))
                     .append("else if (").append(someThere()).append(") ").append(causeIs(cause, Cause.ALGORITHM, ""));
@@ -109,9 +103,8 @@ final class Emitter {
         return text.append(partial.isEmpty() ? "" : "}\n").toString();
     }
 
-    /** A Java type as generated code names it: erased, and public by the check at registration. */
-    private static String typeName(Shape shape) {
-        return shape.raw().getCanonicalName();
+    private static String declared(Shape shape, String name, String value) {
+        return Inline.typeName(shape) + " " + name + " = " + value + ";\n";
     }
 
     private String staticCall(List<String> names) {
@@ -121,7 +114,7 @@ final class Emitter {
             int fixed = bound.signature().parameters().size() - 1;
             Shape tail = bound.signature().parameters().get(fixed);
             List<String> many = passed.subList(fixed, passed.size());
-            String array = "new " + typeName(tail) + " {" + String.join(", ", many) + "}";
+            String array = "new " + Inline.typeName(tail) + " {" + String.join(", ", many) + "}";
             passed = new ArrayList<>(passed.subList(0, fixed));
             passed.add(array);
         }
@@ -132,63 +125,23 @@ final class Emitter {
         Shape shape = bound.shape(i);
         ExprCode input = inputs.get(i);
         String value = input.value().toString();
-        if (!shape.isOptional()) {
-            return plain(shape, i, value);
-        }
-        String type = typeName(shape);
-        String inner = shape.part().kind() == Shape.Kind.SCALAR ? plain(shape.part(), i, value) : null;
-        String there = inner != null && !bound.reader(i).partial()
-                ? type + ".of(" + (shape.part().raw().isPrimitive() ? inner : "(Object) " + boxed(shape.part(), inner)) + ")"
-                : "(" + type + ") " + reader(i) + ".read(" + box(i, value) + ")";
-        return "(" + input.isNull() + " ? (" + type + ") " + reader(i) + ".absent() : " + there + ")";
+        String inline = Inline.read(shape, bound.reader(i), value);
+        String read = inline != null ? inline : readBy(reader(i), i, value);
+        return shape.isOptional()
+                ? "(" + input.isNull() + " ? " + Inline.typeName(shape) + ".empty() : " + read + ")"
+                : read;
     }
 
-    private static String boxed(Shape shape, String inner) {
-        return "(" + typeName(shape) + ") " + inner;
+    private String readBy(String reader, int i, String value) {
+        Shape shape = bound.shape(i);
+        String read = reader + ".read(" + Inline.boxed(bound.reader(i).sql, value) + ")";
+        return shape.raw().isPrimitive()
+                ? "((" + Inline.wrapper(shape.raw()) + ") " + read + ")." + shape.raw().getName() + "Value()"
+                : "(" + Inline.typeName(shape) + ") " + read;
     }
-
-    /** A value that is not null: inline where that is one conversion, by its reader otherwise. */
-    private String plain(Shape shape, int i, String value) {
-        DataType type = bound.reader(i).sql;
-        if (shape.raw().isPrimitive() && CodeGenerator.isPrimitiveType(type)) {
-            return "((" + shape.raw().getName() + ") " + value + ")";
-        }
-        if (shape.raw() == String.class && type instanceof StringType) {
-            return value + ".toString()";
-        }
-        if (type instanceof BinaryType) {
-            return value;
-        }
-        String read = bound.shape(i).isOptional() ? "" : reader(i) + ".read(" + box(i, value) + ")";
-        if (read.isEmpty()) {
-            return null;
-        }
-        if (shape.raw().isPrimitive()) {
-            String wrapper = wrapper(shape.raw());
-            return "((" + wrapper + ") " + read + ")." + shape.raw().getName() + "Value()";
-        }
-        return "(" + typeName(shape) + ") " + read;
-    }
-
-    private static String wrapper(Class<?> primitive) {
-        return java.lang.invoke.MethodType.methodType(primitive).wrap().returnType().getName();
-    }
-
-    private String box(int i, String value) {
-        DataType type = bound.reader(i).sql;
-        return CodeGenerator.isPrimitiveType(type) ? CodeGenerator.boxedType(type) + ".valueOf(" + value + ")" : value;
-    }
-
-    private final List<String> readers = new ArrayList<>();
 
     private String reader(int i) {
-        while (readers.size() <= i) {
-            readers.add(null);
-        }
-        if (readers.get(i) == null) {
-            readers.set(i, field(Reader.class, "reader", ".reader(" + i + ")"));
-        }
-        return readers.get(i);
+        return field(Reader.class, "reader", ".reader(" + i + ")");
     }
 
     /** A field of the generated class, set once from the bound function. */
@@ -198,25 +151,27 @@ final class Emitter {
     }
 
     private String result(Shape shape, String result) {
-        Class<?> raw = shape.raw();
-        if (raw.isPrimitive()) {
-            return set(result);
+        String value = result;
+        if (shape.isOptional()) {
+            String part = shape.part().raw().getName();
+            value = shape.raw() == Optional.class
+                    ? "((" + Inline.typeName(shape.part()) + ") " + result + ".get())"
+                    : result + ".getAs" + part.substring(0, 1).toUpperCase(Locale.ROOT) + part.substring(1) + "()";
         }
-        if (raw == OptionalInt.class || raw == OptionalLong.class || raw == OptionalDouble.class) {
-            String type = shape.part().raw().getName();
-            return "if (" + result + ".isPresent()) {\n"
-                    + set(result + ".getAs" + type.substring(0, 1).toUpperCase() + type.substring(1) + "()") + "}\n";
+        String inline = Inline.write(shape.isOptional() ? shape.part() : shape, value);
+        if (inline == null) {
+            return writeBy(field(Writer.class, "writer", ".writer()"), result);
         }
-        if (shape.isOptional() && shape.part().raw() == String.class) {
-            return "if (" + result + ".isPresent()) {\n" + set(UTF8 + ".fromString((String) " + result + ".get())") + "}\n";
-        }
+        return shape.isOptional() ? "if (" + result + ".isPresent()) {\n" + set(inline) + "}\n" : set(inline);
+    }
+
+    private String writeBy(String writer, String result) {
         String written = context.freshName("written");
         DataType type = call.dataType();
-        String boxed = CodeGenerator.boxedType(type);
-        String value = "(" + boxed + ") " + written;
+        String value = "(" + CodeGenerator.boxedType(type) + ") " + written;
         String unboxed = CodeGenerator.isPrimitiveType(type)
                 ? "(" + value + ")." + CodeGenerator.javaType(type) + "Value()" : value;
-        return "Object " + written + " = " + field(Writer.class, "writer", ".writer()") + ".write(" + result + ");\n"
+        return "Object " + written + " = " + writer + ".write(" + result + ");\n"
                 + "if (" + written + " != null) {\n" + set(unboxed) + "}\n";
     }
 
@@ -229,7 +184,8 @@ final class Emitter {
         List<String> values = new ArrayList<>();
         for (int i = 0; i < inputs.size(); i++) {
             ExprCode input = inputs.get(i);
-            values.add(input.isNull() + " ? null : (Object) " + box(i, input.value().toString()));
+            String boxed = Inline.boxed(bound.reader(i).sql, input.value().toString());
+            values.add(input.isNull() + " ? null : (Object) " + boxed);
         }
         return "new Object[] {" + String.join(", ", values) + "}";
     }
@@ -253,8 +209,7 @@ final class Emitter {
             return found + tally + ".count(" + cause + ", null);\n}\n";
         }
         ExprCode keyCode = key.genCode(context);
-        String boxed = CodeGenerator.isPrimitiveType(key.dataType())
-                ? CodeGenerator.boxedType(key.dataType()) + ".valueOf(" + keyCode.value() + ")" : keyCode.value().toString();
+        String boxed = Inline.boxed(key.dataType(), keyCode.value().toString());
         return found + keyCode.code() + "\n" + tally + ".count(" + cause + ", "
                 + keyCode.isNull() + " ? null : (Object) " + boxed + ");\n}\n";
     }

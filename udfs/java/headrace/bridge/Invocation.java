@@ -108,8 +108,9 @@ public final class Invocation extends Expression implements UserDefinedExpressio
 
     @Override
     public boolean deterministic() {
-        boolean deterministic = (tally == null || !tally.isExact()) && bound.routine().isDeterministic(bound.signature().method());
-        return deterministic && all().stream().allMatch(Expression::deterministic);
+        boolean marked = !bound.routine().isDeterministic(bound.signature().method());
+        boolean watched = tally != null && tally.isExact();
+        return !marked && !watched && all().stream().allMatch(Expression::deterministic);
     }
 
     @Override

@@ -82,8 +82,8 @@ public final class Ledger {
         Attribute keyed = found;
         return (LogicalPlan) project.mapExpressions(expression -> {
             String column = expression instanceof NamedExpression named ? named.name() : expression.sql();
-            return expression.transformUp(each(
-                    part -> CatalogFunction.inlined(part) instanceof Invocation call ? counted(call, column, keyed) : part));
+            return expression.transformUp(each(part ->
+                    CatalogFunction.inlined(part) instanceof Invocation call ? counted(call, column, keyed) : part));
         });
     }
 

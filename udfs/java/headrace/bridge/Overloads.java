@@ -51,7 +51,8 @@ record Overloads(String sqlName, List<Routine> routines) {
         if (best.size() == 1) {
             return best.get(0);
         }
-        String call = sqlName + arguments.stream().map(DataType::simpleString).collect(Collectors.joining(", ", "(", ")"));
+        String types = arguments.stream().map(DataType::simpleString).collect(Collectors.joining(", "));
+        String call = sqlName + "(" + types + ")";
         List<Routine> among = best.isEmpty() ? routines : best.stream().map(Bound::routine).toList();
         String choices = among.stream().map(Routine::describe).collect(Collectors.joining("; "));
         throw Failure.analysis(best.isEmpty()

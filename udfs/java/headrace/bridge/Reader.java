@@ -38,6 +38,11 @@ public abstract class Reader {
         return false;
     }
 
+    /** The reader of what an Optional holds; of anything else, itself. */
+    Reader inner() {
+        return this;
+    }
+
     /** Reads the value at a place of a row or an array; null as in {@link #read} and {@link #absent}. */
     final Object at(SpecializedGetters values, int index) {
         return values.isNullAt(index) ? absent() : get(values, index);

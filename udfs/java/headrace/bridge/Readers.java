@@ -1,12 +1,7 @@
 package headrace.bridge;
 
 import headrace.bridge.Scalars.ScalarReader;
-import java.lang.invoke.MethodHandle;
-import java.lang.invoke.MethodHandles;
-import java.lang.invoke.MethodType;
 import java.lang.reflect.Array;
-import java.lang.reflect.RecordComponent;
-import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.LinkedHashMap;
@@ -17,14 +12,13 @@ import java.util.Optional;
 import java.util.OptionalDouble;
 import java.util.OptionalInt;
 import java.util.OptionalLong;
-import org.apache.spark.sql.catalyst.InternalRow;
+import org.apache.spark.sql.catalyst.expressions.SpecializedGetters;
 import org.apache.spark.sql.catalyst.util.ArrayData;
 import org.apache.spark.sql.catalyst.util.MapData;
 import org.apache.spark.sql.types.ArrayType;
 import org.apache.spark.sql.types.DataType;
 import org.apache.spark.sql.types.MapType;
 import org.apache.spark.sql.types.NullType;
-import org.apache.spark.sql.types.StructField;
 import org.apache.spark.sql.types.StructType;
 
 /** Finds the reader from an SQL type to a Java type. */
@@ -43,7 +37,7 @@ final class Readers {
         return switch (shape.kind()) {
             case LIST, SET, ARRAY -> sql instanceof ArrayType array ? sequence(shape, array) : null;
             case MAP -> sql instanceof MapType map ? map(shape, map) : null;
-            case RECORD -> sql instanceof StructType struct ? struct(shape, struct) : null;
+            case RECORD -> sql instanceof StructType struct ? RecordReader.of(shape, struct) : null;
             default -> Scalars.reader(shape, sql);
         };
     }
@@ -64,6 +58,11 @@ final class Readers {
         }
 
         @Override
+        Reader inner() {
+            return value;
+        }
+
+        @Override
         public Object absent() {
             return empty;
         }
@@ -74,7 +73,7 @@ final class Readers {
         }
 
         @Override
-        Object get(org.apache.spark.sql.catalyst.expressions.SpecializedGetters values, int index) {
+        Object get(SpecializedGetters values, int index) {
             return wrap(value.get(values, index));
         }
 
@@ -204,97 +203,5 @@ final class Readers {
                 return Collections.unmodifiableMap(found);
             }
         };
-    }
-
-    /** Fields are matched by name, whatever their order; an Optional component without a field is empty. */
-    private static Reader struct(Shape shape, StructType type) {
-        RecordComponent[] components = shape.raw().getRecordComponents();
-        Reader[] readers = new Reader[components.length];
-        int[] places = new int[components.length];
-        boolean partial = false;
-        int distance = 0;
-        for (int i = 0; i < components.length; i++) {
-            Shape part = shape.parts().get(i);
-            places[i] = place(type, components[i].getName());
-            if (places[i] < 0) {
-                readers[i] = part.isOptional() ? of(part, part.sql()) : null;
-            } else {
-                StructField field = type.fields()[places[i]];
-                readers[i] = of(part, field.dataType());
-                partial |= readers[i] != null && (readers[i].partial() || field.nullable() && !part.isOptional());
-            }
-            if (readers[i] == null) {
-                return null;
-            }
-            distance += readers[i].distance;
-        }
-        return new RecordReader(type, distance, partial, shape.raw(), readers, places);
-    }
-
-    private static int place(StructType type, String name) {
-        String[] names = type.fieldNames();
-        int exact = Arrays.asList(names).indexOf(name);
-        for (int i = 0; exact < 0 && i < names.length; i++) {
-            if (names[i].equalsIgnoreCase(name)) {
-                return i;
-            }
-        }
-        return exact;
-    }
-
-    private static final class RecordReader extends Reader {
-        private final boolean partial;
-        private final Reader[] readers;
-        private final int[] places;
-        private final int width;
-        private final MethodHandle constructor;
-
-        RecordReader(StructType type, int distance, boolean partial, Class<?> raw, Reader[] readers, int[] places) {
-            super(type, distance);
-            this.partial = partial;
-            this.readers = readers;
-            this.places = places;
-            this.width = type.length();
-            Class<?>[] types = new Class<?>[readers.length];
-            List<Class<?>> declared = new ArrayList<>();
-            for (RecordComponent component : raw.getRecordComponents()) {
-                declared.add(component.getType());
-            }
-            try {
-                constructor = MethodHandles.publicLookup()
-                        .findConstructor(raw, MethodType.methodType(void.class, declared.toArray(types)))
-                        .asSpreader(Object[].class, types.length)
-                        .asType(MethodType.methodType(Object.class, Object[].class));
-            } catch (ReflectiveOperationException error) {
-                throw new IllegalStateException("record " + raw.getTypeName() + " has no public constructor", error);
-            }
-        }
-
-        @Override
-        boolean partial() {
-            return partial;
-        }
-
-        @Override
-        Object get(org.apache.spark.sql.catalyst.expressions.SpecializedGetters values, int index) {
-            return read(values.getStruct(index, width));
-        }
-
-        @Override
-        public Object read(Object value) {
-            InternalRow row = (InternalRow) value;
-            Object[] found = new Object[readers.length];
-            for (int i = 0; i < found.length; i++) {
-                found[i] = places[i] < 0 ? readers[i].absent() : readers[i].at(row, places[i]);
-                if (found[i] == null) {
-                    return null;
-                }
-            }
-            try {
-                return (Object) constructor.invokeExact(found);
-            } catch (Throwable error) {
-                throw Failure.sneaky(error);
-            }
-        }
     }
 }

@@ -27,7 +27,8 @@ public final class Registry {
      * @return the functions, as JSON: name, doc, deterministic, overloads with parameters and result
      * @throws IllegalArgumentException naming class, method, parameter and type that cannot be
      */
-    public String register(org.apache.spark.sql.SparkSession session, String className, String prefix, boolean failing) {
+    public String register(
+            org.apache.spark.sql.SparkSession session, String className, String prefix, boolean failing) {
         SparkSession classic = (SparkSession) session;
         Class<?> owner = find(classic, className);
         FunctionRegistry functions = classic.sessionState().functionRegistry();

@@ -28,7 +28,8 @@ record Routine(String sqlName, String className, String methodName, List<String>
         Routine routine =
                 new Routine(sqlName, method.getDeclaringClass().getName(), method.getName(), new ArrayList<>(classes));
         if (!Modifier.isStatic(method.getModifiers())) {
-            throw new IllegalArgumentException(routine.javaName() + " is an instance method; only static ones can be functions");
+            throw new IllegalArgumentException(
+                    routine.javaName() + " is an instance method; only static ones can be functions");
         }
         routine.describe(method);
         return routine;

@@ -8,6 +8,7 @@ import java.lang.reflect.RecordComponent;
 import java.util.Collection;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Optional;
 import java.util.OptionalDouble;
 import java.util.OptionalInt;
@@ -16,9 +17,12 @@ import java.util.function.Function;
 import org.apache.spark.sql.catalyst.expressions.GenericInternalRow;
 import org.apache.spark.sql.catalyst.util.ArrayBasedMapData;
 import org.apache.spark.sql.catalyst.util.GenericArrayData;
+import org.apache.spark.unsafe.types.UTF8String;
 
 /** Turns what a function returned into Spark's internal form. Made once for each call in a query and task. */
 public abstract class Writer {
+    private static final String MISSING_TEXT = missing("String");
+
     /**
      * Writes what was returned.
      *
@@ -26,6 +30,11 @@ public abstract class Writer {
      * @throws NullPointerException on null, or on null inside, where the Java type promises a value
      */
     public abstract Object write(Object value);
+
+    /** Writes a String that must be there. */
+    public static UTF8String text(String value) {
+        return UTF8String.fromString(Objects.requireNonNull(value, MISSING_TEXT));
+    }
 
     static Writer of(Shape shape) {
         return switch (shape.kind()) {
@@ -48,10 +57,13 @@ public abstract class Writer {
 
     private static Object promised(Object value, Shape shape) {
         if (value == null) {
-            String type = shape.raw().getSimpleName();
-            throw new NullPointerException("null where " + type + " is declared; declare Optional<" + type + ">");
+            throw new NullPointerException(missing(shape.raw().getSimpleName()));
         }
         return value;
+    }
+
+    private static String missing(String type) {
+        return "null where " + type + " is declared; declare Optional<" + type + ">";
     }
 
     private static final class ScalarWriter extends Writer {

@@ -60,7 +60,8 @@ public final class DocsProcessor extends AbstractProcessor {
                 .openWriter()) {
             texts.store(out, null);
         } catch (IOException error) {
-            processingEnv.getMessager().printMessage(Diagnostic.Kind.ERROR, "Javadoc of " + name + " is lost: " + error);
+            String problem = "Javadoc of " + name + " is lost: " + error;
+            processingEnv.getMessager().printMessage(Diagnostic.Kind.ERROR, problem);
         }
     }
 
