@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from training.allocations import peak_bytes
 
 from pipelines.errors import RecipeError
 from pipelines.models import Caption, build
 from pipelines.recipe.model import Text, UNet
 from pipelines.training import activation
 from pipelines.training.activation import Plan, Segment, blocks_of
+from pipelines.training.activation.allocations import peak_bytes
 from pipelines.training.activation.chain import Chain, attach
 from pipelines.training.activation.plan import segments_of, square_root
 

@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from training.allocations import peak_bytes
 
 from pipelines.errors import RecipeError
 from pipelines.training import activation
 from pipelines.training.activation import Plan, Segment
+from pipelines.training.activation.allocations import peak_bytes
 from pipelines.training.activation.planner import Planner, predict
 from pipelines.training.activation.profile import BlockCost, ChainCost
 
