@@ -61,15 +61,15 @@ class Pending:
         length = len(positions)
         self._rows = np.zeros(length, np.int64)
         self._draws = np.zeros(length, np.uint64)
-        self._shards: list[Shard | None] = [None] * length
+        self._shards = np.full(length, None)
+        self._bad = np.ones(length, bool)
         for source in sources:
             self._rows[source.dest] = source.rows
             if source.draws is not None:
                 self._draws[source.dest] = source.draws
-            for place in np.arange(length)[source.dest]:
-                self._shards[place] = source.shard
+            self._shards[source.dest] = source.shard
+            self._bad[source.dest] = False
         self._sources = sources
-        self._bad = np.array([shard is None for shard in self._shards], bool)
         self._replaced = False
         self._starts = list(range(0, length, chunk)) if collator.decode and length else [0]
         self._chunk = chunk
@@ -133,7 +133,7 @@ class Pending:
                     self._finish()
             except BaseException as error:
                 self._fail(start, error)
-            self._shards, self._sources, self._rooms = [], [], {}
+            self._shards, self._sources, self._rooms = np.empty(0, object), [], {}
             self._done.set()
 
     def _fail(self, start: int, error: BaseException) -> None:
@@ -148,9 +148,8 @@ class Pending:
         began = time.perf_counter()
         images = 0
         for place in range(start, min(start + self._chunk, len(self._rows))):
-            shard = self._shards[place]
-            if shard is not None:
-                images += self._sample(place, shard)
+            if not self._bad[place]:
+                images += self._sample(place, self._shards[place])
         self._collator.stats.add(decode_seconds=time.perf_counter() - began, images=images)
 
     def _sample(self, place: int, shard: Shard) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from pipelines.errors import DataError
 from pipelines.loading.budget import Budget, Lease
 from pipelines.loading.collate import Batch, Collator, Pending, Source
-from pipelines.loading.hashing import hashes_at, mix
+from pipelines.loading.hashing import Stream, hashes_at, mix
 from pipelines.loading.order import RankOrder, Segment, Window
 from pipelines.loading.read import Shard
 from pipelines.loading.shelf import Closed, Shelf
@@ -22,7 +22,6 @@ from pipelines.loading.stats import Stats
 from pipelines.loading.threads import Pool, join, stacks
 
 _CHUNKS_PER_THREAD = 2
-_DRAWS = 3
 _running: weakref.WeakSet[Feed] = weakref.WeakSet()
 
 
@@ -84,7 +83,7 @@ class Windows:
         epoch, piece = opened.window.epoch, opened.window.pieces[number]
         draws = None
         if self._draws:
-            draws = hashes_at(mix(self._order.order.seed, _DRAWS, epoch, piece.shard), sample)
+            draws = hashes_at(mix(self._order.order.seed, Stream.GEOMETRY, epoch, piece.shard), sample)
         return [Source(shard, shard.samples.rows(sample, epoch), dest, draws)]
 
     def _want(self, track: int, window: Window) -> None:

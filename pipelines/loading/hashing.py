@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import numpy as np
+
+
+class Stream(IntEnum):
+    """What random numbers are for; each has its own. The values are part of the order and never change."""
+
+    SHARDS = 0
+    WINDOW = 1
+    CAPTIONS = 2
+    GEOMETRY = 3
+
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1

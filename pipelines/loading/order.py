@@ -16,7 +16,7 @@ from math import gcd
 
 import numpy as np
 
-from pipelines.loading.hashing import mix, permutation
+from pipelines.loading.hashing import Stream, mix, permutation
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class EpochOrder:
         if self._seed is None:
             self._shards = np.arange(len(counts))
         else:
-            self._shards = permutation(mix(self._seed, 0), len(counts))
+            self._shards = permutation(mix(self._seed, Stream.SHARDS), len(counts))
         self._ends = np.cumsum(counts[self._shards])
         self.total = int(self._ends[-1]) if len(counts) else 0
 
@@ -85,7 +85,7 @@ class EpochOrder:
                 pieces.append(Piece(int(self._shards[place]), low - before, high - before))
         first = max(start, int(self._ends[begin - 1]) if begin else 0) - start
         count = sum(piece.stop - piece.start for piece in pieces)
-        seed = None if self._seed is None else mix(self._seed, 1, lane, number)
+        seed = None if self._seed is None else mix(self._seed, Stream.WINDOW, lane, number)
         return first, count, tuple(pieces), seed
 
 

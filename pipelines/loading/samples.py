@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipelines.loading.hashing import hashes, hashes_at, mix
+from pipelines.loading.hashing import Stream, hashes, hashes_at, mix
 
 Captions = Literal["all", "one_per_image", "weighted"]
 
@@ -30,7 +30,7 @@ class OneRowPerImage:
     """
 
     def __init__(self, key_of_row: np.ndarray, seed: int, shard: int) -> None:
-        self._seed = mix(seed, 2, shard)
+        self._seed = mix(seed, Stream.CAPTIONS, shard)
         keys = key_of_row.copy()
         nulls = keys < 0
         keys[nulls] = keys.max(initial=-1) + 1 + np.arange(int(nulls.sum()))
