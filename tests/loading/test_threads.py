@@ -45,7 +45,7 @@ def test_control_c_ends_a_loop(emoji: Path) -> None:
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
     _, err = process.communicate(timeout=60)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert err.strip().endswith("KeyboardInterrupt")
     assert "Fatal" not in err
 
