@@ -1,5 +1,6 @@
 """The sections of a training run: `data`, `objective`, `training`, `sampling`."""
 
+import math
 from typing import Literal
 
 from pydantic import Field
@@ -77,14 +78,26 @@ class Sampling(Section):
 
     prompts: tuple[str, ...] = Field(min_length=1)
     """one image, or one row of images, for each"""
-    sampler: Literal["ddim", "ddpm"] = "ddim"
+    sampler: Literal["ddim", "ddpm", "heun", "dpmpp_2m", "dpmpp_2m_sde", "unipc", "langevin", "predictor_corrector"] = (
+        "ddim"
+    )
     """the sampler"""
-    steps: int = Field(50, ge=1)
-    """network calls for one image"""
+    steps: int = Field(50, ge=1, le=1000)
+    """noise levels visited; a network call each, two with heun and predictor_corrector, 100 with langevin"""
+    spacing: Literal["trailing", "uniform", "quadratic", "karras"] = "trailing"
+    """which levels of the schedule are visited"""
     eta: float = Field(0.0, ge=0, le=1)
     """noise of DDIM: 0 none, 1 that of DDPM"""
     guidance: float = Field(3.0, ge=0)
     """scale of classifier-free guidance; 1 for none"""
+    negative: str | None = None
+    """a prompt to keep away from, instead of the null caption"""
+    guided_from: float = Field(0.0, ge=0)
+    """noise levels up to here are not guided"""
+    guided_to: float = Field(math.inf, gt=0)
+    """noise levels above this are not guided"""
+    rescale: float = Field(0.0, ge=0, le=1)
+    """how far guidance gives its contrast back"""
     per_prompt: int = Field(4, ge=1)
     """images drawn for each prompt"""
     batch_size: int = Field(64, ge=1)

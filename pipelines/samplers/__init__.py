@@ -13,9 +13,11 @@ from pipelines.samplers.langevin import sample_langevin, sample_predictor_correc
 from pipelines.samplers.latent import interpolate, invert_ddim
 from pipelines.samplers.likelihood import bits_per_dimension, log_likelihood
 from pipelines.samplers.multistep import sample_dpmpp_2m, sample_dpmpp_2m_sde, sample_unipc
+from pipelines.samplers.named import SAMPLERS, sample
 from pipelines.samplers.steps import karras, levels
 
 __all__ = [
+    "SAMPLERS",
     "Denoise",
     "bits_per_dimension",
     "classifier_free",
@@ -25,6 +27,7 @@ __all__ = [
     "karras",
     "levels",
     "log_likelihood",
+    "sample",
     "sample_ddim",
     "sample_ddpm",
     "sample_dpmpp_2m",

@@ -35,7 +35,7 @@ def levels(table: Tensor, steps: int, spacing: Spacing = "trailing") -> Tensor:
 
 def karras(smallest: float, largest: float, steps: int, rho: float = 7.0) -> Tensor:
     """Levels whose ρ-th roots are equally spaced, then 0 (Karras et al. 2022, equation 5): float64 [steps + 1]."""
-    if not 0 < smallest < largest or steps < 2:
+    if not 0 < smallest < largest or steps < 1:
         raise ValueError(f"karras: found {smallest} to {largest} in {steps} steps, expected 0 < smallest < largest")
     roots = torch.linspace(largest ** (1 / rho), smallest ** (1 / rho), steps, dtype=torch.float64)
     return torch.cat([roots**rho, roots.new_zeros(1)])

@@ -17,7 +17,7 @@ from pipelines.models import Caption, CaptionTokenizer, DiT, TextToImage, denois
 from pipelines.models.denoiser import Denoiser
 from pipelines.recipe import Recipe
 from pipelines.recipe.training import Sampling
-from pipelines.samplers import classifier_free, levels, sample_ddim, sample_ddpm
+from pipelines.samplers import classifier_free, sample
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.run_folder import RunFolder
 
@@ -63,16 +63,16 @@ class Artist:
 
     def _batch(self, prompts: Sequence[str], first: int, recipe: Sampling) -> Tensor:
         draws = Draws(recipe.seed, torch.arange(first, first + len(prompts), device=self.device))
-        sigmas = levels(self.denoiser.schedule.sigmas, recipe.steps).to(self.device)
         noise_NCHW = draws.normal("start", 3, self.resolution, self.resolution)
-        context, null = (self.model.encode(*self._caption(texts)) for texts in (prompts, [None] * len(prompts)))
-        guided = classifier_free(self.denoiser, context, null, recipe.guidance)
+        context, null = (
+            self.model.encode(*self._caption(texts)) for texts in (prompts, [recipe.negative] * len(prompts))
+        )
+        interval = (recipe.guided_from, recipe.guided_to)
+        guided = classifier_free(
+            self.denoiser, context, null, recipe.guidance, interval=interval, rescale=recipe.rescale
+        )
         generator = torch.Generator(self.device).manual_seed(recipe.seed + first)
-        x_NCHW = noise_NCHW * sigmas[0].to(noise_NCHW.dtype)
-        if recipe.sampler == "ddpm":
-            x_NCHW = sample_ddpm(guided, x_NCHW, sigmas, generator=generator)
-        else:
-            x_NCHW = sample_ddim(guided, x_NCHW, sigmas, generator=generator, eta=recipe.eta)
+        x_NCHW = sample(recipe, guided, noise_NCHW, self.denoiser.schedule.sigmas, generator=generator)
         return ((x_NCHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
     def _caption(self, texts: Sequence[str | None]) -> Caption:

@@ -38,7 +38,21 @@ def test_as_a_module_it_ends_with_where_the_grid_is(run: Path) -> None:
     assert (grid[:100, :190] < 128).any(), "the first row has a label"
 
 
-@pytest.mark.parametrize("override", ["sampling.steps=2", "guidance=1.0", "sampler=ddpm", "eta=0.5", "seed=3"])
+@pytest.mark.parametrize(
+    "override",
+    [
+        "sampling.steps=2",
+        "guidance=1.0",
+        "sampler=ddpm",
+        "sampler=heun",
+        "eta=0.5",
+        "seed=3",
+        "spacing=karras",
+        "negative=grüne Scheibe",
+        "guided_to=0.5",
+        "rescale=1.0",
+    ],
+)
 def test_overrides_change_the_pictures(run: Path, override: str) -> None:
     path = run / "samples" / "red-square-0.png"
     assert main([str(run)]) == 0
