@@ -25,7 +25,7 @@ from pipelines.dataset.shards import QUARANTINE, REPORT_SCHEMA, Layout, write_st
 from pipelines.dataset.snapshot import identity, same_as
 from pipelines.dataset.source import check_key, open_source, sql_problem
 from pipelines.dataset.summary import Summary
-from pipelines.dataset.survey import Survey, survey
+from pipelines.dataset.survey import Survey, survey, weigh
 from pipelines.dataset.watch import spark_progress
 from pipelines.errors import DataError, RecipeError
 from pipelines.recipe.dataset import Dataset
@@ -71,8 +71,10 @@ def build(
         named = _named(task, samples)
         try:
             with summary.stage("survey"), spark_progress(spark, "survey"), _query_errors():
-                used = used_leaves(samples.frame, task.leaves)
+                used = used_leaves(samples.frame, task.leaves) if samples.handles else ()
                 counted = survey(task.source, recipe.shuffle.key, used, named)
+                if not samples.handles:
+                    counted = replace(counted, media_bytes=weigh(samples.frame, samples.binary))
             summary.rows_in, summary.rows_named = counted.rows, counted.named_rows
             if dry_run:
                 summary.plan = optimized_plan(samples.frame)
@@ -124,7 +126,7 @@ def _without_partition(samples: Samples, partition: tuple[str, str] | None) -> S
 
 def _named(task: _Task, samples: Samples) -> DataFrame | None:
     """The rows that samples name, kept for two uses; None where that may be all of them."""
-    if samples.by_value is not None or not samples.media or not filters_rows(samples.frame, VIEW):
+    if not samples.handles or not filters_rows(samples.frame, VIEW):
         return None
     return named_rows(samples).persist()
 
@@ -144,8 +146,8 @@ def _write(
         columns=samples.columns,
         causes=samples.causes,
         media=samples.media,
+        handles=samples.handles,
         checked=_checked(samples, task.leaves),
-        by_value=samples.by_value is not None,
         on_bad_row=recipe.on_bad_row,
     )
     make_folder(f"{layout.root}/{QUARANTINE}" if recipe.on_bad_row == "quarantine" else layout.root)
@@ -163,10 +165,9 @@ def _write(
 
 
 def _checked(samples: Samples, leaves: Sequence[Leaf]) -> tuple[str, ...]:
-    """The columns of images: all media; by value, where bytes may be anything, those named as in the source."""
-    if samples.by_value is None:
-        return samples.media
-    return tuple(name for name in samples.media if name in {leaf.name for leaf in leaves})
+    """The columns of images: handles, and of bytes, which may be anything, those named as in the source."""
+    named = {leaf.name for leaf in leaves}
+    return samples.handles + tuple(name for name in samples.binary if name in named)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import StructType
+from pyspark.sql.types import BinaryType, StructType
 
 from pipelines.dataset.absence import with_causes
 from pipelines.dataset.media import Leaf, by_reference, holds_handle, is_handle
@@ -38,12 +38,19 @@ class Samples:
         return StructType(self.frame.schema.fields[: len(self.columns)])
 
     @property
+    def handles(self) -> tuple[str, ...]:
+        """The columns of handles, in the query's order."""
+        return tuple(field.name for field in self.schema.fields if is_handle(field.dataType))
+
+    @property
+    def binary(self) -> tuple[str, ...]:
+        """The columns that hold bytes."""
+        return tuple(field.name for field in self.schema.fields if isinstance(field.dataType, BinaryType))
+
+    @property
     def media(self) -> tuple[str, ...]:
-        """The columns of media, in the query's order."""
-        fields = self.schema.fields
-        if self.by_value is not None:
-            return tuple(f.name for f in fields if f.dataType.typeName() == "binary")
-        return tuple(f.name for f in fields if is_handle(f.dataType))
+        """The columns that are stored as media: each value once. The first is the image."""
+        return self.handles + self.binary
 
 
 @contextmanager

@@ -39,20 +39,20 @@ def shuffled(
     `named` holds each `row` whose media go along, few enough to broadcast; None for all.
     """
     placed = _placed_samples(samples, key, seed, shards)
-    if samples.by_value is None and samples.media:
+    if samples.handles:
         media = _media(source, leaves, key)
         if named is not None:
             media = media.join(F.broadcast(named), F.col("__row") == F.col("row"), "left_semi")
         own = media.select(*_place(F.col("__row"), seed, shards), *media.columns)
         placed = placed.unionByName(own, allowMissingColumns=True)
-        if samples.mixed and len(samples.media) > 1:
+        if samples.mixed and len(samples.handles) > 1:
             placed = placed.unionByName(_guests(media, samples, seed, shards), allowMissingColumns=True)
     return placed.repartitionById(shards, F.col("__shard"))
 
 
 def named_rows(samples: Samples) -> DataFrame:
     """Each `row` whose media any of `samples` names, once."""
-    rows = F.array(*(F.col(quoted(name)).getField("__row") for name in samples.media))
+    rows = F.array(*(F.col(quoted(name)).getField("__row") for name in samples.handles))
     return samples.frame.select(F.explode(rows).alias("row")).where("row IS NOT NULL").distinct()
 
 
@@ -63,7 +63,7 @@ def _place(row: Column, seed: int, shards: int) -> list[Column]:
 
 def _guests(media: DataFrame, samples: Samples, seed: int, shards: int) -> DataFrame:
     """Media that samples of another row name, placed with that row; they cross the network once for each such row."""
-    rows = [F.col(quoted(name)).getField("__row") for name in samples.media]
+    rows = [F.col(quoted(name)).getField("__row") for name in samples.handles]
     needs = (
         samples.frame.select(F.coalesce(*rows).alias("host"), F.explode(F.array(*rows)).alias("guest"))
         .where("guest <> host")
@@ -86,10 +86,11 @@ def _media(source: DataFrame, leaves: Sequence[Leaf], key: str) -> DataFrame:
 def _placed_samples(samples: Samples, key: str, seed: int, shards: int) -> DataFrame:
     frame = samples.frame
     hashed = F.xxhash64(*(_hashable(F.col(quoted(f.name)), f.dataType) for f in samples.schema.fields))
-    first = F.coalesce(*(F.col(quoted(name)) for name in samples.media)) if samples.media else None
+    alike = samples.handles or samples.binary
+    first = F.coalesce(*(F.col(quoted(name)) for name in alike)) if alike else None
     if first is None:
         row = hashed
-    elif samples.by_value is None:
+    elif samples.handles:
         row = F.coalesce(first.getField("__row"), hashed)
     else:  # equal bytes meet in one shard, where they are stored once
         row = F.coalesce(F.when(first.isNotNull(), F.xxhash64(first)), hashed)

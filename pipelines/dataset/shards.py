@@ -46,8 +46,8 @@ class Layout:
     columns: tuple[str, ...]
     causes: tuple[str | None, ...]
     media: tuple[str, ...]
+    handles: tuple[str, ...]
     checked: tuple[str, ...]
-    by_value: bool
     on_bad_row: str
 
 
@@ -88,7 +88,7 @@ def _collected(batches: Iterable[pa.RecordBatch], layout: Layout) -> tuple[pa.Ta
         part = batch.select(columns).filter(is_sample)
         if part.num_rows:
             number = part.column("__shard")[0].as_py()
-            samples.append(_encoded(part, layout) if layout.by_value else part)
+            samples.append(_encoded(part, layout))
         if part.num_rows < batch.num_rows:
             kept = ["__row", "__key", *(name for name in batch.schema.names if name.startswith("m"))]
             media.add(batch.select(kept).filter(pa.compute.invert(is_sample)))
@@ -96,8 +96,8 @@ def _collected(batches: Iterable[pa.RecordBatch], layout: Layout) -> tuple[pa.Ta
 
 
 def _encoded(part: pa.RecordBatch, layout: Layout) -> pa.RecordBatch:
-    """`part` with its media dictionary-encoded, so that repeated bytes are let go of at once."""
-    names = {f"s{i}" for i, name in enumerate(layout.columns) if name in layout.media}
+    """`part` with bytes that came by value dictionary-encoded, so that repeated ones are let go of at once."""
+    names = {f"s{i}" for i, name in enumerate(layout.columns) if name in layout.media and name not in layout.handles}
     columns = [
         part.column(name).dictionary_encode() if name in names else part.column(name) for name in part.schema.names
     ]
@@ -113,8 +113,10 @@ def _arranged(samples: pa.Table, media: Media, layout: Layout) -> Shard:
     media.seal()
     for i, name in enumerate(layout.columns):
         column = samples.column(f"s{i}")
-        if name in layout.media:
-            columns[name] = column_of_bytes(column) if layout.by_value else column_of_handles(column, media)
+        if name in layout.handles:
+            columns[name] = column_of_handles(column, media)
+        elif name in layout.media:
+            columns[name] = column_of_bytes(column)
         else:
             columns[name] = column
     keys = samples.column("__key").to_pylist()

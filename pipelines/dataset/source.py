@@ -3,8 +3,11 @@
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
+from pipelines.dataset.folders import open_images, open_webdataset
 from pipelines.errors import RecipeError
 from pipelines.recipe.dataset import Source
+
+FOLDERS = {"images": open_images, "webdataset": open_webdataset}
 
 
 def open_source(spark: SparkSession, source: Source) -> DataFrame:
@@ -14,6 +17,8 @@ def open_source(spark: SparkSession, source: Source) -> DataFrame:
             return spark.table(source.table)
         if source.format == "delta":
             return _open_delta(spark, str(source.path))
+        if source.format in FOLDERS:
+            return FOLDERS[source.format](spark, str(source.path))
         return spark.read.format(source.format).load(source.path)
     except AnalysisException as error:
         key = "table" if source.table is not None else "path"

@@ -10,6 +10,8 @@ from pipelines.dataset.media import Leaf, bytes_of, quoted, row_of
 from pipelines.errors import DataError
 
 EXAMPLES = 10
+# What a row's columns other than media are taken to weigh once compressed.
+BYTES_OF_TEXT = 32
 
 
 @dataclass(frozen=True)
@@ -29,15 +31,22 @@ def survey(source: DataFrame, key: str, leaves: Sequence[Leaf], named: DataFrame
     sizes = [_size(bytes_of(leaf, source.schema), leaf) for leaf in leaves]
     rows = source.select(
         row_of(key).alias("row"),
-        F.col(quoted(key)).isNull().alias("no_key"),
+        F.lit(1).alias("count"),
+        F.col(quoted(key)).isNull().cast("int").alias("null_keys"),
         sum(sizes, F.lit(0).cast("long")).alias("size"),
+        F.lit(named is None).alias("named"),
     )
-    counted = rows.withColumn("named", F.lit(True)) if named is None else _joined(rows, named)
-    counts = counted.agg(
-        F.count("*").alias("rows"),
-        F.count_if("no_key").alias("null_keys"),
-        F.count_if("named").alias("named_rows"),
+    if named is not None:
+        rows = rows.union(named.select("row", F.lit(0), F.lit(0), F.lit(0).cast("long"), F.lit(True)))
+    by_row = rows.groupBy("row").agg(
+        *(F.sum(name).alias(name) for name in ("count", "null_keys", "size")), F.max("named").alias("named")
+    )
+    counts = by_row.agg(
+        F.coalesce(F.sum("count"), F.lit(0)).alias("rows"),
+        F.coalesce(F.sum("null_keys"), F.lit(0)).alias("null_keys"),
         F.coalesce(F.sum(F.when(F.col("named"), F.col("size"))), F.lit(0)).alias("media_bytes"),
+        F.count_if("named").alias("named_rows"),
+        F.coalesce(F.max("count"), F.lit(0)).alias("most"),
     ).head()
     assert counts is not None
     if counts["null_keys"]:
@@ -45,13 +54,22 @@ def survey(source: DataFrame, key: str, leaves: Sequence[Leaf], named: DataFrame
             f"dataset.shuffle.key: found {counts['null_keys']:,} of {counts['rows']:,} rows with null in {key!r}, "
             "expected a key in every row"
         )
-    _check_unique(source, key)
+    if counts["most"] > 1:
+        raise _repeated(source, key)
     return Survey(counts["rows"], counts["named_rows"], counts["media_bytes"])
 
 
-def _joined(rows: DataFrame, named: DataFrame) -> DataFrame:
-    marked = named.select("row", F.lit(True).alias("named"))
-    return rows.join(marked, "row", "left").fillna(False, ["named"])
+def weigh(frame: DataFrame, binary: Sequence[str]) -> int:
+    """About how many bytes `frame` takes when each value of its `binary` columns is stored once; text is guessed.
+
+    For samples that name no media: their bytes are seen only by running the query.
+    """
+    columns = [F.col(quoted(name)) for name in binary]
+    parts = [F.avg(F.octet_length(c)) * F.approx_count_distinct(F.xxhash64(c)) for c in columns]
+    found = frame.agg((F.count("*") * BYTES_OF_TEXT).alias("text"), *(p.alias(f"b{i}") for i, p in enumerate(parts)))
+    weights = found.head()
+    assert weights is not None
+    return int(sum(weight or 0 for weight in weights))
 
 
 def _size(media: Column, leaf: Leaf) -> Column:
@@ -62,24 +80,23 @@ def _size(media: Column, leaf: Leaf) -> Column:
     return F.coalesce(added, zero)
 
 
-def _check_unique(source: DataFrame, key: str) -> None:
-    """By the hash of the key: two keys with one hash could not be told apart either."""
-    text = F.col(quoted(key)).cast("string")
-    repeated = (
-        source.select(row_of(key).alias("row"), text.alias("key"))
+def _repeated(source: DataFrame, key: str) -> DataError:
+    """What to say of keys that repeat, or of two keys with one hash, which could not be told apart either."""
+    found = (
+        source.select(row_of(key).alias("row"), F.col(quoted(key)).cast("string").alias("key"))
         .groupBy("row")
         .agg(F.count("*").alias("count"), F.min("key").alias("first"), F.max("key").alias("last"))
         .where("count > 1")
+        .orderBy("first")
+        .limit(EXAMPLES + 1)
+        .collect()
     )
-    found = repeated.orderBy("first").limit(EXAMPLES + 1).collect()
-    if not found:
-        return
     clash = next((r for r in found if r["first"] != r["last"]), None)
     if clash is not None:
-        raise DataError(
+        return DataError(
             f"dataset.shuffle.key: found {clash['first']!r} and {clash['last']!r} with the same 64-bit hash, "
             "expected keys that differ in it; change one"
         )
     shown = ", ".join(f"{r['first']!r} ×{r['count']}" for r in found[:EXAMPLES])
     more = " and more" if len(found) > EXAMPLES else ""
-    raise DataError(f"dataset.shuffle.key: found keys of {key!r} more than once: {shown}{more}; expected unique keys")
+    return DataError(f"dataset.shuffle.key: found keys of {key!r} more than once: {shown}{more}; expected unique keys")

@@ -14,8 +14,8 @@ class Source(Section):
     """the name of a table, as in `FROM name`"""
     path: str | None = None
     """a path or URI that Spark can read"""
-    format: Literal["parquet", "orc", "json", "avro", "delta"] = "parquet"
-    """the format of the files at `path`"""
+    format: Literal["parquet", "orc", "json", "avro", "delta", "images", "webdataset"] = "parquet"
+    """the format of the files at `path`; `images` is a folder of image files with .txt or .json sidecars"""
     media: tuple[str, ...] | None = None
     """the binary columns that hold images, as in `image` or `conditions.image`; null for all"""
 

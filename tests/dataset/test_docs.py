@@ -24,7 +24,7 @@ SCHEMA = pa.schema(
     ]
 )
 # The rows that each recipe gives for the photos below.
-ROWS = [6, 10, 5, 4, 6]
+ROWS = [6, 10, 5, 2, 4, 6]
 
 
 @pytest.fixture
@@ -45,6 +45,10 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for i in range(5)
     ]
     pq.write_table(pa.Table.from_pylist(photos, SCHEMA), tmp_path / "photos" / "part-0.parquet")
+    (tmp_path / "folder").mkdir()
+    for i in range(2):
+        (tmp_path / "folder" / f"{i}.png").write_bytes(png(i))
+    (tmp_path / "folder" / "0.txt").write_text("a caption")
     return tmp_path
 
 
@@ -56,8 +60,8 @@ def test_all_are_known() -> None:
 def test_builds(spark, photos: Path, number: int) -> None:
     recipe = Recipe.model_validate(yaml.safe_load(RECIPES[number])).dataset
     assert recipe is not None
-    absolute = str(photos / "photos")
-    recipe = recipe.model_copy(update={"source": recipe.source.model_copy(update={"path": absolute})})
+    source = recipe.source.model_copy(update={"path": str(photos / str(recipe.source.path))})
+    recipe = recipe.model_copy(update={"source": source})
     if recipe.on_bad_row == "quarantine":
         table = pq.read_table(photos / "photos" / "part-0.parquet").to_pylist()
         table[0]["image"] = table[0]["image"][:50]

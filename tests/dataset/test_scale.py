@@ -70,6 +70,16 @@ def test_shards_are_sized_by_what_is_stored(spark, parquet, tmp_path: Path) -> N
     assert summary.shards == 4
 
 
+@pytest.mark.parametrize("select", ["image, octet_length(image) AS size", "caption"])
+def test_shards_of_queries_without_handles_are_sized_too(spark, parquet, tmp_path: Path, select: str) -> None:
+    source = parquet([row(i, [f"{i} {j}" for j in range(20)]) for i in range(40)])
+    query = f"SELECT id, {select} FROM source LATERAL VIEW explode(captions) t AS caption"
+    target = len(row(0)["image"]) * 10 if "image" in select else 20 * 40 * 32 // 4
+    summary = build(spark, recipe(source, tmp_path / "out", query, shards={"target_bytes": target}))
+    assert summary.shards in (4, 5, 6)
+    assert summary.rows == 800
+
+
 def test_bytes_of_unused_images_are_not_shuffled(spark, parquet) -> None:
     source = spark.read.parquet(str(parquet([row(i) for i in range(60)])))
     leaves = find_leaves(source.schema)
