@@ -28,7 +28,8 @@ from pipelines.training.run_folder import sections
 from pipelines.training.trainer import Trainer
 from pipelines.training.workers import Workers
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "training"))
 ROUNDS = 5
 
 
@@ -51,7 +52,7 @@ def seconds(step: Callable[[], object], count: int) -> float:
 
 
 def main() -> None:
-    from training.tiny_runs import write_dataset
+    from tiny_runs import write_dataset
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=60)
@@ -67,7 +68,7 @@ def main() -> None:
             "training.activation=none",
             "training.checkpoint_every=20",
         ]
-        recipe_path = str(Path(__file__).parents[1] / "recipes" / "emoji.yaml")
+        recipe_path = str(ROOT / "recipes" / "emoji.yaml")
         of = sections(load_recipe(recipe_path, overrides))
         batch = batch_of(arguments.batch, of.model.resolution, of.model.text.length, device)
 
