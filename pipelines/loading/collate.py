@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -78,8 +79,10 @@ class Pending:
         self._done = threading.Event()
         self._error: tuple[int, BaseException] | None = None
         self._batch: Batch = {}
+        self._shapes = {name: self._shape(name, mode) for name, mode in collator.decode.items()}
+        self.nbytes = sum(prod(shape) for shape in self._shapes.values())
+        """bytes of the decoded images"""
         self.samples = 0
-        self.nbytes = 0
         self._rooms: dict[str, np.ndarray] = {}
         scaled = collator.geometry.scaled
         self._decoders = [(name, partial(decode, mode=mode, scaled=scaled)) for name, mode in collator.decode.items()]
@@ -87,7 +90,6 @@ class Pending:
 
     def tasks(self) -> list[partial[None]]:
         """What threads have to run, in any order, for the batch to be done."""
-        self._allocate()
         return [partial(self._run, start) for start in self._starts]
 
     def wait(self, seconds: float) -> bool:
@@ -100,14 +102,16 @@ class Pending:
             raise self._error[1]
         return self._batch
 
-    def _allocate(self) -> None:
-        for name, mode in self._collator.decode.items():
-            height, width = self._collator.geometry.size or self._first_size(name)
-            self._rooms[name] = self._collator.memory.empty(
-                (len(self._rows), CHANNELS[mode], height, width), np.dtype(np.uint8)
-            )
+    def _shape(self, name: str, mode: Mode) -> tuple[int, int, int, int]:
+        height, width = self._collator.geometry.size or self._first_size(name)
+        return len(self._rows), CHANNELS[mode], height, width
 
-        self.nbytes = sum(room.nbytes for room in self._rooms.values())
+    def _allocate(self) -> None:
+        """Take memory when the first thread comes to this batch: what was given back last is still in its caches."""
+        with self._lock:
+            if not self._rooms:
+                memory = self._collator.memory
+                self._rooms = {name: memory.empty(shape, np.dtype(np.uint8)) for name, shape in self._shapes.items()}
 
     def _first_size(self, name: str) -> tuple[int, int]:
         for shard, row in zip(self._shards, self._rows, strict=True):
@@ -146,6 +150,7 @@ class Pending:
         if not self._collator.decode:
             return
         began = time.perf_counter()
+        self._allocate()
         images = 0
         for place in range(start, min(start + self._chunk, len(self._rows))):
             if not self._bad[place]:
