@@ -67,8 +67,8 @@ def test_torchrun_on_two_ranks_survives_the_death_of_one(recipe: Path, run: Path
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
-    os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
     try:
         output, errors = process.communicate(timeout=90)
     finally:
