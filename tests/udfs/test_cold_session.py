@@ -31,8 +31,9 @@ def test_calls_through_the_catalog_are_in_generated_code(found):
     assert "pick(" in found["plan"]
 
 
-def test_a_catalog_can_let_exceptions_be_absent(found):
-    assert found["absent"] is None
+def test_a_catalog_can_let_exceptions_be_absent_and_counts_them(found):
+    assert found["absent"] == 50
+    assert found["failures"] == {"failing": 50}
 
 
 def test_wrong_calls_through_a_catalog_say_what_there_is(found):

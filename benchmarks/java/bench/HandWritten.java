@@ -1,5 +1,6 @@
 package bench;
 
+import com.sun.management.OperatingSystemMXBean;
 import com.sun.management.ThreadMXBean;
 import java.lang.management.ManagementFactory;
 import java.util.Locale;
@@ -51,6 +52,11 @@ public final class HandWritten {
         public Row call(Row size) {
             return size == null ? null : RowFactory.create(size.getInt(1), size.getInt(0));
         }
+    }
+
+    /** Nanoseconds of CPU that this JVM has used so far: unlike time on the clock, no matter what else runs. */
+    public static long cpu() {
+        return ((OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean()).getProcessCpuTime();
     }
 
     /** Bytes that the live threads of this JVM have allocated so far. */
