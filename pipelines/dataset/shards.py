@@ -57,13 +57,24 @@ class Shard:
 
     table: pa.Table
     rows: np.ndarray
-    keys: list[str | None]
+    named: pa.ChunkedArray
+    media: Media
     causes: dict[str, np.ndarray]
 
     def only(self, places: np.ndarray) -> "Shard":
         """The samples at `places`."""
         causes = {name: cause[places] for name, cause in self.causes.items()}
-        return Shard(self.table.take(pa.array(places)), self.rows[places], [self.keys[i] for i in places], causes)
+        chosen = pa.array(places)
+        return Shard(self.table.take(chosen), self.rows[places], self.named.take(chosen), self.media, causes)
+
+    def key(self, place: int) -> str | None:
+        """The key of the sample at `place`: as the query selects it, else that of its image."""
+        return self.named[place].as_py() or self.media.key(self.rows[place])
+
+    def examples(self, places: np.ndarray) -> list[str | None]:
+        """The keys of the first few samples of `places` that differ in their image."""
+        _, first = np.unique(self.rows[places], return_index=True)
+        return [self.key(int(place)) for place in places[np.sort(first)[:EXAMPLES]]]
 
 
 def write_stage(layout: Layout) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -119,14 +130,12 @@ def _arranged(samples: pa.Table, media: Media, layout: Layout) -> Shard:
             columns[name] = column_of_bytes(column)
         else:
             columns[name] = column
-    keys = samples.column("__key").to_pylist()
-    keys = [key or media.key(r) for key, r in zip(keys, row[places], strict=True)]
     causes = {
         name: samples.column(why).fill_null(DATA).to_numpy()
         for name, why in zip(layout.columns, layout.causes, strict=True)
         if why is not None
     }
-    return Shard(pa.table(columns), row[places], keys, causes)
+    return Shard(pa.table(columns), row[places], samples.column("__key"), media, causes)
 
 
 def _sample_ids(row: np.ndarray, hashed: np.ndarray) -> np.ndarray:
@@ -206,7 +215,7 @@ def _bad(shard: Shard, layout: Layout) -> tuple[np.ndarray, np.ndarray, dict[str
     def count(reason: str, where: np.ndarray) -> None:
         where &= ~bad
         if where.any():
-            keys = dict.fromkeys(shard.keys[i] for i in np.flatnonzero(where))
+            keys = shard.examples(np.flatnonzero(where))
             found = reasons.setdefault(reason, {"samples": 0, "keys": []})
             found["samples"] += int(where.sum())  # type: ignore[operator]
             found["keys"] = [*found["keys"], *keys][:EXAMPLES]  # type: ignore[misc]
@@ -230,7 +239,7 @@ def _quarantined(shard: Shard, bad: np.ndarray, reasons: np.ndarray, number: int
     """Write the bad samples with their reasons and keys to the side table's folder; returns what its log is to say."""
     places = np.flatnonzero(bad)
     table = shard.only(places).table
-    table = table.append_column("key", pa.array([shard.keys[i] for i in places], pa.string()))
+    table = table.append_column("key", pa.array([shard.key(int(i)) for i in places], pa.string()))
     table = table.append_column("reason", pa.array(reasons[places], pa.string()))
     name = _file_name(number, layout)
     size = write_file(_compact(table), f"{layout.root}/{QUARANTINE}", name, layout.media)
@@ -284,8 +293,7 @@ def _nulls(shard: Shard) -> dict[str, dict[str, dict[str, object]]]:
         nulls[name] = {}
         for cause in np.unique(causes):
             chosen = rows[causes == cause]
-            examples = list(dict.fromkeys(shard.keys[i] for i in chosen))[:EXAMPLES]
-            nulls[name][CAUSES[cause]] = {"count": len(chosen), "keys": examples}
+            nulls[name][CAUSES[cause]] = {"count": len(chosen), "keys": shard.examples(chosen)}
     return nulls
 
 
