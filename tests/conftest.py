@@ -1,8 +1,11 @@
 """The one Spark session that all tests share."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+import udfs.jar
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +27,14 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator["object"]:
     )
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def bridge_jar() -> Path:
+    return udfs.jar.build()
+
+
+@pytest.fixture(scope="session")
+def acme_jar(bridge_jar: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Test functions in Java, compiled once: a session takes one jar of a name."""
+    return udfs.jar.build(Path(__file__).parent / "udfs" / "java", tmp_path_factory.mktemp("jars") / "acme.jar")

@@ -106,8 +106,10 @@ def _opened(spark: SparkSession, recipe: Dataset, partition: tuple[str, str] | N
                 f"expected one of {', '.join(source.columns)}"
             )
         source = source.where(F.col(quoted(partition[0])).cast("string") == partition[1])
+    for jar in recipe.jars:
+        udfs.add_jar(spark, jar)
     for class_name in recipe.udfs:
-        udfs.register(spark, class_name)
+        udfs.register(spark, class_name, on_error=recipe.on_udf_error)
     return _Task(recipe, source, find_leaves(source.schema, recipe.source.media), partition)
 
 

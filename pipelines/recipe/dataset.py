@@ -58,6 +58,10 @@ class Dataset(Section):
     """the table of images"""
     udfs: tuple[str, ...] = ()
     """Java classes whose public static methods become SQL functions"""
+    jars: tuple[str, ...] = ()
+    """jar files with classes of `udfs` that are neither headrace's own nor on the session's class path"""
+    on_udf_error: Literal["fail", "absent"] = "fail"
+    """what an exception of a Java function is: the end of the build, or null, and counted"""
     query: str
     """HiveQL over the view `source`"""
     shuffle: Shuffle

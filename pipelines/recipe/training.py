@@ -21,6 +21,12 @@ class Data(Section):
     """the column of encoded images"""
     caption: str = "caption"
     """the column of captions"""
+    captions: Literal["all", "one_per_image", "weighted"] = "all"
+    """every row; or of each image one row an epoch: in turn, or drawn by `weight`"""
+    image_key: str | None = None
+    """the column that tells images apart; null for the image itself"""
+    weight: str | None = None
+    """the column of weights, for captions: weighted"""
     threads: int = Field(2, ge=1)
     """decoding threads of a rank"""
 
@@ -55,6 +61,10 @@ class Training(Section):
     """how the learning rate falls after the warm-up"""
     weight_decay: float = Field(0.01, ge=0)
     """AdamW's decay"""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    """AdamW's memory of the gradient"""
+    beta2: float = Field(0.999, ge=0, lt=1)
+    """AdamW's memory of the gradient's square"""
     clip: float = Field(1.0, gt=0)
     """largest norm of a gradient"""
     ema: float = Field(0.999, ge=0, lt=1)

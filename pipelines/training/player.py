@@ -24,7 +24,12 @@ class Player:
         matrices = [p for p in self.parameters.values() if p.ndim > 1]
         vectors = [p for p in self.parameters.values() if p.ndim <= 1]
         groups = [{"params": matrices, "weight_decay": training.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=training.learning_rate, fused=True)
+        self.optimizer = torch.optim.AdamW(
+            [g for g in groups if g["params"]],
+            lr=training.learning_rate,
+            betas=(training.beta1, training.beta2),
+            fused=True,
+        )
 
     def require_grad(self, required: bool) -> None:
         """Turn gradients of the trainable parameters on or off."""

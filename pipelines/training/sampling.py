@@ -29,7 +29,8 @@ class Artist:
     denoiser: Denoiser
     model: TextToImage | DiT
     tokenizer: CaptionTokenizer
-    resolution: int
+    shape: tuple[int, int, int]
+    """channels, height and width of an image"""
     device: torch.device
 
     @classmethod
@@ -42,13 +43,14 @@ class Artist:
             raise DataError(f"{folder.checkpoints}: found no checkpoint, expected a run that has saved at least one")
         model = models.build(recipe.model)
         model.load_state_dict(checkpoint.tensors("model.ema"))
-        model.to(device).eval()
+        model.to(device, memory_format=torch.channels_last).eval()
         tokenizer = CaptionTokenizer.load(folder.tokenizer)
-        return cls(denoiser(model, recipe.objective).to(device), model, tokenizer, recipe.model.resolution, device)
+        shape = (recipe.model.image_channels, recipe.model.resolution, recipe.model.resolution)
+        return cls(denoiser(model, recipe.objective).to(device), model, tokenizer, shape, device)
 
     @torch.no_grad()
     def draw(self, recipe: Sampling, drawn: Callable[[int], None] = lambda count: None) -> Tensor:
-        """Images of all prompts: uint8 [P, I, 3, H, W] for P prompts and `per_prompt` I images of each.
+        """Images of all prompts: uint8 [P, I, C, H, W] for P prompts and `per_prompt` I images of each.
 
         The noise of image i of prompt p follows from (seed, p·I + i) alone, so the size of a batch changes nothing.
         `drawn(count)` is called after each batch.
@@ -63,7 +65,7 @@ class Artist:
 
     def _batch(self, prompts: Sequence[str], first: int, recipe: Sampling) -> Tensor:
         draws = Draws(recipe.seed, torch.arange(first, first + len(prompts), device=self.device))
-        noise_NCHW = draws.normal("start", 3, self.resolution, self.resolution)
+        noise_NCHW = draws.normal("start", *self.shape)
         context, null = (
             self.model.encode(*self._caption(texts)) for texts in (prompts, [recipe.negative] * len(prompts))
         )

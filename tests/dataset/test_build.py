@@ -292,3 +292,25 @@ def test_absence_is_counted_with_examples(spark, parquet, tmp_path: Path) -> Non
     assert columns["caption"]["data"] == {"count": 4, "examples": ["id002", "id003"]}
     assert columns["position"]["nulls"] == 4
     assert columns["id"]["nulls"] == 0
+
+
+FAILING = "SELECT id, image, failing(caption) AS result FROM source LATERAL VIEW explode(captions) t AS caption"
+
+
+def test_an_exception_of_a_java_function_ends_the_build(spark, parquet, acme_jar: Path, tmp_path: Path) -> None:
+    source = parquet([row(0), row(1, captions=["checked"])])
+    java = {"udfs": ["acme.Calls"], "jars": [str(acme_jar)]}
+    with pytest.raises(DataError, match=r"failing.*checked.*disk is full") as caught:
+        build(spark, recipe(source, tmp_path / "out", FAILING, **java))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out" / "_delta_log").exists()
+
+
+def test_or_is_absent_and_counted(spark, parquet, acme_jar: Path, tmp_path: Path) -> None:
+    source = parquet([row(0), row(1, captions=["checked", "fine", "unchecked"])])
+    java = {"udfs": ["acme.Calls"], "jars": [str(acme_jar)], "on_udf_error": "absent"}
+    summary = build(spark, recipe(source, tmp_path / "out", FAILING, **java))
+    (call,) = summary.absence["functions"]
+    assert (call["function"], call["values"], call["failure"]) == ("failing", 3, 2)
+    assert call["examples"]["failure"] == ["id001", "id001"]
+    assert summary.absence["columns"]["result"]["algorithm"]["count"] == 2

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import yaml
 from matplotlib import image as pictures
-from training.tiny_runs import recipe_of, write_dataset
 
 from jobs.report import main
 from pipelines.evaluation.curves import loss_curve, running_mean
 from pipelines.evaluation.pictures import data_uri
 from pipelines.evaluation.run_card import read_metrics
+from tests.training.tiny_runs import recipe_of, write_dataset
 
 NOTHING = {"count": 0, "examples": []}
 LEDGER = {

@@ -9,12 +9,12 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
-from training.tiny_runs import recipe_of, write_dataset, write_recipe
 
 from jobs.sample import main
 from jobs.train import main as train
 from pipelines.training.run_folder import RunFolder
 from pipelines.training.sampling import Artist, slug, slugs
+from tests.training.tiny_runs import recipe_of, write_dataset, write_recipe
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from training.tiny_runs import losses, recipe_of, write_dataset, write_recipe
 
 from jobs.train import main
+from tests.training.tiny_runs import losses, recipe_of, write_dataset, write_recipe
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from oracles.mixture import Mixture
 from torch import Tensor
 
 from pipelines import samplers
 from pipelines.models import Context
+from tests.oracles.mixture import Mixture
 
 ALL = Mixture([[-1.0, 0.0], [1.0, 0.3], [0.2, 1.2]], [0.3, 0.2, 0.4], [0.3, 0.5, 0.2])
 LABELLED = [Mixture([ALL.means_KD[k].tolist()], [float(ALL.deviations_K[k])], [1.0]) for k in range(3)]

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from oracles.mixture import Mixture
 
 from pipelines import samplers
+from tests.oracles.mixture import Mixture
 
 PLANE = Mixture([[-1.0, 0.0], [1.0, 0.3], [0.2, 1.2]], [0.5, 0.4, 0.6], [0.3, 0.5, 0.2])
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from oracles.mixture import Mixture, sliced_wasserstein
 from torch import Tensor
 
 from pipelines import samplers
+from tests.oracles.mixture import Mixture, sliced_wasserstein
 
 COUNT = 4000
 PLANE = Mixture([[-1.0, 0.0], [1.0, 0.3], [0.2, 1.2]], [0.15, 0.1, 0.2], [0.3, 0.5, 0.2])

@@ -4,11 +4,11 @@ from typing import get_args
 
 import pytest
 import torch
-from oracles.mixture import Mixture
 
 from pipelines import samplers
 from pipelines.models import schedule
 from pipelines.recipe.training import Sampling
+from tests.oracles.mixture import Mixture
 
 GAUSSIAN = Mixture([[0.3, -0.2]], [0.1], [1.0])
 

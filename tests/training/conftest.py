@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from training.tiny_runs import write_dataset
+
+from tests.training.tiny_runs import write_dataset
 
 
 @pytest.fixture(scope="session")

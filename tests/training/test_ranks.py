@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from training.tiny_runs import losses, rank_of, recipe_of, write_recipe
+
+from tests.training.tiny_runs import losses, rank_of, recipe_of, write_recipe
 
 
 def train_on(processes: ForkServerContext, ranks: int, recipe: Path, run: Path, *overrides: str) -> list[int | None]:

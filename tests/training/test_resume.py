@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training.tiny_runs import losses, recipe_of, train, write_recipe
 
 from pipelines.training.checkpoints import Checkpoints
+from tests.training.tiny_runs import losses, recipe_of, train, write_recipe
 
 STEPS = 40
 

@@ -1,22 +1,6 @@
 """Test functions in Java, compiled once; how tests call them with and without generated code."""
 
-from pathlib import Path
-
 import pytest
-
-import udfs.jar
-
-SOURCES = Path(__file__).parent / "java"
-
-
-@pytest.fixture(scope="session")
-def bridge_jar():
-    return udfs.jar.build()
-
-
-@pytest.fixture(scope="session")
-def acme_jar(bridge_jar, tmp_path_factory):
-    return udfs.jar.build(SOURCES, tmp_path_factory.mktemp("jars") / "acme.jar")
 
 
 @pytest.fixture(params=["compiled", "interpreted"])
