@@ -26,7 +26,7 @@ def load_recipe(path: str, overrides: Sequence[str] = (), needs: Sequence[str] =
     try:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
-        raise RecipeError(f"{path}: {_one_line(error)}") from None
+        raise RecipeError(f"{path}: {_printable(_one_line(error))}") from None
     for section in needs:
         if getattr(recipe, section) is None:
             raise RecipeError(f"{path}: {section}: found nothing, expected this section")
@@ -87,6 +87,11 @@ def _one_line(error: ValidationError) -> str:
         expected += f": {meaning}"
     found = "nothing" if first["type"] == "missing" else _shown(first["input"])
     return f"{key}: found {found}, expected {'this key' if first['type'] == 'missing' else expected}{more}"
+
+
+def _printable(text: str) -> str:
+    """`text` with line breaks and the like escaped, for keys may hold any character."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _is_branch(part: object) -> bool:

@@ -68,8 +68,13 @@ class Player:
         state: dict[int, dict[str, Any]] = {}
         for key, value in tensors[f"{self.name}.optimizer"].items():
             name, moment = key.rsplit("/", 1)
-            state.setdefault(ordered.index(name), {})[moment] = value
+            state.setdefault(ordered.index(name), {})[moment] = _laid_out_as(self.parameters[name], value)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+
+
+def _laid_out_as(parameter: Tensor, moment: Tensor) -> Tensor:
+    """`moment` with the strides of its parameter (say channels_last): fused AdamW walks their memory side by side."""
+    return torch.empty_like(parameter).copy_(moment) if moment.ndim == parameter.ndim else moment
 
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

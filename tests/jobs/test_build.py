@@ -15,9 +15,10 @@ from deltalake import DeltaTable
 from jobs import build, emoji
 
 ROOT = Path(__file__).parents[2]
-# A skin tone; a letter of flags and a flag; one without a name in any language; a heart listed with and without U+FE0F.
-NOT_IN_THE_QUERY = {"1f44d-1f3fb", "1f1e6", "1f1e6-1f1e8"}
-IDS = [*sorted(NOT_IN_THE_QUERY), "e50a", "2764", "1f600", "1f34f", "1f436", "1f697", "2b50"]
+# A skin tone; a letter of flags and a flag; a name without a word of the query.
+NOT_IN_THE_QUERY = {"1f44d-1f3fb", "1f1e6", "1f1e6-1f1e8", "1f697"}
+# One without a name in any language; a heart listed with and without U+FE0F.
+IDS = [*sorted(NOT_IN_THE_QUERY), "e50a", "2764", "1f600", "1f34f", "1f436", "2b50"]
 
 
 @pytest.fixture(scope="module")
