@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 JOBS = {
-    "build": "RECIPE [key=value …] [PARTITION=value] [--dry-run | --vacuum[=HOURS]]: build a dataset from a table of images",
+    "build": "RECIPE [key=value …] [PARTITION=value] [--dry-run | --vacuum[=HOURS]]: build a dataset from a table",
     "train": "RECIPE [key=value …]: train a model on a dataset",
     "sample": "RUN [key=value …]: draw images from a run",
     "report": "DATASET|RUN: write its report as one HTML file",

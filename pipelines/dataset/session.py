@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 
+from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
@@ -23,7 +24,7 @@ DEFAULTS = {
 
 
 def spark_session(app: str, settings: Mapping[str, str] | None = None) -> SparkSession:
-    """The running session, or a new one with Hive support and `settings`.
+    """The running session, or a new one with Hive support and `settings`; options of spark-submit come before them.
 
     Raises RecipeError when there is no Java to run it on.
     """
@@ -33,7 +34,7 @@ def spark_session(app: str, settings: Mapping[str, str] | None = None) -> SparkS
     # What this logger prints to stderr is the error that is raised as well.
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL + 1)
     builder = SparkSession.builder.appName(app).enableHiveSupport()
-    for key, value in {**DEFAULTS, **(settings or {})}.items():
+    for key, value in {**DEFAULTS, **(settings or {}), **_submitted()}.items():
         builder = builder.config(key, value)
     try:
         spark = builder.getOrCreate()
@@ -41,6 +42,14 @@ def spark_session(app: str, settings: Mapping[str, str] | None = None) -> SparkS
         raise RecipeError(f"spark: found {_first_line(error)}, expected a session; check `spark:` and Java") from None
     spark.sparkContext.setLogLevel("ERROR")
     return spark
+
+
+def _submitted() -> dict[str, str]:
+    """The options that spark-submit was given, where it started this process."""
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        return {}
+    SparkContext._ensure_initialized()  # else the conf does not see the JVM that spark-submit started
+    return dict(SparkConf().getAll())
 
 
 def _first_line(error: Exception) -> str:

@@ -2,6 +2,8 @@
 
 from typing import overload
 
+import torch
+
 from pipelines.models.controlnet import Control, Controlled, ControlNet
 from pipelines.models.denoiser import Denoiser, denoiser
 from pipelines.models.dit import DiT
@@ -19,8 +21,9 @@ def build(recipe: DiTRecipe) -> DiT: ...
 @overload
 def build(recipe: UNetRecipe | DiTRecipe) -> TextToImage | DiT: ...
 def build(recipe: UNetRecipe | DiTRecipe) -> TextToImage | DiT:
-    """The network that the `model` section describes, with fresh weights from torch's generator."""
-    return TextToImage(recipe) if isinstance(recipe, UNetRecipe) else DiT(recipe)
+    """The network that the `model` section describes, its weights fresh from torch's generator and channels last."""
+    network = TextToImage(recipe) if isinstance(recipe, UNetRecipe) else DiT(recipe)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 __all__ = [

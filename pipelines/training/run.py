@@ -37,7 +37,7 @@ class Run:
         of = sections(recipe)
         self.folder, self.workers, self.training = folder, workers, of.training
         torch.manual_seed(of.training.seed)
-        model = models.build(of.model).to(workers.device, memory_format=torch.channels_last)
+        model = models.build(of.model).to(workers.device)
         report = functools.partial(print, file=sys.stderr) if workers.first else lambda text: None
         activation.apply(model, of.training.activation, every=of.training.segment, report=report)
         self.trainer = Trainer(objectives.build(of.objective, model), of.training, of.data.batch_size, workers)

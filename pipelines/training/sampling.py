@@ -43,7 +43,7 @@ class Artist:
             raise DataError(f"{folder.checkpoints}: found no checkpoint, expected a run that has saved at least one")
         model = models.build(recipe.model)
         model.load_state_dict(checkpoint.tensors("model.ema"))
-        model.to(device, memory_format=torch.channels_last).eval()
+        model.to(device).eval()
         tokenizer = CaptionTokenizer.load(folder.tokenizer)
         shape = (recipe.model.image_channels, recipe.model.resolution, recipe.model.resolution)
         return cls(denoiser(model, recipe.objective).to(device), model, tokenizer, shape, device)

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from deltalake import DeltaTable
 
+import udfs.jar
 from jobs import build, emoji
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +107,11 @@ def test_spark_submit_runs_it(spark, table: str, tmp_path: Path) -> None:
     raw["spark"] |= {
         "spark.sql.warehouse.dir": str(tmp_path / "warehouse"),
         "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={tmp_path}/metastore;create=true",
+        "spark.eventLog.dir": str(tmp_path / "nowhere"),
     }
+    events = tmp_path / "events"
+    events.mkdir()
+    options = ["--conf", "spark.eventLog.enabled=true", "--conf", f"spark.eventLog.dir={events}"]
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump({"spark": raw["spark"], "dataset": raw["dataset"]}))
     submit = Path(sys.executable).parent / "spark-submit"
@@ -114,7 +119,7 @@ def test_spark_submit_runs_it(spark, table: str, tmp_path: Path) -> None:
     for name in ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET"):
         environment.pop(name, None)
     done = subprocess.run(
-        [submit, ROOT / "jobs" / "build.py", recipe],
+        [submit, "--jars", udfs.jar.path(), *options, ROOT / "jobs" / "build.py", recipe],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -123,3 +128,4 @@ def test_spark_submit_runs_it(spark, table: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert DeltaTable(str(tmp_path / "out")).version() == 0
+    assert any(events.iterdir()), "options of spark-submit come before the recipe's"
