@@ -99,6 +99,16 @@ def test_errors_are_one_line_and_a_status(
     assert not (tmp_path / "out" / "_delta_log").exists()
 
 
+def test_no_java_is_one_line_that_says_what_to_install(tmp_path: Path) -> None:
+    bare = {"PATH": str(tmp_path)}
+    command = [sys.executable, "-m", "jobs.build", str(ROOT / "recipes" / "emoji.yaml")]
+    done = subprocess.run(command, cwd=ROOT, env=bare, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("headrace: java: found none")
+    assert "openjdk-17-jdk-headless" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_spark_submit_runs_it(spark, table: str, tmp_path: Path) -> None:
     images = tmp_path / "images"
     spark.table(table).write.parquet(str(images))

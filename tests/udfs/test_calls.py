@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 
 import udfs
 from udfs.ledger import failures
+from udfs.registration import bridge
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +130,7 @@ def test_python_functions_take_columns_names_literals_and_keywords(spark, fns):
     assert frame.select(fns.sum(1, 2).alias("x")).first().x == 3
     with pytest.raises(TypeError, match="no overload takes 0 arguments and 'nothing'"):
         fns.pick(nothing=1)
+
+
+def test_java_code_registers_and_calls_with_no_python(spark, fns):
+    assert bridge(spark, "acme.FromJava").joined(spark._jsparkSession) == "7-b"
