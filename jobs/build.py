@@ -34,8 +34,8 @@ def _build(argv: Sequence[str]) -> None:
     if not arguments:
         raise RecipeError("arguments: found none, expected RECIPE [key.path=value …]")
     for option in options:
-        if option.partition("=")[0] not in {"--dry-run", "--vacuum"}:
-            raise RecipeError(f"arguments: found {option!r}, expected --dry-run or --vacuum")
+        if option not in {"--dry-run", "--vacuum"} and not option.startswith("--vacuum="):
+            raise RecipeError(f"arguments: found {option!r}, expected --dry-run or --vacuum[=HOURS]")
     path, *overrides = arguments
     partitions = [text for text in overrides if _is_partition(text)]
     recipe = load_recipe(path, [text for text in overrides if text not in partitions], needs=["dataset"])
@@ -68,7 +68,9 @@ def _vacuum(path: str, option: str) -> None:
     try:
         grace = float(hours)
     except ValueError:
-        raise RecipeError(f"--vacuum: found {hours!r}, expected hours") from None
+        grace = -1.0
+    if not grace >= 0:
+        raise RecipeError(f"--vacuum: found {hours!r}, expected hours, 0 or more")
     removed = vacuum(path, grace)
     print(f"{path}: removed {len(removed):,} files that no version names", *removed, sep="\n  ")
 

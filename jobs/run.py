@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 
 from pipelines.errors import DataError, RecipeError
 
-DONE, FAILED, WRONG_RECIPE, UNUSABLE_DATA = 0, 1, 2, 3
+DONE, WRONG_RECIPE, UNUSABLE_DATA, INTERRUPTED = 0, 2, 3, 130
 
 
 def exit_status(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
-    """Run `main(argv)` and return the exit status: 0 done, 2 wrong recipe or argument, 3 unusable data.
+    """Run `main(argv)` and return the exit status: 0 done, 2 wrong recipe or argument, 3 unusable data, 130 Ctrl-C.
 
     Anything else is raised, so that Python ends with a traceback and status 1.
     """
@@ -21,4 +21,7 @@ def exit_status(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> i
     except DataError as error:
         print(f"headrace: {error}", file=sys.stderr)
         return UNUSABLE_DATA
+    except KeyboardInterrupt:
+        print("headrace: interrupted", file=sys.stderr)
+        return INTERRUPTED
     return DONE

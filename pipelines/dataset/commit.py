@@ -141,9 +141,12 @@ def forget(root: str, paths: Sequence[str]) -> None:
 
 
 def make_folder(root: str) -> None:
-    """Make the folder `root` where the file system has folders."""
+    """Make the folder `root` where the file system has folders. Raises RecipeError where it cannot be."""
     files, folder = filesystem(root)
-    files.create_dir(folder, recursive=True)
+    try:
+        files.create_dir(folder, recursive=True)
+    except OSError as error:
+        raise RecipeError(f"dataset.output.path: found {root}, expected a folder that can be made: {error}") from None
 
 
 def write_text(root: str, path: str, text: str) -> None:

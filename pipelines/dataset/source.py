@@ -39,7 +39,7 @@ def _open_delta(spark: SparkSession, path: str) -> DataFrame:
 
 def sql_problem(error: PySparkException) -> str:
     """Spark's complaint as one line, without the plan it dumps."""
-    first = str(error).split("\n", 1)[0].split(" SQLSTATE:", 1)[0]
+    first = str(error).strip().split("\n", 1)[0].split(" SQLSTATE:", 1)[0]
     return first.strip().rstrip(";.")
 
 

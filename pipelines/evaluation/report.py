@@ -26,11 +26,11 @@ def write_report(folder: str) -> Path:
         if recipe.data and DeltaTable.is_deltatable(recipe.data.path):
             dataset = read_dataset(recipe.data.path)
         target = path / "report.html"
-    elif DeltaTable.is_deltatable(folder):
+    elif path.is_dir() and DeltaTable.is_deltatable(folder):
         dataset = read_dataset(folder)
         target = path / "_headrace" / "report.html"
     else:
-        found = "no such folder" if not path.exists() else "neither recipe.yaml nor a Delta log"
+        found = "neither recipe.yaml nor a Delta log" if path.is_dir() else "no such folder"
         raise RecipeError(f"{folder}: found {found}, expected a run folder or a dataset")
     _write(target, _page(path.name, run, dataset))
     return target

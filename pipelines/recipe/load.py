@@ -41,7 +41,7 @@ def _read(path: str) -> dict[str, Any]:
         raise RecipeError(f"{path}: found {reason}, expected a recipe in YAML") from None
     try:
         raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "invalid text"
@@ -57,7 +57,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         raise RecipeError(f"argument: found {override!r}, expected key.path=value")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise RecipeError(f"{key}: found {text!r}, expected a value in YAML") from None
     *parents, last = key.split(".")
     section = raw

@@ -2,9 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
 from pipelines.recipe.section import Section
+
+
+def check_heads(name: str, channels: int, heads: int) -> None:
+    """Raise ValueError unless `heads` share `channels` evenly."""
+    if channels % heads:
+        raise ValueError(f"heads that divide the {channels} {name}, not {heads}")
 
 
 class Text(Section):
@@ -21,6 +27,11 @@ class Text(Section):
     heads: int = Field(4, ge=1)
     """attention heads"""
 
+    @model_validator(mode="after")
+    def _comes_out_even(self) -> "Text":
+        check_heads("width", self.width, self.heads)
+        return self
+
 
 class UNet(Section):
     """A U-Net denoiser of images, conditioned on text by cross-attention."""
@@ -35,7 +46,7 @@ class UNet(Section):
     """pixels unshuffled into channels on each side"""
     channels: int = Field(96, ge=8)
     """channels at full resolution"""
-    multipliers: tuple[int, ...] = (1, 2)
+    multipliers: tuple[PositiveInt, ...] = Field((1, 2), min_length=1)
     """channels of each level, as multiples of `channels`"""
     blocks: int = Field(2, ge=1)
     """residual blocks at each level"""
@@ -47,6 +58,18 @@ class UNet(Section):
     """share of activations dropped in residual blocks"""
     text: Text = Text()
     """the caption encoder"""
+
+    @model_validator(mode="after")
+    def _comes_out_even(self) -> "UNet":
+        levels = len(self.multipliers)
+        stride = self.patch * 2 ** (levels - 1)
+        if self.resolution % stride:
+            raise ValueError(f"a resolution divisible by {stride}, patch · 2^(levels − 1)")
+        for level in self.attention:
+            if not 0 <= level < levels:
+                raise ValueError(f"attention at levels from 0 to {levels - 1}")
+            check_heads(f"channels at level {level}", self.channels * self.multipliers[level], self.heads)
+        return self
 
 
 class DiT(Section):
@@ -68,6 +91,13 @@ class DiT(Section):
     """attention heads"""
     text: Text = Text()
     """the caption encoder"""
+
+    @model_validator(mode="after")
+    def _comes_out_even(self) -> "DiT":
+        if self.resolution % self.patch:
+            raise ValueError(f"a resolution divisible by the patch, {self.patch}")
+        check_heads("width", self.width, self.heads)
+        return self
 
 
 def _network(value: Any) -> str:

@@ -3,7 +3,7 @@
 import math
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from pipelines.recipe.section import Section
 
@@ -53,7 +53,7 @@ class Training(Section):
     """optimizer steps"""
     seed: int = 0
     """the seed of weights, order and noise"""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
     """peak of the learning rate"""
     warmup: int = Field(100, ge=0)
     """steps until the peak"""
@@ -73,7 +73,7 @@ class Training(Section):
     """parts that a rank's batch is cut into, one after the other"""
     precision: Literal["fp32", "bf16"] = "fp32"
     """the type that matrix products run in"""
-    activation: Literal["none", "full", "every_k", "sqrt", "selective"] | int = "none"
+    activation: Literal["none", "full", "every_k", "sqrt", "selective"] | PositiveInt = "none"
     """activation checkpointing: a policy or a budget in bytes"""
     segment: int = Field(2, ge=1)
     """blocks of a segment under the policy every_k"""

@@ -48,7 +48,17 @@ def train_tokenizer(found: DeltaTable, data: Data, vocabulary: int, length: int,
 
 
 def loader(data: Data, resolution: int, seed: int, workers: Workers) -> ShardLoader:
-    """This rank's loader: epoch after epoch without end. Raises DataError if the dataset has no sample at all."""
+    """This rank's loader: epoch after epoch without end.
+
+    Raises RecipeError if a key of `data` does not fit the dataset, DataError if that has no sample at all.
+    """
+    try:
+        return _loader(data, resolution, seed, workers)
+    except RecipeError as error:
+        raise RecipeError(f"data.{error}") from None
+
+
+def _loader(data: Data, resolution: int, seed: int, workers: Workers) -> ShardLoader:
     return ShardLoader(
         data.path,
         version=data.version,

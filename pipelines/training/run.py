@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 
 from pipelines import models, objectives
 from pipelines.errors import RecipeError
+from pipelines.loading import ShardLoader
 from pipelines.models.tokens import CaptionTokenizer
 from pipelines.progress import progress
 from pipelines.recipe import Recipe
@@ -32,8 +33,15 @@ class Diverged(RuntimeError):
 class Run:
     """One rank's part in a run. Every rank builds it from the same recipe and the same folder."""
 
-    def __init__(self, recipe: Recipe, folder: RunFolder, workers: Workers, checkpoint: Checkpoint | None) -> None:
-        """`recipe` has all sections of a run, and its dataset's version."""
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: RunFolder,
+        workers: Workers,
+        loader: ShardLoader,
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        """`recipe` has all sections of a run, and its dataset's version; `loader` loads that."""
         of = sections(recipe)
         self.folder, self.workers, self.training = folder, workers, of.training
         torch.manual_seed(of.training.seed)
@@ -41,7 +49,7 @@ class Run:
         report = functools.partial(print, file=sys.stderr) if workers.first else lambda text: None
         activation.apply(model, of.training.activation, every=of.training.segment, report=report)
         self.trainer = Trainer(objectives.build(of.objective, model), of.training, of.data.batch_size, workers)
-        self.loader = data.loader(of.data, of.model.resolution, of.training.seed, workers)
+        self.loader = loader
         self.collate = data.Collator(of.data, CaptionTokenizer.load(folder.tokenizer), workers.device)
         self.checkpoints = Checkpoints(folder.checkpoints, of.training.keep)
         self.metrics = MetricsFile(folder.metrics)
@@ -134,12 +142,14 @@ def run(recipe: Recipe, workers: Workers) -> RunFolder:
         return folder
     table = data.table(sections(recipe).data)
     recipe = with_version(recipe, table.version())
+    of = sections(recipe)
+    loader = data.loader(of.data, of.model.resolution, of.training.seed, workers)
     workers.barrier()
     with folder.held() if workers.first else nullcontext():
         if workers.first:
             _prepare(recipe, folder, table)
         workers.barrier()
-        Run(recipe, folder, workers, Checkpoints(folder.checkpoints).newest()).train()
+        Run(recipe, folder, workers, loader, Checkpoints(folder.checkpoints).newest()).train()
     return folder
 
 

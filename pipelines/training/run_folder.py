@@ -105,7 +105,11 @@ class RunFolder:
 
         Raises RecipeError if another process holds it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            found = f"found {self.path}, expected a folder that can be made"
+            raise RecipeError(f"training.run: {found}: {error.strerror}") from None
         with (self.path / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -141,6 +141,12 @@ def test_what_is_neither_is_one_line(
     assert not make or [path.name for path in folder.iterdir()] == ["mine.txt"]
 
 
+def test_a_file_is_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    assert main([str(tmp_path / "mine.txt")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+
+
 def test_half_a_line_of_metrics_is_left_out(run: Path) -> None:
     assert [record["step"] for record in read_metrics(run / "metrics.jsonl")] == list(range(1, 41))
 

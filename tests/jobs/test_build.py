@@ -85,6 +85,11 @@ WRONG = [
     (["dataset.shufle.seed=1"], 2, "did you mean shuffle"),
     (["dataset.source.table=nothing_here"], 2, "nothing_here"),
     (["dataset.query=SELECT image FROM source WHERE image_id = ''"], 3, "no rows"),
+    (["dataset.query=SELEC 1"], 2, "SELEC"),
+    (["--dry-run=yes"], 2, "'--dry-run=yes'"),
+    (["--vacuum=-5"], 2, "'-5'"),
+    (["--vacuum=nan"], 2, "'nan'"),
+    (["dataset.output.path=/proc/emoji"], 2, "/proc/emoji"),
 ]
 
 

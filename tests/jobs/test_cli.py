@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobs.cli import JOBS, main
+from jobs.run import exit_status
 
 
 def headrace(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -42,3 +43,11 @@ def test_no_argument_is_one_line_and_status_2(tmp_path: Path, job: str) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_is_one_line_and_status_130(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(argv: object) -> None:
+        raise KeyboardInterrupt
+
+    assert exit_status(interrupted, []) == 130
+    assert capsys.readouterr().err == "headrace: interrupted\n"
