@@ -19,7 +19,7 @@ def train(argv: Sequence[str]) -> None:
     """Train by the recipe `argv[0]` with the overrides that follow."""
     if not argv:
         raise RecipeError("argument: found nothing, expected RECIPE [key=value …]")
-    recipe = load_recipe(argv[0], argv[1:], ("data", "model", "objective", "training"))
+    recipe = load_recipe(argv[0], argv[1:], SECTIONS)
     from pipelines.training.run import run  # torch takes seconds to import; a wrong recipe should not
     from pipelines.training.workers import join
 

@@ -1,6 +1,5 @@
 """One self-contained HTML file about a run or a dataset."""
 
-import os
 from pathlib import Path
 
 from deltalake import DeltaTable
@@ -10,6 +9,7 @@ from pipelines.errors import RecipeError
 from pipelines.evaluation.dataset_card import DatasetCard, read_dataset
 from pipelines.evaluation.run_card import RunCard, read_run
 from pipelines.recipe import load_recipe
+from pipelines.training.files import write_text
 
 
 def write_report(folder: str) -> Path:
@@ -32,18 +32,11 @@ def write_report(folder: str) -> Path:
     else:
         found = "neither recipe.yaml nor a Delta log" if path.is_dir() else "no such folder"
         raise RecipeError(f"{folder}: found {found}, expected a run folder or a dataset")
-    _write(target, _page(path.name, run, dataset))
+    target.parent.mkdir(exist_ok=True)
+    write_text(target, _page(path.name, run, dataset))
     return target
 
 
 def _page(title: str, run: RunCard | None, dataset: DatasetCard | None) -> str:
     pages = Environment(loader=PackageLoader("pipelines.evaluation", "."), autoescape=True, trim_blocks=True)
     return pages.get_template("report.html").render(title=title, run=run, dataset=dataset)
-
-
-def _write(target: Path, page: str) -> None:
-    """Write beside and rename, so that a reader never sees half a page."""
-    target.parent.mkdir(exist_ok=True)
-    beside = target.with_suffix(".tmp")
-    beside.write_text(page, encoding="utf-8")
-    os.replace(beside, target)
