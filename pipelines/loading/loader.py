@@ -60,6 +60,7 @@ class ShardLoader(IterableDataset[Batch]):
         world_size: int = 1,
         threads: int | None = None,
         version: int | None = None,
+        where: Mapping[str, Any] | None = None,
         epochs: int | None = 1,
         drop_last: bool = True,
         size: int | tuple[int, int] | None = None,
@@ -92,6 +93,7 @@ class ShardLoader(IterableDataset[Batch]):
             rank, world_size: which part of each global batch this loader yields.
             threads: decoding threads; None: one for each CPU that the process may use, at most 16.
             version: of the Delta table; None: the latest.
+            where: values of partition columns; only files that have them are read.
             epochs: of one pass; None: for ever.
             drop_last: whether a pass ends with a full batch.
             size: side, or (height, width), in pixels of decoded images, scaled by area; None: as stored, all the same.
@@ -125,8 +127,13 @@ class ShardLoader(IterableDataset[Batch]):
         self.stats = Stats()
         self._prefetch, self._timeout = prefetch, timeout
         self._plan = plan(
-            os.fspath(path), version, storage_options, None if cache is None else partial(Cache, cache, cache_bytes)
+            os.fspath(path),
+            version,
+            storage_options,
+            None if cache is None else partial(Cache, cache, cache_bytes),
+            where,
         )
+        self.where = dict(where or {})
         self.version = self._plan.place.version
         decoded, fields = self._select(decode, columns)
         image_key = image_key or next(iter(decoded), None)
@@ -252,6 +259,7 @@ class ShardLoader(IterableDataset[Batch]):
     def _order_settings(self) -> dict[str, Any]:
         return {
             "version": self._plan.place.version,
+            "where": self.where,
             "seed": self.seed,
             "shuffle": self.shuffle,
             "captions": self.captions,

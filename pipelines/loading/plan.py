@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from pipelines.errors import DataError
+from pipelines.errors import DataError, RecipeError
 from pipelines.loading.cache import Cache
 from pipelines.loading.storage import open_filesystem, read_with
 
@@ -77,11 +78,13 @@ def plan(
     version: int | None = None,
     storage_options: dict[str, str] | None = None,
     cache: Callable[[str], Cache] | None = None,
+    where: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Plan the Delta table, or the plain folder of Parquet files, at `path` (a folder or a URI).
 
-    `cache` makes the cache for a folder that is not local.
-    Raises DataError where there is none, where `version` does not exist, or where no file has a row.
+    `cache` makes the cache for a folder that is not local. `where` keeps the files whose partition columns have these
+    values. Raises DataError where there is no table, where `version` does not exist, or where no file has a row;
+    RecipeError where `where` names no partition column or no value that is there.
     """
     filesystem, folder = open_filesystem(path, storage_options)
     table, log = filesystem.get_file_info([folder, f"{folder}/_delta_log"])
@@ -95,6 +98,8 @@ def plan(
         raise DataError(f"{path}: found no Delta log, expected version {version} of a Delta table")
     else:
         planned = _from_footers(place)
+    if where:
+        planned = _filtered(planned, where)
     if not len(planned):
         raise DataError(f"{path}: found no rows, expected at least one shard with rows")
     return planned
@@ -158,6 +163,35 @@ def _from_footers(place: Place) -> Plan:
     sizes = pa.array([info.size for info in files], pa.int64())
     nullable = frozenset().union(*map(_columns_with_nulls, footers))
     return _sorted(place, schema, names, rows, sizes, pa.table({}), nullable)
+
+
+def _filtered(planned: Plan, where: Mapping[str, Any]) -> Plan:
+    """The shards whose partition columns have the values of `where`."""
+    columns, root = planned.partitions.column_names, planned.place.root
+    kept = pa.array(np.ones(len(planned), bool))
+    for name, value in where.items():
+        if name not in columns:
+            raise RecipeError(
+                f"where: found {name!r}, expected a partition column of {root} ({', '.join(columns) or 'it has none'})"
+            )
+        column = planned.partitions.column(name).combine_chunks()
+        try:
+            matching = pc.is_null(column) if value is None else pc.equal(column, pa.scalar(value).cast(column.type))
+        except pa.ArrowException:
+            matching = pa.nulls(len(column), pa.bool_())
+        kept = pc.and_(kept, pc.fill_null(matching, False))
+    if not pc.any(kept).as_py():
+        found = ", ".join(f"{name}={value!r}" for name, value in where.items())
+        there = planned.partitions.select(list(where)).group_by(list(where)).aggregate([]).slice(0, 10).to_pylist()
+        known = " or ".join(", ".join(f"{name}={value!r}" for name, value in row.items()) for row in there)
+        raise RecipeError(f"where: found {found}, expected {known or 'a table with files'}")
+    return replace(
+        planned,
+        paths=planned.paths.filter(kept),
+        rows=planned.rows[kept.to_numpy(zero_copy_only=False)],
+        sizes=planned.sizes[kept.to_numpy(zero_copy_only=False)],
+        partitions=planned.partitions.filter(kept),
+    )
 
 
 def _sorted(

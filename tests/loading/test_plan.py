@@ -48,6 +48,29 @@ def test_partition_columns_come_from_the_log(tmp_path: Path) -> None:
     assert found == dict(enumerate(languages * 2))
 
 
+def test_where_keeps_the_files_of_a_partition(tmp_path: Path) -> None:
+    rows = pa.table({"sample_id": list(range(12)), "split": ["train", "test", None] * 4, "year": [1, 2] * 6})
+    write_deltalake(str(tmp_path / "t"), rows, partition_by=["split", "year"])
+
+    def ids(where: dict) -> list[int]:
+        loader = ShardLoader(tmp_path / "t", batch_size=4, where=where, drop_last=False)
+        return sorted(number for batch in loader for number in batch["sample_id"].tolist())
+
+    assert ids({"split": "train"}) == [0, 3, 6, 9]
+    assert ids({"split": None}) == [2, 5, 8, 11]
+    assert ids({"split": "test", "year": 2}) == [1, 7]
+    assert ids({"year": "2"}) == ids({"year": 2}) == [1, 3, 5, 7, 9, 11]
+    with pytest.raises(RecipeError, match=r"where: found 'nothing', expected a partition column of .* \(split, year\)"):
+        ids({"nothing": 1})
+    with pytest.raises(RecipeError, match=r"where: found split='dev', expected .*split='train'"):
+        ids({"split": "dev"})
+    with pytest.raises(RecipeError, match=r"where: found year='soon', expected .*year="):
+        ids({"year": "soon"})
+    state = ShardLoader(tmp_path / "t", batch_size=4, where={"split": "train"}).state_dict()
+    with pytest.raises(RecipeError, match=r"where \(found \{\}, expected \{'split': 'train'\}\)"):
+        ShardLoader(tmp_path / "t", batch_size=4).load_state_dict(state)
+
+
 def test_a_column_added_later_is_null_in_older_files(tmp_path: Path) -> None:
     write_deltalake(str(tmp_path / "t"), pa.table({"sample_id": [0, 1]}))
     write_deltalake(
