@@ -73,7 +73,7 @@ def main() -> None:
         batch = batch_of(arguments.batch, of.model.resolution, of.model.text.length, device)
 
         bare_model = models.build(of.model).to(device)
-        bare = objectives.build(of.objective, bare_model).moves()[0].loss
+        bare = objectives.Diffusion(of.objective, bare_model).moves()[0].loss
         optimizer = torch.optim.AdamW(bare_model.parameters(), fused=True)
         draws = Draws(0, torch.arange(arguments.batch, device=device))
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=of.training.precision == "bf16")
@@ -86,7 +86,7 @@ def main() -> None:
             optimizer.step()
             optimizer.zero_grad()
 
-        objective = objectives.build(of.objective, models.build(of.model).to(device))
+        objective = objectives.Diffusion(of.objective, models.build(of.model).to(device))
         trainer = Trainer(objective, of.training, arguments.batch, Workers(0, 1, device))
         count = max(1, arguments.steps // ROUNDS)
         bare_step()

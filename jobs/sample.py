@@ -8,7 +8,7 @@ from jobs.run import exit_status
 from pipelines.errors import RecipeError
 from pipelines.progress import progress
 
-SECTIONS = ("model", "objective", "sampling")
+SECTIONS = ("data", "model", "objective", "training")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,22 +22,25 @@ def sample(argv: Sequence[str]) -> None:
         raise RecipeError("argument: found nothing, expected RUN [key=value …]")
     import torch  # takes seconds to import; a wrong argument should not
 
+    from pipelines.training import systems
     from pipelines.training.grid import write_grid, write_png
-    from pipelines.training.run_folder import RunFolder
-    from pipelines.training.sampling import Artist, slugs
+    from pipelines.training.run_folder import RunFolder, sections
+    from pipelines.training.sampling import draw, rows, slugs
 
     folder = RunFolder(Path(argv[0]))
-    recipe = folder.load(SECTIONS, _in_section(argv[1:]))
+    recipe = folder.load((*SECTIONS, "sampling"), _in_section(argv[1:]))
     assert recipe.sampling is not None
-    artist = Artist.of(folder, recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    prompts = recipe.sampling.prompts
-    with progress("sample", len(prompts) * recipe.sampling.per_prompt, "images") as bar:
-        images_PICHW = artist.draw(recipe.sampling, bar.advance)
+    system, of, sampling = systems.of(recipe), sections(recipe), recipe.sampling
+    asked = rows(sampling, of, system.image_shape(of))
+    artist = system.artist(folder, recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    with progress("sample", len(asked.titles) * sampling.per_prompt, "images") as bar:
+        images_NCHW = draw(artist, asked.repeated(sampling.per_prompt), sampling, bar.advance)
+    images_PICHW = images_NCHW.unflatten(0, (len(asked.titles), sampling.per_prompt))
     folder.samples.mkdir(exist_ok=True)
-    for name, images_ICHW in zip(slugs(prompts), images_PICHW, strict=True):
+    for name, images_ICHW in zip(slugs(asked.titles), images_PICHW, strict=True):
         for number, image_CHW in enumerate(images_ICHW):
             write_png(folder.samples / f"{name}-{number}.png", image_CHW)
-    write_grid(folder.samples / "grid.png", prompts, images_PICHW)
+    write_grid(folder.samples / "grid.png", asked.titles, images_PICHW)
     print(folder.samples / "grid.png")
 
 

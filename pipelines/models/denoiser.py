@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from pipelines.models import schedule
 from pipelines.models.precondition import EDM, X0, Epsilon, Preconditioning, Score, V
 from pipelines.models.schedule import Schedule
-from pipelines.recipe.training import Diffusion
+from pipelines.recipe.objective import Diffusion
 
 
 class Denoiser(nn.Module):

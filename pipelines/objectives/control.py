@@ -9,7 +9,7 @@ from pipelines.draws import Draws
 from pipelines.models import Control, Controlled
 from pipelines.objectives.diffusion import Diffusion
 from pipelines.objectives.game import Batch, Move
-from pipelines.recipe.training import Diffusion as DiffusionRecipe
+from pipelines.recipe.objective import Diffusion as DiffusionRecipe
 
 
 class ControlDiffusion(Diffusion):

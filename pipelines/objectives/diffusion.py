@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pipelines.draws import Draws
 from pipelines.models import Caption, denoiser
 from pipelines.objectives.game import Batch, Move
-from pipelines.recipe.training import Diffusion as DiffusionRecipe
+from pipelines.recipe.objective import Diffusion as DiffusionRecipe
 
 
 class Diffusion:

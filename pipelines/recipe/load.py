@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipelines.errors import RecipeError
 from pipelines.recipe.schema import Recipe
+from pipelines.recipe.union import is_branch
 
 FOUND_CHARACTERS = 80
 
@@ -80,6 +81,10 @@ def _one_line(error: ValidationError) -> str:
         close = difflib.get_close_matches(str(location[-1]), known, 1)
         hint = f"; did you mean {close[0]}?" if close else ""
         return f"{key}: found an unknown key, expected one of {', '.join(known)}{hint}{more}"
+    if first["type"] == "union_tag_invalid":
+        tags = first["ctx"]["expected_tags"].replace("'", "").replace("[", "").replace("]", "")
+        kind = next(iter(_section_at(first["loc"]).model_fields))
+        return f"{key}.{kind}: found {_shown(first['ctx']['tag'][1:-1])}, expected one of {tags}{more}"
     expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     expected = expected[0].lower() + expected[1:]
     meaning = _description(first["loc"])
@@ -106,8 +111,8 @@ def _section_at(location: Sequence[object]) -> type[BaseModel]:
         if isinstance(part, str) and part in section.model_fields:
             branches = _models_of(section.model_fields[part].annotation)
             section = branches[0] if branches else section
-        elif part == "[dit]":  # the tag of a branch, in the order that the union has
-            section = branches[-1]
+        elif isinstance(part, str) and part.startswith("["):
+            section = next(branch for branch in branches if is_branch(branch, part))
     return section
 
 

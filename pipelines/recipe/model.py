@@ -1,10 +1,11 @@
 """The `model` section: which network, how large."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
 from pipelines.recipe.section import Section
+from pipelines.recipe.union import tag_of
 
 
 def check_heads(name: str, channels: int, heads: int) -> None:
@@ -100,11 +101,7 @@ class DiT(Section):
         return self
 
 
-def _network(value: Any) -> str:
-    """The tag of a `model` section: whatever it does not say is a U-Net's."""
-    name = value.get("network") if isinstance(value, dict) else getattr(value, "network", None)
-    return "[dit]" if name == "dit" else "[unet]"
-
-
-Model = Annotated[Annotated[UNet, Tag("[unet]")] | Annotated[DiT, Tag("[dit]")], Discriminator(_network)]
-"""A `model` section: a U-Net, or with `network: dit` a Transformer."""
+Model = Annotated[
+    Annotated[UNet, Tag("[unet]")] | Annotated[DiT, Tag("[dit]")], Discriminator(tag_of("network", "unet"))
+]
+"""A `model` section, told apart by `network`."""

@@ -4,8 +4,9 @@ from pydantic import Field
 
 from pipelines.recipe.dataset import Dataset
 from pipelines.recipe.model import Model
+from pipelines.recipe.objective import Objective
 from pipelines.recipe.section import Section
-from pipelines.recipe.training import Data, Diffusion, Sampling, Training
+from pipelines.recipe.training import Data, Sampling, Training
 
 
 class Recipe(Section):
@@ -19,7 +20,7 @@ class Recipe(Section):
     """what the trainer loads"""
     model: Model | None = None
     """the network"""
-    objective: Diffusion | None = None
+    objective: Objective | None = None
     """what is minimised"""
     training: Training | None = None
     """the training run"""

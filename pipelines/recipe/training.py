@@ -1,4 +1,4 @@
-"""The sections of a training run: `data`, `objective`, `training`, `sampling`."""
+"""The sections of a training run: `data`, `training`, `sampling`."""
 
 import math
 from typing import Literal
@@ -19,8 +19,16 @@ class Data(Section):
     """samples of one step, over all ranks"""
     image: str = "image"
     """the column of encoded images"""
-    caption: str = "caption"
-    """the column of captions"""
+    caption: str | None = "caption"
+    """the column of captions; null for none"""
+    label: str | None = None
+    """the column of class labels, whole numbers from 0"""
+    condition: str | None = None
+    """the column of encoded condition images"""
+    where: dict[str, str] = Field(default_factory=dict)
+    """values of partition columns: only these partitions are loaded"""
+    flip: float = Field(0.0, ge=0, le=1)
+    """share of samples mirrored left to right"""
     captions: Literal["all", "one_per_image", "weighted"] = "all"
     """every row; or of each image one row an epoch: in turn, or drawn by `weight`"""
     image_key: str | None = None
@@ -29,19 +37,6 @@ class Data(Section):
     """the column of weights, for captions: weighted"""
     threads: int = Field(2, ge=1)
     """decoding threads of a rank"""
-
-
-class Diffusion(Section):
-    """Denoising diffusion with classifier-free guidance."""
-
-    prediction: Literal["epsilon", "v", "x0", "score", "edm"] = "v"
-    """what the network predicts"""
-    schedule: Literal["linear", "cosine", "geometric", "lognormal"] = "cosine"
-    """how the noise levels of training are spread"""
-    min_snr: float | None = Field(5.0, gt=0)
-    """γ of min-SNR weighting; null for none"""
-    drop_caption: float = Field(0.1, ge=0, le=1)
-    """share of samples trained without their caption"""
 
 
 class Training(Section):
@@ -86,8 +81,12 @@ class Training(Section):
 class Sampling(Section):
     """How samples are drawn from a run."""
 
-    prompts: tuple[str, ...] = Field(min_length=1)
-    """one image, or one row of images, for each"""
+    prompts: tuple[str, ...] = ()
+    """captions: a row of images for each"""
+    labels: tuple[int, ...] = ()
+    """class labels: a row of images for each, where there are no prompts"""
+    examples: int = Field(0, ge=0)
+    """a row of images for each of the first samples of the dataset, where there are neither prompts nor labels"""
     sampler: Literal["ddim", "ddpm", "heun", "dpmpp_2m", "dpmpp_2m_sde", "unipc", "langevin", "predictor_corrector"] = (
         "ddim"
     )
@@ -109,7 +108,7 @@ class Sampling(Section):
     rescale: float = Field(0.0, ge=0, le=1)
     """how far guidance gives its contrast back"""
     per_prompt: int = Field(4, ge=1)
-    """images drawn for each prompt"""
+    """images of a row"""
     batch_size: int = Field(64, ge=1)
     """images drawn at a time"""
     seed: int = 0

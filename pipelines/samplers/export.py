@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from pipelines.models.schedule import STEPS
-from pipelines.recipe.training import Diffusion
+from pipelines.recipe.objective import Diffusion
 
 
 def save_scheduler(recipe: Diffusion, folder: str | Path) -> Path:

@@ -1,6 +1,6 @@
 """From a dataset to the batches that objectives take."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pipelines.errors import RecipeError
 from pipelines.loading import ShardLoader
+from pipelines.loading.decode import Mode
 from pipelines.models.tokens import CaptionTokenizer
 from pipelines.recipe.training import Data
 from pipelines.training.workers import Workers
@@ -28,14 +29,17 @@ def table(data: Data) -> DeltaTable:
             raise
         raise RecipeError(f"data.version: found {data.version}, which cannot be read: {error}") from None
     columns = [field.name for field in found.schema().fields]
-    for key, column in (("image", data.image), ("caption", data.caption)):
-        if column not in columns:
+    for key in ("image", "caption", "label", "condition"):
+        column = getattr(data, key)
+        if column is not None and column not in columns:
             raise RecipeError(f"data.{key}: found {column!r}, expected a column of {data.path}: {', '.join(columns)}")
     return found
 
 
-def captions(found: DeltaTable, column: str) -> Iterator[str]:
+def captions(found: DeltaTable, column: str | None) -> Iterator[str]:
     """The captions of a dataset that are not null, in the order of its files, without reading any other column."""
+    if column is None:
+        return
     for batch in found.to_pyarrow_dataset().to_batches(columns=[column]):
         yield from (caption for caption in batch.column(0).to_pylist() if caption is not None)
 
@@ -47,24 +51,15 @@ def train_tokenizer(found: DeltaTable, data: Data, vocabulary: int, length: int,
     hidden.rename(path)
 
 
-def loader(data: Data, resolution: int, seed: int, workers: Workers) -> ShardLoader:
-    """This rank's loader: epoch after epoch without end.
+def loader(data: Data, shape: tuple[int, int, int], seed: int, workers: Workers) -> ShardLoader:
+    """This rank's loader of images of `shape` (channels, height, width): epoch after epoch without end.
 
     Raises RecipeError if a key of `data` does not fit the dataset, DataError if that has no sample at all.
     """
-    try:
-        return _loader(data, resolution, seed, workers)
-    except RecipeError as error:
-        raise RecipeError(f"data.{error}") from None
-
-
-def _loader(data: Data, resolution: int, seed: int, workers: Workers) -> ShardLoader:
-    return ShardLoader(
-        data.path,
-        version=data.version,
-        columns=[data.image, data.caption],
-        decode={data.image: "rgb"},
-        size=resolution,
+    return _loader(
+        data,
+        shape,
+        flip=data.flip,
         captions=data.captions,
         image_key=data.image_key,
         weight=data.weight,
@@ -77,18 +72,49 @@ def _loader(data: Data, resolution: int, seed: int, workers: Workers) -> ShardLo
     )
 
 
+def examples(data: Data, shape: tuple[int, int, int], count: int) -> ShardLoader:
+    """The first `count` samples of the dataset, in its own order, as one batch."""
+    return _loader(data, shape, batch_size=count, shuffle=False, epochs=1, drop_last=False)
+
+
+def _loader(data: Data, shape: tuple[int, int, int], **settings: Any) -> ShardLoader:
+    channels, height, width = shape
+    decode: dict[str, Mode] = {data.image: "gray" if channels == 1 else "rgb"}
+    if data.condition is not None:
+        decode[data.condition] = "gray"
+    columns = [column for column in (data.image, data.caption, data.label, data.condition) if column is not None]
+    if data.where:
+        settings["where"] = data.where
+    try:
+        return ShardLoader(
+            data.path, version=data.version, columns=columns, decode=decode, size=(height, width), **settings
+        )
+    except RecipeError as error:
+        raise RecipeError(f"data.{error}") from None
+
+
 class Collator:
     """Makes what objectives take of what the loader gives, on the rank's device."""
 
-    def __init__(self, data: Data, tokenizer: CaptionTokenizer, device: torch.device) -> None:
+    def __init__(self, data: Data, tokenizer: CaptionTokenizer | None, device: torch.device) -> None:
+        """`tokenizer` is None where captions are not used."""
         self.data, self.tokenizer, self.device = data, tokenizer, device
 
     def __call__(self, raw: dict[str, Any]) -> dict[str, Tensor]:
-        """`image` float32 [N, 3, H, W] in [−1, 1], `tokens` int64 [N, L], `tokens_mask` bool [N, L]."""
-        captions: Sequence[str | None] = raw[self.data.caption]
-        tokens_NL, mask_NL = self.tokenizer.encode(captions)
-        image_NCHW = self._move(raw[self.data.image]).float() / 127.5 - 1
-        return {"image": image_NCHW, "tokens": self._move(tokens_NL), "tokens_mask": self._move(mask_NL)}
+        """`image` float32 [N, C, H, W] in [−1, 1] and, as far as `data` names their columns,
+
+        `tokens` int64 [N, L] and `tokens_mask` bool [N, L]; `label` int64 [N]; `condition` float32 [N, 1, H, W]
+        in [0, 1].
+        """
+        batch = {"image": self._move(raw[self.data.image]).float() / 127.5 - 1}
+        if self.tokenizer is not None and self.data.caption is not None:
+            tokens_NL, mask_NL = self.tokenizer.encode(raw[self.data.caption])
+            batch |= {"tokens": self._move(tokens_NL), "tokens_mask": self._move(mask_NL)}
+        if self.data.label is not None:
+            batch["label"] = self._move(raw[self.data.label])
+        if self.data.condition is not None:
+            batch["condition"] = self._move(raw[self.data.condition]).float() / 255
+        return batch
 
     def _move(self, tensor: Tensor) -> Tensor:
         if self.device.type == "cpu":

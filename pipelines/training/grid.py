@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -15,8 +16,8 @@ LABEL_INCHES = 2.0
 
 
 def write_png(path: Path, image_CHW: Tensor) -> None:
-    """Write one uint8 RGB image."""
-    rgb = image_CHW.permute(1, 2, 0).numpy()
+    """Write one uint8 image, grey or RGB."""
+    rgb = _rgb(image_CHW)
     encoded = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1]
     path.write_bytes(encoded.tobytes())
 
@@ -34,6 +35,11 @@ def write_grid(path: Path, prompts: Sequence[str], images_PICHW: Tensor) -> None
             left = (LABEL_INCHES + column * CELL_INCHES) / size[0]
             box = (left, 1 - (row + 1) / rows, 0.96 * CELL_INCHES / size[0], 0.96 / rows)
             axes = figure.add_axes(box)
-            axes.imshow(images_PICHW[row, column].permute(1, 2, 0).numpy(), interpolation="nearest")
+            axes.imshow(_rgb(images_PICHW[row, column]), interpolation="nearest")
             axes.set_axis_off()
     figure.savefig(path)
+
+
+def _rgb(image_CHW: Tensor) -> np.ndarray:
+    """[H, W, 3] of one or three channels."""
+    return image_CHW.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()

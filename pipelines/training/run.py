@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from deltalake import DeltaTable
 
-from pipelines import models, objectives
 from pipelines.errors import RecipeError
 from pipelines.loading import ShardLoader
 from pipelines.models.tokens import CaptionTokenizer
 from pipelines.progress import progress
 from pipelines.recipe import Recipe
-from pipelines.training import activation, data
+from pipelines.training import activation, data, systems
 from pipelines.training.checkpoints import Checkpoint, Checkpoints
+from pipelines.training.files import write_text
 from pipelines.training.metrics import MetricsFile
 from pipelines.training.preemption import Preempted, StopRequest, stop_request
 from pipelines.training.run_folder import RunFolder, sections, with_version
@@ -45,12 +45,15 @@ class Run:
         of = sections(recipe)
         self.folder, self.workers, self.training = folder, workers, of.training
         torch.manual_seed(of.training.seed)
-        model = models.build(of.model).to(workers.device)
+        system = systems.of(recipe)
+        objective = system.objective(of, folder, workers.device)
         report = functools.partial(print, file=sys.stderr) if workers.first else lambda text: None
-        activation.apply(model, of.training.activation, every=of.training.segment, report=report)
-        self.trainer = Trainer(objectives.build(of.objective, model), of.training, of.data.batch_size, workers)
+        for network in objective.players.values():
+            activation.apply(network, of.training.activation, every=of.training.segment, report=report)
+        self.trainer = Trainer(objective, of.training, of.data.batch_size, workers)
         self.loader = loader
-        self.collate = data.Collator(of.data, CaptionTokenizer.load(folder.tokenizer), workers.device)
+        tokenizer = None if system.text(of) is None else CaptionTokenizer.load(folder.tokenizer)
+        self.collate = data.Collator(of.data, tokenizer, workers.device)
         self.checkpoints = Checkpoints(folder.checkpoints, of.training.keep)
         self.metrics = MetricsFile(folder.metrics)
         self.timing = Timing(folder.timings if workers.first else None, workers.device)
@@ -134,6 +137,7 @@ def run(recipe: Recipe, workers: Workers) -> RunFolder:
     of = sections(recipe)
     folder = RunFolder(Path(of.training.run))
     recipe = folder.agree(recipe)
+    systems.check(recipe)
     part_size(of.training, of.data.batch_size, workers)
     if _finished(folder, of.training.steps):
         if workers.first:
@@ -143,7 +147,7 @@ def run(recipe: Recipe, workers: Workers) -> RunFolder:
     table = data.table(sections(recipe).data)
     recipe = with_version(recipe, table.version())
     of = sections(recipe)
-    loader = data.loader(of.data, of.model.resolution, of.training.seed, workers)
+    loader = data.loader(of.data, systems.of(recipe).image_shape(of), of.training.seed, workers)
     workers.barrier()
     with folder.held() if workers.first else nullcontext():
         if workers.first:
@@ -165,8 +169,13 @@ def _finished(folder: RunFolder, steps: int) -> bool:
 
 
 def _prepare(recipe: Recipe, folder: RunFolder, table: DeltaTable) -> None:
-    """Write the recipe, and learn the tokenizer unless an earlier start did."""
+    """Write the recipe, and learn the tokenizer or copy it from another run unless an earlier start did."""
     of = sections(recipe)
     folder.write_recipe(recipe)
-    if not folder.tokenizer.exists():
-        data.train_tokenizer(table, of.data, of.model.text.vocabulary, of.model.text.length, folder.tokenizer)
+    text = systems.of(recipe).text(of)
+    if text is None or folder.tokenizer.exists():
+        return
+    if isinstance(text, Path):
+        write_text(folder.tokenizer, text.read_text(encoding="utf-8"))
+    else:
+        data.train_tokenizer(table, of.data, text.vocabulary, text.length, folder.tokenizer)

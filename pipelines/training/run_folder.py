@@ -12,7 +12,8 @@ import yaml
 from pipelines.errors import RecipeError
 from pipelines.recipe import Recipe, load_recipe
 from pipelines.recipe.model import Model
-from pipelines.recipe.training import Data, Diffusion, Training
+from pipelines.recipe.objective import Objective
+from pipelines.recipe.training import Data, Training
 from pipelines.training.files import write_text
 
 SECTIONS = ("data", "model", "objective", "training")
@@ -130,7 +131,7 @@ class Sections(NamedTuple):
 
     data: Data
     model: Model
-    objective: Diffusion
+    objective: Objective
     training: Training
 
 

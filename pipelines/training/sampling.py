@@ -1,4 +1,4 @@
-"""Images drawn from a run: averaged weights, the recipe's prompts, guidance, in batches of bounded size."""
+"""What a recipe's `sampling` asks for: rows of images, drawn in batches of bounded size."""
 
 from __future__ import annotations
 
@@ -10,76 +10,66 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipelines import models
-from pipelines.draws import Draws
-from pipelines.errors import DataError
-from pipelines.models import Caption, CaptionTokenizer, DiT, TextToImage, denoiser
-from pipelines.models.denoiser import Denoiser
-from pipelines.recipe import Recipe
+from pipelines.errors import RecipeError
 from pipelines.recipe.training import Sampling
-from pipelines.samplers import classifier_free, sample
-from pipelines.training.checkpoints import Checkpoints
-from pipelines.training.run_folder import RunFolder
+from pipelines.training import data
+from pipelines.training.run_folder import Sections
+from pipelines.training.systems.artist import Artist, Asked
 
 
 @dataclass(frozen=True)
-class Artist:
-    """A denoiser with its tokenizer: what draws."""
+class Rows:
+    """The rows of a grid: what each is called, and what is asked for in it."""
 
-    denoiser: Denoiser
-    model: TextToImage | DiT
-    tokenizer: CaptionTokenizer
-    shape: tuple[int, int, int]
-    """channels, height and width of an image"""
-    device: torch.device
+    titles: Sequence[str]
+    asked: Asked
+    """one for each row"""
 
-    @classmethod
-    def of(cls, folder: RunFolder, recipe: Recipe, device: torch.device) -> Artist:
-        """The averaged weights of the run's newest whole checkpoint. Raises DataError if there is none yet."""
-        assert recipe.model is not None
-        assert recipe.objective is not None
-        checkpoint = Checkpoints(folder.checkpoints).newest()
-        if checkpoint is None:
-            raise DataError(f"{folder.checkpoints}: found no checkpoint, expected a run that has saved at least one")
-        model = models.build(recipe.model)
-        model.load_state_dict(checkpoint.tensors("model.ema"))
-        model.to(device).eval()
-        tokenizer = CaptionTokenizer.load(folder.tokenizer)
-        shape = (recipe.model.image_channels, recipe.model.resolution, recipe.model.resolution)
-        return cls(denoiser(model, recipe.objective).to(device), model, tokenizer, shape, device)
-
-    @torch.no_grad()
-    def draw(self, recipe: Sampling, drawn: Callable[[int], None] = lambda count: None) -> Tensor:
-        """Images of all prompts: uint8 [P, I, C, H, W] for P prompts and `per_prompt` I images of each.
-
-        The noise of image i of prompt p follows from (seed, p·I + i) alone, so the size of a batch changes nothing.
-        `drawn(count)` is called after each batch.
-        """
-        prompts = [prompt for prompt in recipe.prompts for _ in range(recipe.per_prompt)]
-        images = []
-        for start in range(0, len(prompts), recipe.batch_size):
-            batch = prompts[start : start + recipe.batch_size]
-            images.append(self._batch(batch, start, recipe).cpu())
-            drawn(len(batch))
-        return torch.cat(images).unflatten(0, (len(recipe.prompts), recipe.per_prompt))
-
-    def _batch(self, prompts: Sequence[str], first: int, recipe: Sampling) -> Tensor:
-        draws = Draws(recipe.seed, torch.arange(first, first + len(prompts), device=self.device))
-        noise_NCHW = draws.normal("start", *self.shape)
-        context, null = (
-            self.model.encode(*self._caption(texts)) for texts in (prompts, [recipe.negative] * len(prompts))
+    def repeated(self, times: int) -> Asked:
+        """Each row's image asked for `times` times, row after row."""
+        asked = self.asked
+        labels, conditions, images = (
+            None if each is None else each.repeat_interleave(times, 0)
+            for each in (asked.labels, asked.conditions, asked.images)
         )
-        interval = (recipe.guided_from, recipe.guided_to)
-        guided = classifier_free(
-            self.denoiser, context, null, recipe.guidance, interval=interval, rescale=recipe.rescale
-        )
-        generator = torch.Generator(self.device).manual_seed(recipe.seed + first)
-        x_NCHW = sample(recipe, guided, noise_NCHW, self.denoiser.schedule.sigmas, generator=generator)
-        return ((x_NCHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        return Asked([caption for caption in asked.captions for _ in range(times)], labels, conditions, images)
 
-    def _caption(self, texts: Sequence[str | None]) -> Caption:
-        tokens_NL, mask_NL = self.tokenizer.encode(texts)
-        return Caption(tokens_NL.to(self.device), mask_NL.to(self.device))
+
+def rows(sampling: Sampling, of: Sections, shape: tuple[int, int, int]) -> Rows:
+    """The rows that `sampling` asks for: prompts, or classes, or the first samples of the dataset.
+
+    `shape` is that of the images, channels first. Raises RecipeError if it asks for nothing.
+    """
+    if sampling.prompts:
+        return Rows(sampling.prompts, Asked(sampling.prompts))
+    if sampling.labels:
+        return Rows(
+            [str(label) for label in sampling.labels],
+            Asked([None] * len(sampling.labels), torch.tensor(sampling.labels)),
+        )
+    if sampling.examples:
+        return _examples(sampling.examples, of, shape)
+    raise RecipeError("sampling.prompts: found none, expected prompts, or sampling.labels, or sampling.examples")
+
+
+def _examples(count: int, of: Sections, shape: tuple[int, int, int]) -> Rows:
+    raw = next(iter(data.examples(of.data, shape, count)))
+    images, labels, conditions = (
+        None if column is None else raw[column] for column in (of.data.image, of.data.label, of.data.condition)
+    )
+    captions = [None] * len(raw[of.data.image]) if of.data.caption is None else raw[of.data.caption]
+    titles = [caption or f"sample {number}" for number, caption in enumerate(captions)]
+    return Rows(titles, Asked(captions, labels, conditions, images))
+
+
+def draw(artist: Artist, asked: Asked, sampling: Sampling, drawn: Callable[[int], None] = lambda count: None) -> Tensor:
+    """The images asked for, uint8 [N, C, H, W], in batches of `sampling.batch_size`; `drawn(count)` follows each."""
+    images = []
+    for start in range(0, len(asked), sampling.batch_size):
+        part = asked.part(start, start + sampling.batch_size)
+        images.append(artist.draw(part, sampling))
+        drawn(len(part))
+    return torch.cat(images)
 
 
 def slug(prompt: str) -> str:

@@ -12,8 +12,10 @@ import torch
 
 from jobs.sample import main
 from jobs.train import main as train
+from pipelines.training import systems
 from pipelines.training.run_folder import RunFolder
-from pipelines.training.sampling import Artist, slug, slugs
+from pipelines.training.sampling import draw, slug, slugs
+from pipelines.training.systems import Asked, diffusion
 from tests.training.tiny_runs import recipe_of, write_dataset, write_recipe
 
 
@@ -66,19 +68,26 @@ def test_overrides_change_the_pictures(run: Path, override: str) -> None:
 def test_the_size_of_a_batch_changes_nothing(run: Path) -> None:
     folder = RunFolder(run)
     recipe = folder.load(("sampling",))
-    artist = Artist.of(folder, recipe, torch.device("cpu"))
     assert recipe.sampling is not None
-    whole = artist.draw(recipe.sampling)
+    artist = systems.of(recipe).artist(folder, recipe, torch.device("cpu"))
+    asked = Asked([prompt for prompt in recipe.sampling.prompts for _ in range(2)])
+    whole = draw(artist, asked, recipe.sampling)
     counts: list[int] = []
-    parts = artist.draw(recipe.sampling.model_copy(update={"batch_size": 3}), counts.append)
-    assert whole.shape == (2, 2, 3, 16, 16)
+    parts = draw(artist, asked, recipe.sampling.model_copy(update={"batch_size": 3}), counts.append)
+    assert whole.shape == (4, 3, 16, 16)
     assert counts == [3, 1]
     assert (whole.int() - parts.int()).abs().max() <= 1
 
 
+def test_rows_may_be_samples_of_the_dataset(run: Path) -> None:
+    assert main([str(run), "prompts=[]", "examples=3"]) == 0
+    assert len(list((run / "samples").glob("sample-0-*.png"))) == 2  # the first caption of the dataset is null
+    assert len(list((run / "samples").glob("green-disc-*.png"))) == 2
+
+
 def test_it_draws_with_the_averaged_weights(run: Path) -> None:
     folder = RunFolder(run)
-    artist = Artist.of(folder, folder.load(), torch.device("cpu"))
+    artist = diffusion.artist(folder, folder.load(), torch.device("cpu"))
     checkpoint = run / "checkpoints" / "step-00000004"
     from safetensors.torch import load_file
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pipelines.models import Denoiser, denoiser, schedule
 from pipelines.models.precondition import EDM, X0, Epsilon, Score, V
-from pipelines.recipe.training import Diffusion
+from pipelines.recipe.objective import Diffusion
 
 LEVELS = schedule.cosine()
 

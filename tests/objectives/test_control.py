@@ -6,7 +6,7 @@ from pipelines import models, objectives, samplers
 from pipelines.draws import Draws
 from pipelines.models import Caption, Control, Controlled, ControlNet
 from pipelines.recipe.model import Text, UNet
-from pipelines.recipe.training import Diffusion
+from pipelines.recipe.objective import Diffusion
 
 TEXT = Text(vocabulary=300, length=4, width=16, layers=1, heads=2)
 RECIPE = UNet(resolution=8, patch=1, channels=16, multipliers=(1, 2), blocks=1, attention=(), text=TEXT)
@@ -29,7 +29,7 @@ def batch() -> dict[str, torch.Tensor]:
 
 def test_training_a_control_lowers_the_loss_and_leaves_the_base_alone() -> None:
     model = controlled()
-    objective = objectives.build(Diffusion(prediction="x0", min_snr=None, drop_caption=0.5), model)
+    objective = objectives.ControlDiffusion(Diffusion(prediction="x0", min_snr=None, drop_caption=0.5), model)
     assert dict(objective.players) == {"control": model.controls}
     (move,) = objective.moves()
     assert move.players == ("control",)

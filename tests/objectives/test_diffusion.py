@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from pipelines import objectives
 from pipelines.draws import Draws
 from pipelines.models import Caption
-from pipelines.recipe.training import Diffusion
+from pipelines.recipe.objective import Diffusion
 
 COUNT = 64
 
@@ -37,7 +37,7 @@ def draws(seed: int = 0, start: int = 0, count: int = COUNT) -> Draws:
 
 def test_one_move_of_one_player() -> None:
     model = Spy()
-    objective = objectives.build(Diffusion(), model)
+    objective = objectives.Diffusion(Diffusion(), model)
     (move,) = objective.moves()
     assert dict(objective.players) == {"model": model}
     assert move.players == ("model",)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from pipelines import objectives
 from pipelines.draws import Draws
 from pipelines.objectives.score import exact_score_matching, sliced_score_matching
-from pipelines.recipe.training import Diffusion
+from pipelines.recipe.objective import Diffusion
 from tests.oracles.mixture import Mixture
 
 PLANE = Mixture([[-1.0, 0.0], [1.0, 0.3]], [0.3, 0.4], [0.4, 0.6])

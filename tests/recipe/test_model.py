@@ -34,7 +34,7 @@ def test_the_network_is_what_the_recipe_names(model: str, kind: type, tmp_path: 
             "model.channels: found an unknown key, expected one of network, .*width, layers",
         ),
         ("{network: dit, widht: 3}", "model.widht: .*did you mean width"),
-        ("{network: gan}", "model.network: found 'gan', .*unet or dit"),
+        ("{network: perceptron}", "model.network: found 'perceptron', expected one of unet, dit"),
         ("{network: dit, width: wide}", "model.width: found 'wide', .*channels of a patch"),
         ("{text: {layers: 0}}", "model.text.layers: found 0, .*Transformer blocks"),
     ],

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pipelines import models, samplers
-from pipelines.recipe.training import Diffusion
+from pipelines.recipe.objective import Diffusion
 
 diffusers = pytest.importorskip("diffusers")
 

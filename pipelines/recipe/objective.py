@@ -1,0 +1,27 @@
+"""The `objective` section: what is minimised. Each family of generative models has a class."""
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from pipelines.recipe.section import Section
+from pipelines.recipe.union import tag_of
+
+
+class Diffusion(Section):
+    """Denoising diffusion with classifier-free guidance."""
+
+    family: Literal["diffusion"] = "diffusion"
+    """the family of generative models"""
+    prediction: Literal["epsilon", "v", "x0", "score", "edm"] = "v"
+    """what the network predicts"""
+    schedule: Literal["linear", "cosine", "geometric", "lognormal"] = "cosine"
+    """how the noise levels of training are spread"""
+    min_snr: float | None = Field(5.0, gt=0)
+    """γ of min-SNR weighting; null for none"""
+    drop_caption: float = Field(0.1, ge=0, le=1)
+    """share of samples trained without their caption"""
+
+
+Objective = Annotated[Annotated[Diffusion, Tag("[diffusion]")], Discriminator(tag_of("family", "diffusion"))]
+"""An `objective` section, told apart by `family`."""
