@@ -5,7 +5,7 @@
 """
 
 from pipelines.samplers.ddim import sample_ddim, sample_ddpm
-from pipelines.samplers.denoise import Denoise
+from pipelines.samplers.denoise import Denoise, SampleNoise
 from pipelines.samplers.export import save_scheduler
 from pipelines.samplers.guidance import classifier_free, classifier_guided
 from pipelines.samplers.heun import sample_heun
@@ -19,6 +19,7 @@ from pipelines.samplers.steps import karras, levels
 __all__ = [
     "SAMPLERS",
     "Denoise",
+    "SampleNoise",
     "bits_per_dimension",
     "classifier_free",
     "classifier_guided",

@@ -2,14 +2,13 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
-from pipelines.samplers.denoise import Denoise, checked, noise_like
+from pipelines.samplers.denoise import Denoise, Generator, checked, noise_like
 
 
 def sample_ddim(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, *, generator: torch.Generator | None = None, eta: float = 0.0
+    denoise: Denoise, x: Tensor, sigmas: Tensor, *, generator: Generator | None = None, eta: float = 0.0
 ) -> Tensor:
     """Draw by DDIM (Song et al. 2021, equation 12), rescaled by 1/√ᾱ; deterministic for η = 0.
 
@@ -31,7 +30,7 @@ def sample_ddpm(
     x: Tensor,
     sigmas: Tensor,
     *,
-    generator: torch.Generator | None = None,
+    generator: Generator | None = None,
     variance: Literal["small", "large"] = "small",
 ) -> Tensor:
     """Draw by DDPM's ancestral sampling (Ho et al. 2020, algorithm 2), with the variance β̃ ("small") or β ("large").

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pipelines.draws import Draws
+
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """denoise(x_NCHW, sigma) -> E[x₀ | x, σ]; sigma is a scalar tensor"""
 
@@ -18,7 +20,29 @@ def checked(sigmas: Tensor) -> Tensor:
     return sigmas
 
 
-def noise_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
+class SampleNoise:
+    """A sampler's noise, call after call, that belongs to each sample: the batch it is drawn in changes nothing.
+
+    Takes the place of a torch generator; one object for one batch, whose samples are those of `draws`.
+    """
+
+    def __init__(self, draws: Draws) -> None:
+        self._draws = draws
+        self._calls = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The next standard normal noise, of the shape [N, …], type and device of `x`."""
+        self._calls += 1
+        return self._draws.normal(f"noise {self._calls}", *x.shape[1:]).to(x)
+
+
+Generator = torch.Generator | SampleNoise
+"""where a sampler's noise comes from"""
+
+
+def noise_like(x: Tensor, generator: Generator | None) -> Tensor:
     """Standard normal noise of the shape of `x`, on its device whichever device the generator is on."""
+    if isinstance(generator, SampleNoise):
+        return generator(x)
     device = x.device if generator is None else generator.device
     return torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)

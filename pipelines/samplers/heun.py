@@ -1,13 +1,12 @@
 """Heun's second-order method along the probability-flow ODE."""
 
-import torch
 from torch import Tensor
 
-from pipelines.samplers.denoise import Denoise, checked, noise_like
+from pipelines.samplers.denoise import Denoise, Generator, checked, noise_like
 
 
 def sample_heun(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, *, generator: torch.Generator | None = None, churn: float = 0.0
+    denoise: Denoise, x: Tensor, sigmas: Tensor, *, generator: Generator | None = None, churn: float = 0.0
 ) -> Tensor:
     """Draw by algorithm 1 of Karras et al. (2022), or with `churn` (S_churn) above 0 by their algorithm 2.
 

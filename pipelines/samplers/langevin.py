@@ -1,9 +1,8 @@
 """Sampling by the score, (D(x, σ) − x)/σ²: Langevin dynamics and the reverse variance-exploding SDE."""
 
-import torch
 from torch import Tensor
 
-from pipelines.samplers.denoise import Denoise, checked, noise_like
+from pipelines.samplers.denoise import Denoise, Generator, checked, noise_like
 
 
 def sample_langevin(
@@ -11,7 +10,7 @@ def sample_langevin(
     x: Tensor,
     sigmas: Tensor,
     *,
-    generator: torch.Generator | None = None,
+    generator: Generator | None = None,
     steps: int = 100,
     rate: float = 0.1,
 ) -> Tensor:
@@ -36,7 +35,7 @@ def sample_predictor_corrector(
     x: Tensor,
     sigmas: Tensor,
     *,
-    generator: torch.Generator | None = None,
+    generator: Generator | None = None,
     corrections: int = 1,
     snr: float = 0.16,
 ) -> Tensor:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from pipelines.samplers.denoise import Denoise, checked, noise_like
+from pipelines.samplers.denoise import Denoise, Generator, checked, noise_like
 
 
 def log_likelihood(
@@ -13,7 +13,7 @@ def log_likelihood(
     x: Tensor,
     sigmas: Tensor,
     *,
-    generator: torch.Generator | None = None,
+    generator: Generator | None = None,
     probes: int = 1,
     prior_variance: float = 0.0,
 ) -> Tensor:

@@ -6,10 +6,10 @@ All integrate x over λ = −log σ; in the coordinates x = x₀ + σ·n the sig
 import torch
 from torch import Tensor
 
-from pipelines.samplers.denoise import Denoise, checked, noise_like
+from pipelines.samplers.denoise import Denoise, Generator, checked, noise_like
 
 
-def sample_dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+def sample_dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, *, generator: Generator | None = None) -> Tensor:
     """Draw by DPM-Solver++(2M) (Lu et al. 2022b, algorithm 2), of order 2; a step that ends at 0 is of order 1.
 
     Deterministic: `generator` is not used. Arguments as in `sample_ddim`.
@@ -18,7 +18,7 @@ def sample_dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, *, generator: t
 
 
 def sample_dpmpp_2m_sde(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, *, generator: torch.Generator | None = None, eta: float = 1.0
+    denoise: Denoise, x: Tensor, sigmas: Tensor, *, generator: Generator | None = None, eta: float = 1.0
 ) -> Tensor:
     """Draw by SDE-DPM-Solver++(2M) (Lu et al. 2022b, section 5): the solver of `sample_dpmpp_2m` for the reverse SDE.
 
@@ -29,7 +29,7 @@ def sample_dpmpp_2m_sde(
     return _dpmpp(denoise, x, sigmas, generator, eta)
 
 
-def _dpmpp(denoise: Denoise, x: Tensor, sigmas: Tensor, generator: torch.Generator | None, eta: float) -> Tensor:
+def _dpmpp(denoise: Denoise, x: Tensor, sigmas: Tensor, generator: Generator | None, eta: float) -> Tensor:
     before: Tensor | None = None
     last_h = sigmas.new_zeros(())
     for sigma, below in checked(sigmas).unfold(0, 2, 1):
@@ -48,7 +48,7 @@ def _dpmpp(denoise: Denoise, x: Tensor, sigmas: Tensor, generator: torch.Generat
     return x
 
 
-def sample_unipc(denoise: Denoise, x: Tensor, sigmas: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+def sample_unipc(denoise: Denoise, x: Tensor, sigmas: Tensor, *, generator: Generator | None = None) -> Tensor:
     """Draw by UniPC-2 with B₂(h) (Zhao et al. 2023, algorithms 1 and 2, data prediction): UniP-2, then UniC-2.
 
     The corrector reuses the call that the next step needs, so a step costs one call. Deterministic: `generator` is not

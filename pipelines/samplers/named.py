@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from pipelines.recipe.training import Sampling
 from pipelines.samplers.ddim import sample_ddim, sample_ddpm
-from pipelines.samplers.denoise import Denoise
+from pipelines.samplers.denoise import Denoise, Generator
 from pipelines.samplers.heun import sample_heun
 from pipelines.samplers.langevin import sample_langevin, sample_predictor_corrector
 from pipelines.samplers.multistep import sample_dpmpp_2m, sample_dpmpp_2m_sde, sample_unipc
@@ -27,7 +26,7 @@ SAMPLERS: dict[str, Callable[..., Tensor]] = {
 
 
 def sample(
-    recipe: Sampling, denoise: Denoise, noise: Tensor, table: Tensor, *, generator: torch.Generator | None = None
+    recipe: Sampling, denoise: Denoise, noise: Tensor, table: Tensor, *, generator: Generator | None = None
 ) -> Tensor:
     """Draw as the `sampling` section says, from standard normal `noise` over the ascending levels `table` [T]."""
     sigmas = sample_levels(recipe, table).to(noise.device)
