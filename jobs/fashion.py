@@ -1,0 +1,201 @@
+"""Makes the source of the Fashion-MNIST recipes: 70,000 images of clothes with labels, captions and derived conditions.
+
+Usage: python -m jobs.fashion RECIPE [FOLDER] [key.path=value …]
+
+Fashion-MNIST (Xiao, Rasul & Vollgraf 2017, MIT license) is Debian's package dataset-fashion-mnist; FOLDER holds its
+four .gz files, by default where the package puts them. Written are Parquet files at the recipe's dataset.source.path:
+image_id, split (train, test), label (0 to 9), image (a gray PNG of 28×28 pixels), captions (several of each label) and
+conditions (kind, image): edges, silhouette and lowres, each of the image's size.
+"""
+
+import gzip
+import hashlib
+import shutil
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.run import exit_status
+from pipelines.errors import DataError, RecipeError
+from pipelines.progress import progress
+from pipelines.recipe import load_recipe
+
+PACKAGE = "dataset-fashion-mnist"
+FOLDER = "/usr/share/datasets/fashion-mnist"
+SPLITS = {"train": "train", "test": "t10k"}
+KINDS = {"images": 3, "labels": 1}  # the dimensions of an IDX file of unsigned bytes
+LOW_RESOLUTION = 7
+BACKGROUND = 16  # pixels up to here are no clothes
+MADE_FROM = b"headrace.made_from"
+ROWS_AT_ONCE = 5_000
+
+CAPTIONS = (
+    ("a t-shirt", "a top", "a photo of a t-shirt", "a shirt with short sleeves and no buttons"),
+    ("trousers", "a pair of trousers", "a photo of trousers", "long pants with two legs"),
+    ("a pullover", "a sweater", "a photo of a pullover", "a warm top with long sleeves"),
+    ("a dress", "a gown", "a photo of a dress", "a dress that reaches the knees"),
+    ("a coat", "a jacket", "a photo of a coat", "a coat to wear outdoors"),
+    ("a sandal", "an open shoe", "a photo of a sandal", "a sandal with straps"),
+    ("a shirt", "a blouse", "a photo of a shirt", "a shirt with a collar"),
+    ("a sneaker", "a sports shoe", "a photo of a sneaker", "a flat shoe for running"),
+    ("a bag", "a handbag", "a photo of a bag", "a bag with a handle"),
+    ("an ankle boot", "a boot", "a photo of an ankle boot", "a shoe that covers the ankle"),
+)
+"""the captions of each label; the first is its name"""
+
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("split", pa.string()),
+        ("label", pa.int32()),
+        ("image", pa.binary()),
+        ("captions", pa.list_(pa.string())),
+        ("conditions", pa.list_(pa.struct([("kind", pa.string()), ("image", pa.binary())]))),
+    ]
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make the files that the recipe reads, unless they are there; returns the exit status."""
+    return exit_status(_make, sys.argv[1:] if argv is None else argv)
+
+
+def _make(argv: Sequence[str]) -> None:
+    if not argv:
+        raise RecipeError("arguments: found none, expected RECIPE [FOLDER] [key.path=value …]")
+    path, *rest = argv
+    folders = [argument for argument in rest if "=" not in argument]
+    if len(folders) > 1:
+        raise RecipeError(f"arguments: found {' '.join(folders)}, expected one FOLDER at most")
+    recipe = load_recipe(path, [argument for argument in rest if "=" in argument], needs=["dataset"])
+    assert recipe.dataset is not None
+    source = recipe.dataset.source
+    if source.path is None or source.format != "parquet":
+        raise RecipeError("dataset.source.path: found nothing, expected the folder of Parquet files to make")
+    make_source(Path(source.path), Path(folders[0] if folders else FOLDER))
+
+
+def make_source(target: Path, folder: Path) -> None:
+    """Write `train.parquet` and `test.parquet` into `target` from the four files in `folder`.
+
+    Files that were made from the same four are left alone. Raises DataError if one of the four is missing or broken,
+    RecipeError if `target` holds something else.
+    """
+    origin = _origin(folder)
+    made = {_made_from(file) for file in target.glob("*")} if target.exists() else set()
+    if made == {origin} and len(list(target.glob("*"))) == len(SPLITS):
+        print(f"source: {target} is there already")
+        return
+    if None in made:
+        raise RecipeError(f"dataset.source.path: found other files in {target}, expected a free folder")
+    hidden = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(hidden, ignore_errors=True)
+    hidden.mkdir(parents=True)
+    schema = SCHEMA.with_metadata({MADE_FROM: origin})
+    rows = 0
+    with progress("source", total=None, unit="images") as bar:
+        for split in SPLITS:
+            with pq.ParquetWriter(hidden / f"{split}.parquet", schema) as file:
+                for table in tables(folder, split):
+                    file.write_table(table.replace_schema_metadata(schema.metadata))
+                    bar.advance(table.num_rows)
+                    rows += table.num_rows
+    shutil.rmtree(target, ignore_errors=True)
+    hidden.rename(target)
+    print(f"source: {target} holds {rows:,} images")
+
+
+def tables(folder: Path, split: str) -> Iterator[pa.Table]:
+    """The rows of a split, some at a time. Raises DataError if its files do not belong together."""
+    images_NHW = read_idx(_file(folder, split, "images"), KINDS["images"])
+    labels_N = read_idx(_file(folder, split, "labels"), KINDS["labels"])
+    if len(images_NHW) != len(labels_N) or labels_N.max(initial=0) >= len(CAPTIONS):
+        raise DataError(
+            f"{folder}: found {len(images_NHW)} images of {split} and {len(labels_N)} labels up to "
+            f"{labels_N.max(initial=0)}, expected a label from 0 to {len(CAPTIONS) - 1} for each image"
+        )
+    for start in range(0, len(images_NHW), ROWS_AT_ONCE):
+        some = range(start, min(start + ROWS_AT_ONCE, len(images_NHW)))
+        rows = [_row(split, number, images_NHW[number], int(labels_N[number])) for number in some]
+        yield pa.Table.from_pylist(rows, SCHEMA)
+
+
+def _row(split: str, number: int, pixels_HW: np.ndarray, label: int) -> dict[str, object]:
+    return {
+        "image_id": f"{split}-{number:05}",
+        "split": split,
+        "label": label,
+        "image": _png(pixels_HW),
+        "captions": CAPTIONS[label],
+        "conditions": [{"kind": kind, "image": _png(made)} for kind, made in conditions(pixels_HW).items()],
+    }
+
+
+def conditions(pixels_HW: np.ndarray) -> dict[str, np.ndarray]:
+    """What to steer a drawing by, each uint8 [H, W]: Canny edges, the clothes' silhouette, and the image in 7×7."""
+    low = cv2.resize(pixels_HW, (LOW_RESOLUTION, LOW_RESOLUTION), interpolation=cv2.INTER_AREA)
+    return {
+        "edges": cv2.Canny(pixels_HW, 100, 200),
+        "silhouette": np.where(pixels_HW > BACKGROUND, 255, 0).astype(np.uint8),
+        "lowres": cv2.resize(low, pixels_HW.shape[::-1], interpolation=cv2.INTER_NEAREST),
+    }
+
+
+def read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """A gzipped IDX file of unsigned bytes, as an array. Raises DataError, one line, if it is missing or broken."""
+    try:
+        data = gzip.decompress(_bytes(path))
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: found no readable gzip file: {error}") from None
+    header = 4 + 4 * dimensions
+    if len(data) < header or data[:4] != bytes([0, 0, 8, dimensions]):
+        raise DataError(f"{path}: found no IDX file of {dimensions} dimensions of unsigned bytes, expected one")
+    shape = tuple(int(size) for size in np.frombuffer(data, ">u4", dimensions, 4))
+    if len(data) - header != int(np.prod(shape)):
+        raise DataError(f"{path}: found {len(data) - header} values, expected {' × '.join(map(str, shape))}")
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+
+
+def _file(folder: Path, split: str, kind: str) -> Path:
+    return folder / f"{SPLITS[split]}-{kind}-idx{KINDS[kind]}-ubyte.gz"
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{path}: found {(error.strerror or 'nothing').lower()}, expected the files of Debian's package {PACKAGE} "
+            f"(apt-get install {PACKAGE}) or FOLDER, where they are"
+        ) from None
+
+
+def _origin(folder: Path) -> bytes:
+    """What the source is made from: the four files, and what is made of them."""
+    digest = hashlib.sha256(repr((CAPTIONS, SCHEMA, LOW_RESOLUTION, BACKGROUND)).encode())
+    for split in SPLITS:
+        for kind in KINDS:
+            digest.update(_bytes(_file(folder, split, kind)))
+    return digest.hexdigest().encode()
+
+
+def _made_from(file: Path) -> bytes | None:
+    """The mark of a file that this job made, else None."""
+    try:
+        return (pq.read_schema(file).metadata or {}).get(MADE_FROM)
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def _png(pixels_HW: np.ndarray) -> bytes:
+    return cv2.imencode(".png", pixels_HW)[1].tobytes()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
