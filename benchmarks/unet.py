@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from pipelines import models
 from pipelines.models import Context
-from pipelines.recipe.model import Text, UNet
+from pipelines.recipe.model import UNet
+from pipelines.recipe.text import Text
 
 BATCH, LENGTH, WIDTH, RUNS = 32, 12, 128, 3
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.models.attention import Attention, FeedForward
-from pipelines.recipe.model import Text
+from pipelines.recipe.text import Text
 
 
 class Caption(NamedTuple):

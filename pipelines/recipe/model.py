@@ -5,33 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
 from pipelines.recipe.section import Section
+from pipelines.recipe.text import Text, check_heads
 from pipelines.recipe.union import tag_of
-
-
-def check_heads(name: str, channels: int, heads: int) -> None:
-    """Raise ValueError unless `heads` share `channels` evenly."""
-    if channels % heads:
-        raise ValueError(f"heads that divide the {channels} {name}, not {heads}")
-
-
-class Text(Section):
-    """The Transformer that encodes captions."""
-
-    vocabulary: int = Field(2048, ge=260)
-    """byte-pair tokens, special ones included"""
-    length: int = Field(16, ge=2)
-    """tokens kept of a caption"""
-    width: int = Field(128, ge=8)
-    """channels of a token"""
-    layers: int = Field(2, ge=1)
-    """Transformer blocks"""
-    heads: int = Field(4, ge=1)
-    """attention heads"""
-
-    @model_validator(mode="after")
-    def _comes_out_even(self) -> "Text":
-        check_heads("width", self.width, self.heads)
-        return self
 
 
 class UNet(Section):

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from pipelines import models
 from pipelines.models import Caption, Control, Controlled, ControlNet
-from pipelines.recipe.model import Text, UNet
+from pipelines.recipe.model import UNet
+from pipelines.recipe.text import Text
 
 TEXT = Text(vocabulary=300, length=6, width=16, layers=1, heads=2)
 RECIPE = UNet(resolution=16, patch=2, channels=16, multipliers=(1, 2), blocks=1, attention=(1,), heads=2, text=TEXT)

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from pipelines import models
 from pipelines.models import Caption
-from pipelines.recipe.model import DiT, Text
+from pipelines.recipe.model import DiT
+from pipelines.recipe.text import Text
 
 RECIPE = DiT(
     network="dit", image_channels=4, patch=2, width=32, layers=2, heads=2, text=Text(vocabulary=300, length=6, width=16)

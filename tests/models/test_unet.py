@@ -10,7 +10,8 @@ from pipelines import models
 from pipelines.models.attention import attend
 from pipelines.models.blocks import Canvas
 from pipelines.models.text import Caption
-from pipelines.recipe.model import Text, UNet
+from pipelines.recipe.model import UNet
+from pipelines.recipe.text import Text
 
 TEXT = Text(vocabulary=300, length=6, width=16, layers=1, heads=2)
 SMALL = UNet(resolution=16, patch=2, channels=16, multipliers=(1, 2), blocks=1, attention=(1,), heads=2, text=TEXT)

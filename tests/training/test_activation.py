@@ -12,7 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 from pipelines.errors import RecipeError
 from pipelines.models import Caption, build
-from pipelines.recipe.model import Text, UNet
+from pipelines.recipe.model import UNet
+from pipelines.recipe.text import Text
 from pipelines.training import activation
 from pipelines.training.activation import Plan, Segment, blocks_of
 from pipelines.training.activation.allocations import peak_bytes

@@ -12,7 +12,7 @@ import torch
 from pipelines.errors import RecipeError
 from pipelines.objectives import Objective
 from pipelines.recipe import Recipe
-from pipelines.recipe.model import Text
+from pipelines.recipe.text import Text
 from pipelines.training.run_folder import RunFolder, Sections
 from pipelines.training.systems import diffusion
 from pipelines.training.systems.artist import Artist, Asked

@@ -14,7 +14,7 @@ from pipelines.draws import Draws
 from pipelines.models import Caption, CaptionTokenizer, DiT, TextToImage, denoiser
 from pipelines.models.denoiser import Denoiser
 from pipelines.recipe import Recipe
-from pipelines.recipe.model import Text
+from pipelines.recipe.text import Text
 from pipelines.recipe.training import Sampling
 from pipelines.samplers import classifier_free, sample
 from pipelines.training import frozen
