@@ -1,4 +1,7 @@
-"""Write the report of a run or a dataset: `headrace report DATASET|RUN`."""
+"""Write the report of a run or a dataset as one HTML file.
+
+Usage: headrace report DATASET|RUN
+"""
 
 import sys
 from collections.abc import Sequence

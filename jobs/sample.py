@@ -1,4 +1,8 @@
-"""`headrace sample RUN [key=value …]`: draw the run's prompts; the keys are those of `sampling` in a recipe."""
+"""Draw images from a run: samples/*.png and samples/grid.png in its folder.
+
+Usage: headrace sample RUN [key=value …]
+The keys are those of the recipe's section `sampling`, as in `headrace sample runs/emoji steps=50 guidance=2`.
+"""
 
 import sys
 from collections.abc import Sequence

@@ -1,4 +1,10 @@
-"""List the threads of this process and of its Spark session: `headrace threads [--watch [SECONDS]] [--json]`."""
+"""List the threads of this process and of its Spark session.
+
+Usage: headrace threads [--watch [SECONDS]] [--json] [--executors]
+
+--watch lists again every SECONDS (2) until Ctrl-C; --json prints one JSON object a listing; --executors lists the
+threads of Spark's executors too, by a small job.
+"""
 
 from __future__ import annotations
 

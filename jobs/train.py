@@ -1,4 +1,8 @@
-"""`headrace train RECIPE [key=value …]`: train a model on a dataset; also `torchrun jobs/train.py RECIPE`."""
+"""Train a model on a dataset: start the run that a recipe describes, or go on with it.
+
+Usage: headrace train RECIPE [key.path=value …]
+or torchrun jobs/train.py with the same arguments.
+"""
 
 import sys
 from collections.abc import Sequence

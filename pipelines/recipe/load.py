@@ -41,7 +41,7 @@ def _read(path: str) -> dict[str, Any]:
         reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else "text that is not UTF-8"
         raise RecipeError(f"{path}: found {reason}, expected a recipe in YAML") from None
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, _UniqueKeys)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -50,6 +50,18 @@ def _read(path: str) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: found {_shown(raw)}, expected sections: {', '.join(Recipe.model_fields)}")
     return raw
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML that runs no code, in which a key stands once in its section."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key.value} twice", problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

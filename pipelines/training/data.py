@@ -83,11 +83,15 @@ def _loader(data: Data, shape: tuple[int, int, int], **settings: Any) -> ShardLo
     if data.condition is not None:
         decode[data.condition] = "gray"
     columns = [column for column in (data.image, data.caption, data.label, data.condition) if column is not None]
-    if data.where:
-        settings["where"] = data.where
     try:
         return ShardLoader(
-            data.path, version=data.version, columns=columns, decode=decode, size=(height, width), **settings
+            data.path,
+            version=data.version,
+            where=data.where,
+            columns=columns,
+            decode=decode,
+            size=(height, width),
+            **settings,
         )
     except RecipeError as error:
         raise RecipeError(f"data.{error}") from None

@@ -51,3 +51,20 @@ def test_ctrl_c_is_one_line_and_status_130(capsys: pytest.CaptureFixture[str]) -
 
     assert exit_status(interrupted, []) == 130
     assert capsys.readouterr().err == "headrace: interrupted\n"
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_every_job_says_how_it_is_used(capsys: pytest.CaptureFixture[str], job: str) -> None:
+    assert main([job, "--help"]) == 0
+    assert f"Usage: headrace {job}" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:
+    script = "import jobs.run, sys; sys.exit(jobs.run.exit_status(lambda argv: print('y' * 10_000_000), []))"
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.read(1)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0

@@ -90,6 +90,7 @@ def test_missing_section_is_named(recipe: str) -> None:
     ("content", "part"),
     [
         (b"dataset: [", "at line 1"),
+        (b"data: {path: a}\ndata: {path: b}", "found the key data twice at line 2"),
         (b"- a\n- b\n", "expected sections"),
         (b"\xff\xfe", "not UTF-8"),
         (b"", "expected sections"),
