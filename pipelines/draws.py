@@ -42,11 +42,13 @@ class Draws:
     and what follows is computed in float64, then rounded.
     """
 
-    def __init__(self, seed: int, samples: Tensor) -> None:
+    def __init__(self, seed: int, samples: Tensor, step: int = 0) -> None:
+        """`step` is the training step (from 1) that the samples belong to; no value depends on it."""
         if samples.dtype != torch.int64 or samples.dim() != 1:
             raise ValueError(f"samples: found {samples.dtype} {list(samples.shape)}, expected int64 [N]")
         self.seed = seed
         self.samples = samples
+        self.step = step
 
     def uniform(self, name: str, *shape: int) -> Tensor:
         """Uniform values in [0, 1): float32 [N, *shape], multiples of 2⁻²⁴."""

@@ -30,6 +30,8 @@ class Move:
     loss: Loss
     every: int = 1
     """played on steps whose number is divisible by this"""
+    first: int = 1
+    """not played before this step"""
     after: Callable[[], None] | None = None
     """called once the optimizer has stepped"""
 

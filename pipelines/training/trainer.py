@@ -117,7 +117,7 @@ class Trainer:
         samples = torch.arange(seen + workers.rank, seen + self.batch_size, workers.world_size, device=workers.device)
         for start in range(0, len(samples), self.part):
             part = {name: tensor[start : start + self.part] for name, tensor in batch.items()}
-            yield part, Draws(self.training.seed, samples[start : start + self.part])
+            yield part, Draws(self.training.seed, samples[start : start + self.part], self.steps)
 
     def _seed(self, seen: int) -> None:
         """Seed torch's own generators (dropout) from the samples seen, so that their state need not be saved."""

@@ -44,7 +44,7 @@ class Turn:
 
     def due(self, step: int) -> bool:
         """Whether the move is played in step `step` (from 1)."""
-        return step % self.move.every == 0
+        return step >= self.move.first and step % self.move.every == 0
 
     def backward(self, parts: Sequence[tuple[Batch, Draws]], autocast: torch.autocast) -> dict[str, Tensor]:
         """Accumulate the gradients of the mean loss over equal `parts`; returns this rank's figures, `loss` first."""
