@@ -70,25 +70,29 @@ def positions(x_NCHW: Tensor) -> Tensor:
 
 
 class MapAttention(nn.Module):
-    """Self-attention over the positions of a feature map, then cross-attention to the caption."""
+    """Self-attention over the positions of a feature map, then cross-attention to the caption if there are any."""
 
-    def __init__(self, channels: int, heads: int, context_width: int) -> None:
+    def __init__(self, channels: int, heads: int, context_width: int | None = None) -> None:
+        """`context_width`: channels of a caption's token; None for a network without captions."""
         super().__init__()
         self.positions = nn.Linear(POSITION_FEATURES, channels)
         self.norm_self = group_norm(channels)
         self.attend_self = Attention(channels, heads)
-        self.norm_cross = nn.LayerNorm(channels)
-        self.attend_cross = Attention(channels, heads, context_width)
         zero(self.attend_self.out)
-        zero(self.attend_cross.out)
+        self.attend_cross: Attention | None = None
+        if context_width is not None:
+            self.norm_cross = nn.LayerNorm(channels)
+            self.attend_cross = Attention(channels, heads, context_width)
+            zero(self.attend_cross.out)
 
-    def forward(self, x_NCHW: Tensor, context: Context) -> Tensor:
+    def forward(self, x_NCHW: Tensor, context: Context | None = None) -> Tensor:
         """Returns a map of the same shape."""
         height, width = x_NCHW.shape[-2:]
         x_NLC = x_NCHW.flatten(2).transpose(1, 2)
         where_NLC = self.positions(positions(x_NCHW).flatten(2).transpose(1, 2))
         x_NLC = x_NLC + self.attend_self(self.norm_self(x_NCHW).flatten(2).transpose(1, 2) + where_NLC)
-        x_NLC = x_NLC + self.attend_cross(self.norm_cross(x_NLC) + where_NLC, context.tokens_NLD, context.mask_NL)
+        if self.attend_cross is not None and context is not None:
+            x_NLC = x_NLC + self.attend_cross(self.norm_cross(x_NLC) + where_NLC, context.tokens_NLD, context.mask_NL)
         return x_NLC.transpose(1, 2).unflatten(2, (height, width))
 
 
@@ -144,7 +148,7 @@ class UNetBlock(nn.Module):
         self.attention = attention
 
     def forward(
-        self, x_NCHW: Tensor, embedding_NE: Tensor, context: Context, skip_NCHW: Tensor | None = None
+        self, x_NCHW: Tensor, embedding_NE: Tensor, context: Context | None = None, skip_NCHW: Tensor | None = None
     ) -> Tensor:
         """Returns [N, channels_out, H', W']; `skip`, of the new size, is joined to the resampled input."""
         if self.resample == "down":

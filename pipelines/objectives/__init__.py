@@ -1,7 +1,8 @@
 """What is minimised: one module for each family."""
 
+from pipelines.objectives.classifier import NoisyClassification
 from pipelines.objectives.control import ControlDiffusion
 from pipelines.objectives.diffusion import Diffusion
 from pipelines.objectives.game import Batch, Loss, Move, Objective
 
-__all__ = ["Batch", "ControlDiffusion", "Diffusion", "Loss", "Move", "Objective"]
+__all__ = ["Batch", "ControlDiffusion", "Diffusion", "Loss", "Move", "NoisyClassification", "Objective"]

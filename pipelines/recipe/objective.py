@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from pipelines.recipe.classifier import Classification
 from pipelines.recipe.section import Section
 from pipelines.recipe.union import tag_of
 
@@ -23,5 +24,8 @@ class Diffusion(Section):
     """share of samples trained without their caption"""
 
 
-Objective = Annotated[Annotated[Diffusion, Tag("[diffusion]")], Discriminator(tag_of("family", "diffusion"))]
+Objective = Annotated[
+    Annotated[Diffusion, Tag("[diffusion]")] | Annotated[Classification, Tag("[classifier]")],
+    Discriminator(tag_of("family", "diffusion")),
+]
 """An `objective` section, told apart by `family`."""

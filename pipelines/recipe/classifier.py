@@ -1,0 +1,60 @@
+"""The sections of a classifier of noisy images: its network and its loss."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from pipelines.recipe.section import Section
+
+
+class Classifier(Section):
+    """A classifier of noisy images: the contracting half of a U-Net, then attention pooling."""
+
+    network: Literal["classifier"]
+    """the kind of network"""
+    labels: int = Field(ge=2)
+    """classes, numbered from 0"""
+    resolution: int = Field(32, ge=4)
+    """side of the square images, in pixels"""
+    image_channels: int = Field(3, ge=1)
+    """channels of an image"""
+    patch: int = Field(1, ge=1)
+    """pixels unshuffled into channels on each side"""
+    channels: int = Field(64, ge=8)
+    """channels at full resolution"""
+    multipliers: tuple[PositiveInt, ...] = Field((1, 2, 2), min_length=1)
+    """channels of each level, as multiples of `channels`"""
+    blocks: int = Field(1, ge=1)
+    """residual blocks at each level"""
+    attention: tuple[int, ...] = ()
+    """levels, from 0, that have self-attention"""
+    heads: int = Field(4, ge=1)
+    """attention heads"""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """share of activations dropped in residual blocks"""
+
+    @model_validator(mode="after")
+    def _comes_out_even(self) -> "Classifier":
+        levels = len(self.multipliers)
+        stride = self.patch * 2 ** (levels - 1)
+        if self.resolution % stride:
+            raise ValueError(f"a resolution divisible by {stride}, patch · 2^(levels − 1)")
+        for level in self.attention:
+            if not 0 <= level < levels:
+                raise ValueError(f"attention at levels from 0 to {levels - 1}")
+        for level in {*self.attention, levels - 1}:
+            channels = self.channels * self.multipliers[level]
+            if channels % self.heads:
+                raise ValueError(f"heads that divide the {channels} channels at level {level}, not {self.heads}")
+        return self
+
+
+class Classification(Section):
+    """Cross-entropy of labels over noise levels."""
+
+    family: Literal["classifier"]
+    """what is minimised"""
+    schedule: Literal["linear", "cosine", "geometric", "lognormal"] = "cosine"
+    """how the noise levels of training are spread"""
+    clean: float = Field(0.25, ge=0, le=1)
+    """share of samples shown without noise"""
