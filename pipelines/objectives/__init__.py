@@ -4,5 +4,6 @@ from pipelines.objectives.classifier import NoisyClassification
 from pipelines.objectives.control import ControlDiffusion
 from pipelines.objectives.diffusion import Diffusion
 from pipelines.objectives.game import Batch, Loss, Move, Objective
+from pipelines.objectives.gan import Adversarial
 
-__all__ = ["Batch", "ControlDiffusion", "Diffusion", "Loss", "Move", "NoisyClassification", "Objective"]
+__all__ = ["Adversarial", "Batch", "ControlDiffusion", "Diffusion", "Loss", "Move", "NoisyClassification", "Objective"]

@@ -34,6 +34,8 @@ class Move:
     """not played before this step"""
     after: Callable[[], None] | None = None
     """called once the optimizer has stepped"""
+    watch: Callable[[Mapping[str, float]], str | None] | None = None
+    """looks at each step's figures, under their names in the metrics; returns a line to warn with, or None"""
 
 
 class Objective(Protocol):

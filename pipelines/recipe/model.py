@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
 from pipelines.recipe.classifier import Classifier
+from pipelines.recipe.gan import Gan
 from pipelines.recipe.section import Section
 from pipelines.recipe.text import Text, check_heads
 from pipelines.recipe.union import tag_of
@@ -78,7 +79,10 @@ class DiT(Section):
 
 
 Model = Annotated[
-    Annotated[UNet, Tag("[unet]")] | Annotated[DiT, Tag("[dit]")] | Annotated[Classifier, Tag("[classifier]")],
+    Annotated[UNet, Tag("[unet]")]
+    | Annotated[DiT, Tag("[dit]")]
+    | Annotated[Classifier, Tag("[classifier]")]
+    | Annotated[Gan, Tag("[gan]")],
     Discriminator(tag_of("network", "unet")),
 ]
 """A `model` section, told apart by `network`."""

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, Tag
 
 from pipelines.recipe.classifier import Classification
+from pipelines.recipe.gan import Adversarial
 from pipelines.recipe.section import Section
 from pipelines.recipe.union import tag_of
 
@@ -25,7 +26,9 @@ class Diffusion(Section):
 
 
 Objective = Annotated[
-    Annotated[Diffusion, Tag("[diffusion]")] | Annotated[Classification, Tag("[classifier]")],
+    Annotated[Diffusion, Tag("[diffusion]")]
+    | Annotated[Classification, Tag("[classifier]")]
+    | Annotated[Adversarial, Tag("[gan]")],
     Discriminator(tag_of("family", "diffusion")),
 ]
 """An `objective` section, told apart by `family`."""

@@ -103,6 +103,8 @@ class Run:
         self.timing.step(int(figures["step"]), figures["loss"], self.trainer.batch_size)
         if self.workers.first:
             self.metrics.write(figures)
+            for line in self.trainer.warnings(figures):
+                print(f"headrace: step {figures['step']}: {line}", file=sys.stderr)
         return stop
 
     def _save(self) -> bool:

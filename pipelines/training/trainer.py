@@ -1,7 +1,7 @@
 """The one trainer: it plays the moves of an objective, whatever they are."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -87,6 +87,11 @@ class Trainer:
         values = torch.stack([*figures.values(), torch.tensor(float(stop), device=self.workers.device)])
         names = (*figures, "stop")
         return StepFigures(self.steps, samples, rate, names, self.workers.mean(values))
+
+    def warnings(self, figures: Mapping[str, float]) -> list[str]:
+        """What the moves say of a step's figures, a line each."""
+        said = [turn.move.watch(figures) for turn in self.turns if turn.move.watch is not None]
+        return [line for line in said if line is not None]
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Copies of all tensors that the next step depends on, by group and name."""

@@ -14,7 +14,7 @@ from pipelines.objectives import Objective
 from pipelines.recipe import Recipe
 from pipelines.recipe.text import Text
 from pipelines.training.run_folder import RunFolder, Sections
-from pipelines.training.systems import classifier, diffusion
+from pipelines.training.systems import classifier, diffusion, gan
 from pipelines.training.systems.artist import Artist, Asked
 
 
@@ -41,7 +41,7 @@ class System(Protocol):
         ...
 
 
-SYSTEMS: Mapping[str, System] = {"classifier": classifier, "diffusion": diffusion}
+SYSTEMS: Mapping[str, System] = {"classifier": classifier, "diffusion": diffusion, "gan": gan}
 
 
 def of(recipe: Recipe) -> System:

@@ -1,0 +1,47 @@
+"""Multilayer perceptrons over points: for problems of a few dimensions, where the answer is known."""
+
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipelines.models.gan.condition import Condition
+
+
+class Mlp(nn.Module):
+    """`layers` hidden layers of `width`, ReLU between them; plain output of `outputs` channels."""
+
+    def __init__(self, inputs: int, outputs: int, width: int = 128, layers: int = 3) -> None:
+        super().__init__()
+        widths = [inputs, *[width] * layers]
+        self.blocks = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.out = nn.Linear(width, outputs)
+
+    def forward(self, x_ND: Tensor) -> Tensor:
+        """Returns [N, outputs], float32."""
+        for block in self.blocks:
+            x_ND = F.relu(block(x_ND))
+        return self.out(x_ND).float()
+
+
+class PointGenerator(Mlp):
+    """Points [N, D] from normal numbers."""
+
+    def __init__(self, latent: int, dimensions: int, width: int = 128, layers: int = 3) -> None:
+        super().__init__(latent, dimensions, width, layers)
+        self.latent = latent
+
+    def forward(self, z_NZ: Tensor, condition: Condition = Condition()) -> Tensor:  # noqa: B008
+        """Returns points [N, D]."""
+        return super().forward(z_NZ)
+
+
+class PointDiscriminator(Mlp):
+    """A number for each point."""
+
+    def __init__(self, dimensions: int, width: int = 128, layers: int = 3) -> None:
+        super().__init__(dimensions, 1, width, layers)
+
+    def forward(self, x_ND: Tensor, condition: Condition = Condition()) -> Tensor:  # noqa: B008
+        """Returns [N]."""
+        return super().forward(x_ND).squeeze(1)

@@ -1,0 +1,133 @@
+"""A generator against a discriminator: GAN, relativistic GAN with R1 and R2, Wasserstein GAN."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.draws import Draws
+from pipelines.models.gan import Condition, normalise_spectra, step_spectra
+from pipelines.models.text import Caption
+from pipelines.objectives.game import Batch, Move
+from pipelines.objectives.pairing import PAIRINGS
+from pipelines.objectives.smoothness import clip_weights, gamma_at, gradient_norm_between, squared_gradient
+from pipelines.recipe.gan import Adversarial as AdversarialRecipe
+
+WON = 0.01
+"""nats: a discriminator whose loss is below this is deceived by nothing, and the generator learns nothing from it"""
+PATIENCE = 100
+"""rounds won outright in a row that are reported"""
+
+
+class Adversarial:
+    """Two players: each step the discriminator's round, every `rounds` steps the generator's.
+
+    A batch holds `image` (float32 [N, C, H, W] in [−1, 1], or points [N, D]) and, where the networks are conditioned,
+    `label` (int64 [N]) or `tokens` (int64 [N, L]) and `tokens_mask` (bool [N, L]).
+
+    Figures of the discriminator: `game` is its loss without the penalty; `real` and `fake` are its mean outputs;
+    with the Wasserstein loss `wasserstein` is its estimate of the distance, otherwise `rounds_won` counts the rounds in
+    a row that it has won outright (game below 0.01).
+    """
+
+    def __init__(self, recipe: AdversarialRecipe, generator: nn.Module, discriminator: nn.Module) -> None:
+        """`generator(z, condition)` has an attribute `latent`, the size of z; `discriminator(x, condition)` -> [N]."""
+        self.recipe, self.generator, self.discriminator = recipe, generator, discriminator
+        self.latent = int(generator.latent)  # type: ignore[arg-type]
+        self.pairing = PAIRINGS[recipe.loss]
+        if recipe.regulariser == "spectral":
+            normalise_spectra(discriminator)
+        discriminator.register_buffer("rounds_won", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def players(self) -> Mapping[str, nn.Module]:
+        """The two networks."""
+        return {"generator": self.generator, "discriminator": self.discriminator}
+
+    def moves(self) -> Sequence[Move]:
+        """The discriminator's round, then the generator's."""
+        after = {"clip": self._clip, "spectral": self._step_spectra}.get(self.recipe.regulariser)
+        return [
+            Move("discriminator", ("discriminator",), self.discriminator_loss, after=after, watch=self._watch),
+            Move("generator", ("generator",), self.generator_loss, every=self.recipe.rounds),
+        ]
+
+    def discriminator_loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+        """The discriminator's mean loss with its penalty, and figures."""
+        real, condition = batch["image"], self.condition(batch)
+        with torch.no_grad():
+            fake = self.generator(draws.normal("latent, discriminator", self.latent), condition)
+        if self.recipe.regulariser == "r1_r2":
+            real, fake = real.detach().requires_grad_(), fake.requires_grad_()
+        real_N, fake_N = self.discriminator(real, condition), self.discriminator(fake, condition)
+        game = self.pairing.discriminator(real_N, fake_N).mean()
+        figures = {"game": game, "real": real_N.mean(), "fake": fake_N.mean()}
+        slope: Tensor | float = 1.0
+        loss = game
+        if self.recipe.regulariser == "r1_r2":
+            penalty, figures["r1"], figures["r2"] = self._r1_r2(real, real_N, fake, fake_N, draws)
+            loss = game + penalty
+        elif self.recipe.regulariser == "gradient_penalty":
+            penalty, slope = self._gradient_penalty(real, fake, condition, draws)
+            loss, figures["gradient_norm"] = game + penalty, slope
+        figures |= self._wasserstein(-game, slope) if not self.pairing.bounded else self._rounds_won(game.detach())
+        return loss, {name: figure.detach() for name, figure in figures.items()}
+
+    def generator_loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+        """The generator's mean loss."""
+        condition = self.condition(batch)
+        fake = self.generator(draws.normal("latent, generator", self.latent), condition)
+        fake_N = self.discriminator(fake, condition)
+        real_N = self.discriminator(batch["image"], condition) if self.pairing.paired else fake_N
+        return self.pairing.generator(real_N, fake_N).mean(), {}
+
+    def condition(self, batch: Batch) -> Condition:
+        """What each image of the batch is made for, as far as the batch says."""
+        caption = Caption(batch["tokens"], batch["tokens_mask"]) if "tokens" in batch else None
+        return Condition(batch.get("label"), caption)
+
+    def _r1_r2(
+        self, real: Tensor, real_N: Tensor, fake: Tensor, fake_N: Tensor, draws: Draws
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """γ/2·(R1 + R2) and both: squared gradients at real and generated images (Huang et al. 2024, section 3.2)."""
+        r1_N, r2_N = squared_gradient(real_N + fake_N, real, fake)
+        end = self.recipe.gamma if self.recipe.gamma_final is None else self.recipe.gamma_final
+        gamma_N = gamma_at(draws.samples, self.recipe.gamma, end, self.recipe.burn_in)
+        return (gamma_N / 2 * (r1_N + r2_N)).mean(), r1_N.mean(), r2_N.mean()
+
+    def _gradient_penalty(
+        self, real: Tensor, fake: Tensor, condition: Condition, draws: Draws
+    ) -> tuple[Tensor, Tensor]:
+        """λ·(‖∇D(x̂)‖ − 1)² and the mean of ‖∇D(x̂)‖ (Gulrajani et al. 2017, equation 3)."""
+        share_N = draws.uniform("between")
+        norm_N = gradient_norm_between(lambda x: self.discriminator(x, condition), real, fake, share_N)
+        return self.recipe.penalty * (norm_N - 1).square().mean(), norm_N.mean()
+
+    def _wasserstein(self, difference: Tensor, slope: Tensor | float) -> dict[str, Tensor]:
+        """The estimate of W₁: E D(real) − E D(fake), over the critic's slope.
+
+        At the optimum of a soft penalty the critic is steeper than 1, by W₁/2λ, which the division undoes. It is a
+        distance only as far as the critic's slope is 1: with clipping and spectral norms its scale is not known.
+        """
+        return {"wasserstein": difference / slope}
+
+    def _rounds_won(self, game: Tensor) -> dict[str, Tensor]:
+        counted: Tensor = self.discriminator.rounds_won  # type: ignore[assignment]
+        counted.copy_((counted + 1) * (game < WON))
+        return {"rounds_won": counted.float()}
+
+    def _watch(self, figures: Mapping[str, float]) -> str | None:
+        won = figures.get("discriminator/rounds_won", 0.0)
+        if not won or won % PATIENCE:
+            return None
+        return (
+            f"the discriminator has won {won:.0f} rounds in a row outright (loss below {WON}), so the generator learns "
+            "nothing; a regulariser in `objective`, or a lower training.players.discriminator.learning_rate, may help"
+        )
+
+    def _clip(self) -> None:
+        named = self.discriminator.named_parameters()
+        clip_weights((p for name, p in named if "embedding" not in name.split(".")), self.recipe.clip)
+
+    def _step_spectra(self) -> None:
+        step_spectra(self.discriminator)
