@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
@@ -15,17 +15,19 @@ from pyspark.sql.types import BinaryType, LongType, StringType, StructField, Str
 
 import udfs
 from pipelines.dataset.absence import WHY, ledger
-from pipelines.dataset.commit import File, check_output, commit, forget, make_folder, open_table, write_text
-from pipelines.dataset.files import absolute
+from pipelines.dataset.commit import File, check_output, commit, open_table
+from pipelines.dataset.files import absolute, folder_made, write_text
+from pipelines.dataset.lineage import Lineage, lineage_of
 from pipelines.dataset.media import Leaf, find_leaves, optimized_plan, quoted, used_leaves
 from pipelines.dataset.plan import filters_rows
 from pipelines.dataset.query import VIEW, Samples, run_query
 from pipelines.dataset.samples import named_rows, shuffled
 from pipelines.dataset.shards import QUARANTINE, REPORT_SCHEMA, Layout, write_stage
-from pipelines.dataset.snapshot import identity, same_as
-from pipelines.dataset.source import check_key, open_source, sql_problem
+from pipelines.dataset.snapshot import RUN, SNAPSHOT, identity, same_as
+from pipelines.dataset.source import Opened, check_key, open_source, run_problem
 from pipelines.dataset.summary import Summary
 from pipelines.dataset.survey import Survey, survey, weigh
+from pipelines.dataset.vacuum import discarded_on_failure
 from pipelines.dataset.watch import spark_progress
 from pipelines.errors import DataError, RecipeError
 from pipelines.recipe.dataset import Dataset
@@ -43,9 +45,14 @@ class _Task:
     """A build once its source is open: what to read, how, and into which partition."""
 
     recipe: Dataset
-    source: DataFrame
+    opened: Opened
     leaves: tuple[Leaf, ...]
     partition: tuple[str, str] | None
+
+    @property
+    def source(self) -> DataFrame:
+        """The source's rows, of the partition alone if there is one."""
+        return self.opened.frame
 
 
 def build(
@@ -58,42 +65,74 @@ def build(
     """
     task = _opened(spark, recipe, partition)
     summary = Summary(recipe.output.path, partition, dry_run=dry_run, sql=recipe.query)
-    made_from = identity(recipe, task.source, partition)
     table = open_table(recipe.output.path)
-    standing = same_as(table, made_from)
     summary.version = table.version() if table is not None else -1
-    if standing is not None and not dry_run:
-        summary.version, summary.unchanged = standing, True
-        return summary
     with run_query(task.source, recipe.query, task.leaves, recipe.shuffle.key) as samples:
+        made_from = identity(recipe, task.opened, samples.frame, partition)
+        standing = same_as(table, made_from)
+        if standing is not None and not dry_run:
+            summary.version, summary.unchanged = standing, True
+            return summary
         samples = _without_partition(samples, partition)
         summary.by_value = samples.by_value
-        named = _named(task, samples)
-        try:
-            with summary.stage("survey"), spark_progress(spark, "survey"), _query_errors():
-                used = used_leaves(samples.frame, task.leaves) if samples.handles else ()
-                counted = survey(task.source, recipe.shuffle.key, used, named)
-                if not samples.handles:
-                    counted = replace(counted, media_bytes=weigh(samples.frame, samples.binary))
-            summary.rows_in, summary.rows_named = counted.rows, counted.named_rows
-            if dry_run:
-                summary.plan = optimized_plan(samples.frame)
-                summary.media_bytes = counted.media_bytes
-                summary.shards = _shards(recipe, counted)
-                return summary
-            with summary.stage("write"), spark_progress(spark, "write"), _query_errors():
-                reports, calls = _write(task, samples, used, counted, named)
-        finally:
-            if named is not None:
-                named.unpersist()
-    with summary.stage("commit"):
-        _commit(summary, samples, reports, calls, task, made_from)
+        if dry_run:
+            _estimate(summary, task, samples)
+            return summary
+        with lineage_of(recipe, task.opened, made_from[SNAPSHOT]) as lineage:
+            _build(summary, task, samples, made_from, lineage)
     return summary
+
+
+def _estimate(summary: Summary, task: _Task, samples: Samples) -> None:
+    with _surveyed(summary, task, samples) as (_, counted, _named):
+        summary.plan = optimized_plan(samples.frame)
+        summary.media_bytes = counted.media_bytes
+        summary.shards = _shards(task.recipe, counted)
+
+
+def _build(summary: Summary, task: _Task, samples: Samples, made_from: Mapping[str, str], lineage: Lineage) -> None:
+    spark, root, build = task.source.sparkSession, task.recipe.output.path, uuid.uuid4().hex[:12]
+    with _surveyed(summary, task, samples) as (used, counted, named), folder_made(root), _side_folder(task.recipe):
+        with discarded_on_failure(root, build):
+            with summary.stage("write"), spark_progress(spark, "write"), _query_errors():
+                reports, calls = _write(task, build, samples, used, counted, named)
+            with summary.stage("commit"):
+                _commit(summary, samples, reports, calls, task, {**made_from, RUN: lineage.run_id})
+        told = lineage.complete(summary, output_schema(samples, task.partition))
+        write_text(root, f"_headrace/lineage-{summary.version}.json", told)
+
+
+@contextmanager
+def _surveyed(
+    summary: Summary, task: _Task, samples: Samples
+) -> Iterator[tuple[Sequence[Leaf], Survey, DataFrame | None]]:
+    """The media that are used, the counts of the source, and the rows that samples name, kept meanwhile."""
+    spark, key = task.source.sparkSession, task.recipe.shuffle.key
+    named = _named(task, samples)
+    try:
+        with summary.stage("survey"), spark_progress(spark, "survey"), _query_errors():
+            used = used_leaves(samples.frame, task.leaves) if samples.handles else ()
+            counted = survey(task.source, key, used, named)
+            if not samples.handles:
+                counted = replace(counted, media_bytes=weigh(samples.frame, samples.binary))
+        summary.rows_in, summary.rows_named = counted.rows, counted.named_rows
+        yield used, counted, named
+    finally:
+        if named is not None:
+            named.unpersist()
+
+
+def _side_folder(recipe: Dataset) -> AbstractContextManager[None]:
+    """The folder of the table of bad rows, where the recipe has one."""
+    if recipe.on_bad_row == "quarantine":
+        return folder_made(f"{recipe.output.path}/{QUARANTINE}")
+    return nullcontext()
 
 
 def _opened(spark: SparkSession, recipe: Dataset, partition: tuple[str, str] | None) -> _Task:
     check_output(recipe.output.path)
-    source = open_source(spark, recipe.source)
+    opened = open_source(spark, recipe.source)
+    source = opened.frame
     check_key(source, recipe.shuffle.key)
     name = recipe.output.partition
     if (name is None) != (partition is None) or (partition is not None and partition[0] != name):
@@ -110,7 +149,7 @@ def _opened(spark: SparkSession, recipe: Dataset, partition: tuple[str, str] | N
         udfs.add_jar(spark, jar)
     for class_name in recipe.udfs:
         udfs.register(spark, class_name, on_error=recipe.on_udf_error)
-    return _Task(recipe, source, find_leaves(source.schema, recipe.source.media), partition)
+    return _Task(recipe, replace(opened, frame=source), find_leaves(source.schema, recipe.source.media), partition)
 
 
 def _without_partition(samples: Samples, partition: tuple[str, str] | None) -> Samples:
@@ -138,13 +177,13 @@ def _shards(recipe: Dataset, counted: Survey) -> int:
 
 
 def _write(
-    task: _Task, samples: Samples, used: Sequence[Leaf], counted: Survey, named: DataFrame | None
+    task: _Task, build: str, samples: Samples, used: Sequence[Leaf], counted: Survey, named: DataFrame | None
 ) -> tuple[list[dict], list[Absence]]:
     """Write the shards; returns the report of each partition that has samples, and what the Java functions gave."""
     recipe, spark = task.recipe, task.source.sparkSession
     layout = Layout(
         root=absolute(recipe.output.path),
-        build=uuid.uuid4().hex[:12],
+        build=build,
         columns=samples.columns,
         causes=samples.causes,
         media=samples.media,
@@ -152,7 +191,6 @@ def _write(
         checked=_checked(samples, task.leaves),
         on_bad_row=recipe.on_bad_row,
     )
-    make_folder(f"{layout.root}/{QUARANTINE}" if recipe.on_bad_row == "quarantine" else layout.root)
     calls = Ledger(spark) if recipe.udfs else None
     if calls is not None:
         key = recipe.shuffle.key if recipe.shuffle.key in samples.columns else None
@@ -180,7 +218,7 @@ def _query_errors() -> Iterator[None]:
     except PySparkException as error:
         if error.getCondition() in {None, "PYTHON_EXCEPTION"}:  # the write stage's, not the query's
             raise
-        raise DataError(f"dataset.query: {sql_problem(error)}") from None
+        raise run_problem(error) from None
 
 
 @contextmanager
@@ -214,7 +252,6 @@ def _commit(
     bad, keys = _bad(details)
     summary.samples = sum(report["samples"] for report in details)
     if bad and recipe.on_bad_row == "fail":
-        forget(root, [file.path for file in files])
         shown = "; ".join(f"{reason} ({_keys(keys[reason])}; {count:,} rows)" for reason, count in bad.items())
         raise DataError(f"dataset: found bad images: {shown}; expected none, or on_bad_row: drop or quarantine")
     schema = output_schema(samples, task.partition)

@@ -131,27 +131,3 @@ def _version_of(root: str, build: str) -> int:
             if build.encode() in entry.read():
                 return version
     raise AssertionError(build)
-
-
-def forget(root: str, paths: Sequence[str]) -> None:
-    """Delete files that no version names."""
-    files, folder = filesystem(root)
-    for path in paths:
-        files.delete_file(f"{folder}/{path}")
-
-
-def make_folder(root: str) -> None:
-    """Make the folder `root` where the file system has folders. Raises RecipeError where it cannot be."""
-    files, folder = filesystem(root)
-    try:
-        files.create_dir(folder, recursive=True)
-    except OSError as error:
-        raise RecipeError(f"dataset.output.path: found {root}, expected a folder that can be made: {error}") from None
-
-
-def write_text(root: str, path: str, text: str) -> None:
-    """Write `text` to `root`/`path`, whose folder is made."""
-    files, folder = filesystem(root)
-    files.create_dir(f"{folder}/{path}".rpartition("/")[0], recursive=True)
-    with files.open_output_stream(f"{folder}/{path}") as stream:
-        stream.write(text.encode())

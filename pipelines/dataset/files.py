@@ -1,8 +1,15 @@
 """Where a dataset lies: a local path or the URI of an object store, through Arrow's file systems."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyarrow import fs
+
+from pipelines.errors import RecipeError
+
+# Other stores have names with slashes, and no folders to make.
+_WITH_FOLDERS = frozenset({"local", "hdfs"})
 
 
 def absolute(root: str) -> str:
@@ -11,7 +18,59 @@ def absolute(root: str) -> str:
 
 
 def filesystem(root: str) -> tuple[fs.FileSystem, str]:
-    """The file system of `root` and the path of `root` in it."""
-    if "://" in root:
-        return fs.FileSystem.from_uri(root)
-    return fs.LocalFileSystem(), absolute(root)
+    """The file system of `root` and the path of `root` in it. Raises RecipeError for a URI that Arrow cannot open."""
+    if "://" not in root:
+        return fs.LocalFileSystem(), absolute(root)
+    try:
+        files, folder = fs.FileSystem.from_uri(root)
+    except (ValueError, OSError) as error:  # ArrowInvalid is a ValueError
+        first = str(error).splitlines()[0]
+        raise RecipeError(f"found {root!r}, expected a path or a URI that Arrow opens: {first}") from None
+    return files, folder.rstrip("/")
+
+
+def make_folder(root: str) -> None:
+    """Make the folder `root` where the file system has folders. Raises RecipeError where it cannot be."""
+    files, folder = filesystem(root)
+    if files.type_name not in _WITH_FOLDERS:
+        return
+    try:
+        files.create_dir(folder, recursive=True)
+    except OSError as error:
+        raise RecipeError(f"dataset.output.path: found {root}, expected a folder that can be made: {error}") from None
+
+
+@contextmanager
+def folder_made(root: str) -> Iterator[None]:
+    """`root` as a folder; if what runs meanwhile fails, folders that were not there before go again if still empty."""
+    files, folder = filesystem(root)
+    missing: list[str] = []
+    if files.type_name in _WITH_FOLDERS:
+        missing = _missing(files, folder)
+        make_folder(root)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for path in missing:
+                if files.get_file_info(fs.FileSelector(path)):
+                    break
+                files.delete_dir(path)
+        raise
+
+
+def _missing(files: fs.FileSystem, folder: str) -> list[str]:
+    """The folders on the way to `folder` that do not exist, `folder` first."""
+    missing = []
+    while folder and files.get_file_info(folder).type == fs.FileType.NotFound:
+        missing.append(folder)
+        folder = folder.rpartition("/")[0]
+    return missing
+
+
+def write_text(root: str, path: str, text: str) -> None:
+    """Write `text` to `root`/`path`, whose folder is made."""
+    files, folder = filesystem(root)
+    make_folder(f"{root}/{path}".rpartition("/")[0])
+    with files.open_output_stream(f"{folder}/{path}") as stream:
+        stream.write(text.encode())

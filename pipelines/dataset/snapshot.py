@@ -5,27 +5,34 @@ import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from deltalake import DeltaTable
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 
+from pipelines.dataset.source import Opened
 from pipelines.recipe.dataset import Dataset
 from udfs import jar
 
-PARTITION, SNAPSHOT = "headrace.partition", "headrace.snapshot"
+PARTITION, SOURCE, SNAPSHOT, RUN = "headrace.partition", "headrace.source", "headrace.snapshot", "headrace.run"
 
 
-def identity(recipe: Dataset, source: DataFrame, partition: tuple[str, str] | None) -> Mapping[str, str]:
-    """What a build is made from, for the commit's metadata: recipe, code and source, each as a hash or a version."""
+def identity(recipe: Dataset, opened: Opened, query: DataFrame, partition: tuple[str, str] | None) -> Mapping[str, str]:
+    """What a build is made from, for the commit's metadata: recipe, code and source, each as a hash or a version.
+
+    `query` is the recipe's over the source: it may read other tables too.
+    """
     code = version("headrace")
     if recipe.udfs:
-        code += "+" + _hash(Path(jar.path()).read_bytes())
+        jars = (str(jar.path()), *recipe.jars)
+        code += "+" + _hash(b"".join(Path(path).read_bytes() for path in jars))
     described = recipe.model_dump_json(exclude={"output": {"path"}})
     return {
         "headrace.recipe": _hash(described.encode()),
         "headrace.code": code,
         "headrace.query": recipe.query,
-        SNAPSHOT: _snapshot(source, partition),
+        SOURCE: json.dumps(opened.described),
+        SNAPSHOT: _snapshot(opened, query, partition),
         PARTITION: json.dumps(partition),
     }
 
@@ -42,30 +49,50 @@ def same_as(table: DeltaTable | None, made_from: Mapping[str, str]) -> int | Non
         if PARTITION not in entry:  # somebody else's commit
             return None
         if entry[PARTITION] == made_from[PARTITION]:
-            same = all(entry.get(name) == value for name, value in made_from.items())
+            # The version of a source in Delta counts commits to other partitions too; the snapshot does not.
+            same = all(entry.get(name) == value for name, value in made_from.items() if name != SOURCE)
             return int(entry["version"]) if same else None
     return None
 
 
-def _snapshot(source: DataFrame, partition: tuple[str, str] | None) -> str:
-    """A hash of the names, sizes and times of the source's files; empty if it has none.
+def _snapshot(opened: Opened, query: DataFrame, partition: tuple[str, str] | None) -> str:
+    """A hash of the names, sizes and times of the files that a build reads; empty if it reads none.
 
-    Of a source in folders `name=value`, those of other partitions do not count.
+    Files of a Delta table never change: their names will do. Of a source in folders `name=value`, those of other
+    partitions do not count.
     """
-    folders = {path.rpartition("/")[0] for path in source.inputFiles()}
+    of_source = set(opened.frame.inputFiles())
+    others = set(query.inputFiles()) - of_source
+    frozen = "version" in opened.described
+    found = sorted(of_source) if frozen else _listed(opened.frame.sparkSession, of_source)
     if partition is not None:
         of_any, of_this = f"/{partition[0]}=", f"/{partition[0]}={partition[1]}/"
-        folders = {folder for folder in folders if of_any not in folder or of_this in f"{folder}/"}
-    spark = source.sparkSession
+        found = [file for file in found if of_any not in file or of_this in file]
+    found += _listed(opened.frame.sparkSession, others)
+    return _hash("\n".join(found).encode()) if found else ""
+
+
+def _listed(spark: SparkSession, paths: set[str]) -> list[str]:
+    """Name, size and time of the files beside `paths`, and of those under the ones that are folders, as Hive's are."""
     jvm = spark._jvm
     assert jvm is not None
     configuration = spark._jsparkSession.sessionState().newHadoopConf()
     found = []
-    for folder in sorted(folders):
+    for folder in {path.rpartition("/")[0] for path in paths}:
         path = jvm.org.apache.hadoop.fs.Path(jvm.java.net.URI(folder))
-        listed = path.getFileSystem(configuration).listStatus(path)
-        found += [f"{file.getPath()} {file.getLen()} {file.getModificationTime()}" for file in listed]
-    return _hash("\n".join(sorted(found)).encode()) if found else ""
+        files = path.getFileSystem(configuration)
+        for entry in files.listStatus(path):
+            if entry.isFile():
+                found.append(_line(entry))
+            elif entry.getPath().toUri().toString() in paths:
+                inside = files.listFiles(entry.getPath(), True)
+                while inside.hasNext():
+                    found.append(_line(inside.next()))
+    return sorted(found)
+
+
+def _line(file: Any) -> str:
+    return f"{file.getPath()} {file.getLen()} {file.getModificationTime()}"
 
 
 def _hash(data: bytes) -> str:

@@ -1,46 +1,110 @@
 """Opening a build's source."""
 
+import json
+from dataclasses import dataclass
+from functools import reduce
+from urllib.parse import unquote
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
+from pipelines.dataset.files import absolute
 from pipelines.dataset.folders import open_images, open_webdataset
-from pipelines.errors import RecipeError
+from pipelines.errors import DataError, RecipeError
 from pipelines.recipe.dataset import Source
 
 FOLDERS = {"images": open_images, "webdataset": open_webdataset}
+# Features of a Delta table without which its Parquet files are not its rows.
+_UNREADABLE = frozenset({"deletionVectors", "columnMapping"})
+_AVRO = "AVRO_DATA_SOURCE_NOT_ENABLED"
+# What Spark says of files that it cannot read, whatever the query.
+_OF_THE_SOURCE = ("FAILED_READ_FILE", "CANNOT_READ_FILE_FOOTER")
 
 
-def open_source(spark: SparkSession, source: Source) -> DataFrame:
-    """The source as a frame. Raises RecipeError if there is no such table or no such files."""
+@dataclass(frozen=True)
+class Opened:
+    """A source as a frame, and what the log of the dataset is to say of it: a table or a path, a format, a version."""
+
+    frame: DataFrame
+    described: dict[str, str | int]
+
+
+def open_source(spark: SparkSession, source: Source) -> Opened:
+    """Open `source`. Raises RecipeError if there is no such table, no such files, or no reader for their format."""
+    if source.table is not None:
+        try:
+            return Opened(spark.table(source.table), {"table": source.table})
+        except AnalysisException as error:
+            raise RecipeError(f"dataset.source.table: found {source.table!r}: {sql_problem(error)}") from None
+    path = str(source.path)
+    described: dict[str, str | int] = {"path": absolute(path), "format": source.format}
+    if source.format == "delta":
+        table = _delta_table(path)
+        return Opened(_open_delta(spark, table, absolute(path)), {**described, "version": table.version()})
     try:
-        if source.table is not None:
-            return spark.table(source.table)
-        if source.format == "delta":
-            return _open_delta(spark, str(source.path))
         if source.format in FOLDERS:
-            return FOLDERS[source.format](spark, str(source.path))
-        return spark.read.format(source.format).load(source.path)
+            return Opened(FOLDERS[source.format](spark, path), described)
+        return Opened(spark.read.format(source.format).load(path), described)
     except AnalysisException as error:
-        key = "table" if source.table is not None else "path"
-        found = source.table or source.path
-        raise RecipeError(f"dataset.source.{key}: found {found!r}: {sql_problem(error)}") from None
+        if error.getCondition() == _AVRO:
+            raise _no_avro(spark) from None
+        raise RecipeError(f"dataset.source.path: found {path!r}: {sql_problem(error)}") from None
 
 
-def _open_delta(spark: SparkSession, path: str) -> DataFrame:
-    from deltalake import DeltaTable
-    from deltalake.exceptions import DeltaError, TableNotFoundError
+def _no_avro(spark: SparkSession) -> RecipeError:
+    scala = spark._jvm.scala.util.Properties.versionNumberString().rpartition(".")[0]  # type: ignore[union-attr]
+    package = f"org.apache.spark:spark-avro_{scala}:{spark.version}"
+    return RecipeError(
+        f"dataset.source.format: found avro, for which this Spark lacks its module, expected `spark: "
+        f"{{spark.jars.packages: {package}}}`, or `source: {{table: …}}` of a Hive table STORED AS AVRO"
+    )
 
+
+def _delta_table(path: str) -> DeltaTable:
     try:
-        files = DeltaTable(path).file_uris()
-    except (DeltaError, TableNotFoundError, OSError):
+        table = DeltaTable(path)
+    except (DeltaError, OSError):
         raise RecipeError(f"dataset.source.path: found {path!r}, expected a Delta table") from None
-    return spark.read.parquet(*files)
+    if found := _UNREADABLE & set(table.protocol().reader_features or ()):
+        raise RecipeError(
+            f"dataset.source.path: found Delta features {', '.join(sorted(found))} in {path!r}, expected plain Parquet "
+            "files; rewrite the table without them"
+        )
+    return table
+
+
+def _open_delta(spark: SparkSession, table: DeltaTable, root: str) -> DataFrame:
+    """The rows of this version, by Spark's Parquet reader: a union over the partitions, whose values the log holds."""
+    schema = StructType.fromJson(json.loads(table.schema().to_json()))
+    by = table.metadata().partition_columns
+    stored = StructType([field for field in schema.fields if field.name not in by])
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+        path = unquote(action["path"])
+        values = tuple(action[f"partition.{name}"] for name in by)
+        groups.setdefault(values, []).append(path if path.startswith("/") or "://" in path else f"{root}/{path}")
+    parts = []
+    for values, paths in groups.items():
+        columns = {name: F.lit(value).cast(schema[name].dataType) for name, value in zip(by, values, strict=True)}
+        parts.append(spark.read.schema(stored).parquet(*paths).withColumns(columns).select(*schema.names))
+    return reduce(DataFrame.union, parts) if parts else spark.createDataFrame([], schema)
 
 
 def sql_problem(error: PySparkException) -> str:
     """Spark's complaint as one line, without the plan it dumps."""
     first = str(error).strip().split("\n", 1)[0].split(" SQLSTATE:", 1)[0]
     return first.strip().rstrip(";.")
+
+
+def run_problem(error: PySparkException) -> DataError:
+    """What Spark found wrong as it ran a query: with the source's files, or with the query itself."""
+    of_source = str(error.getCondition()).startswith(_OF_THE_SOURCE)
+    return DataError(f"dataset.{'source' if of_source else 'query'}: {sql_problem(error)}")
 
 
 def check_key(source: DataFrame, key: str) -> None:

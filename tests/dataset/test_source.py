@@ -31,7 +31,7 @@ def delta(spark, folder: Path) -> None:
 def test_files_of_other_formats(spark, parquet, tmp_path: Path, make) -> None:
     expected = spark.read.parquet(str(parquet(ROWS))).collect()
     make(spark, tmp_path / "other")
-    found = open_source(spark, Source(path=str(tmp_path / "other"), format=make.__name__))
+    found = open_source(spark, Source(path=str(tmp_path / "other"), format=make.__name__)).frame
     assert sorted(found.collect()) == sorted(expected)
 
 
@@ -74,7 +74,7 @@ CAPTIONS = [["a red fox"], ["one", "two"], None, None]
 
 
 def test_a_folder_of_images_with_sidecars(spark, folder: Path) -> None:
-    found = sorted(open_source(spark, Source(path=str(folder), format="images")).collect())
+    found = sorted(open_source(spark, Source(path=str(folder), format="images")).frame.collect())
     assert [r["key"] for r in found] == [f"00000/{i:05d}" for i in range(4)]
     assert [bytes(r["image"]) for r in found] == [png(i) for i in range(4)]
     assert [r["captions"] for r in found] == CAPTIONS
