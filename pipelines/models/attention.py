@@ -1,22 +1,68 @@
-"""Multi-head attention, over a sequence itself or over a context."""
+"""Multi-head attention, over a sequence itself or over a context; with memory of the past, one position at a time."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def attend(q_NHLD: Tensor, k_NHMD: Tensor, v_NHMD: Tensor, mask: Tensor | None = None) -> Tensor:
+def attend(q_NHLD: Tensor, k_NHMD: Tensor, v_NHMD: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
     """Softmax(q·kᵀ/√D)·v (Vaswani et al. 2017, equation 1); where `mask` (bool) is False a key is not seen.
+
+    With `causal` (and no mask) the last query sees all keys, and each query before it one fewer.
 
     On a CPU in bfloat16 the fused kernel's backward pass is several times slower than plain matrix products, and at
     the few hundred positions of a feature map those need no memory to speak of.
     """
-    if q_NHLD.device.type == "cpu" and q_NHLD.dtype == torch.bfloat16:
+    queries, keys = q_NHLD.shape[-2], k_NHMD.shape[-2]
+    plain = q_NHLD.device.type == "cpu" and q_NHLD.dtype == torch.bfloat16
+    if causal and queries > 1 and (plain or queries < keys):
+        mask = torch.ones(queries, keys, dtype=torch.bool, device=q_NHLD.device).tril(keys - queries)
+    if plain:
         logits_NHLM = (q_NHLD * q_NHLD.shape[-1] ** -0.5) @ k_NHMD.transpose(-1, -2)
         if mask is not None:
             logits_NHLM = logits_NHLM.masked_fill(~mask, float("-inf"))
         return logits_NHLM.softmax(-1, dtype=torch.bfloat16) @ v_NHMD
-    return F.scaled_dot_product_attention(q_NHLD, k_NHMD, v_NHMD, attn_mask=mask)
+    is_causal = causal and queries > 1 and mask is None
+    return F.scaled_dot_product_attention(q_NHLD, k_NHMD, v_NHMD, attn_mask=mask, is_causal=is_causal)
+
+
+def rotate(x_NHLD: Tensor, first: int) -> Tensor:
+    """Rotary positions (Su et al. 2021, equation 34) of the positions from `first` on.
+
+    Channels d and d + D/2 are turned by position · 10,000^(−2d/D), so that q·k depends on how far apart they are.
+    """
+    half = x_NHLD.shape[-1] // 2
+    frequencies_D = 10_000.0 ** -(torch.arange(half, device=x_NHLD.device, dtype=torch.float32) / half)
+    positions_L = torch.arange(first, first + x_NHLD.shape[-2], device=x_NHLD.device, dtype=torch.float32)
+    angles_LD = positions_L[:, None] * frequencies_D
+    cos_LD, sin_LD = angles_LD.cos().to(x_NHLD.dtype), angles_LD.sin().to(x_NHLD.dtype)
+    a_NHLD, b_NHLD = x_NHLD.chunk(2, -1)
+    return torch.cat([a_NHLD * cos_LD - b_NHLD * sin_LD, a_NHLD * sin_LD + b_NHLD * cos_LD], -1)
+
+
+class KeyValues:
+    """The keys and values of one attention: of the positions so far, in memory taken once, or of a whole context."""
+
+    def __init__(self, most: int) -> None:
+        """Room for `most` positions."""
+        self.most, self.length = most, 0
+        self._k_NHMD = self._v_NHMD = torch.empty(0)
+
+    def append(self, k_NHLD: Tensor, v_NHLD: Tensor) -> tuple[Tensor, Tensor]:
+        """Remember L more positions; returns those of all. Raises ValueError if there is no room."""
+        first, self.length = self.length, self.length + k_NHLD.shape[-2]
+        if self.length > self.most:
+            raise ValueError(f"positions: found {self.length}, expected at most {self.most}")
+        if not first:
+            shape = (*k_NHLD.shape[:2], self.most, k_NHLD.shape[-1])
+            self._k_NHMD, self._v_NHMD = k_NHLD.new_empty(shape), v_NHLD.new_empty(shape)
+        self._k_NHMD[:, :, first : self.length] = k_NHLD
+        self._v_NHMD[:, :, first : self.length] = v_NHLD
+        return self.all()
+
+    def all(self) -> tuple[Tensor, Tensor]:
+        """Keys and values of all positions so far."""
+        return self._k_NHMD[:, :, : self.length], self._v_NHMD[:, :, : self.length]
 
 
 class Attention(nn.Module):
@@ -25,22 +71,43 @@ class Attention(nn.Module):
     With `context_width` the keys and values come from a context of that many channels, else from the input itself.
     """
 
-    def __init__(self, width: int, heads: int, context_width: int | None = None) -> None:
+    def __init__(
+        self, width: int, heads: int, context_width: int | None = None, *, causal: bool = False, rotary: bool = False
+    ) -> None:
+        """`causal`: a position sees itself and those before it; `rotary`: queries and keys turn with their position."""
         super().__init__()
         if width % heads:
             raise ValueError(f"heads: found {heads}, expected a divisor of the {width} channels")
-        self.heads = heads
+        self.heads, self.causal, self.rotary = heads, causal, rotary
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(context_width or width, 2 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x_NLC: Tensor, context_NMD: Tensor | None = None, mask_NM: Tensor | None = None) -> Tensor:
-        """Attend from `x` to `context` (or to `x`); where `mask` is False a key is not seen. Returns [N, L, C]."""
-        source = x_NLC if context_NMD is None else context_NMD
+    def forward(
+        self,
+        x_NLC: Tensor,
+        context_NMD: Tensor | None = None,
+        mask_NM: Tensor | None = None,
+        past: KeyValues | None = None,
+    ) -> Tensor:
+        """Attend from `x` to `context` (or to `x`); where `mask` is False a key is not seen. Returns [N, L, C].
+
+        With `past`, `x` are the positions that follow those in it, and are added to it; a context is read only once.
+        """
         q_NHLD = self._split(self.query(x_NLC))
-        k_NHMD, v_NHMD = (self._split(part) for part in self.key_value(source).chunk(2, -1))
+        if context_NMD is not None and past is not None and past.length:
+            k_NHMD, v_NHMD = past.all()
+        else:
+            source = x_NLC if context_NMD is None else context_NMD
+            k_NHMD, v_NHMD = (self._split(part) for part in self.key_value(source).chunk(2, -1))
+            if self.rotary:
+                k_NHMD = rotate(k_NHMD, past.length if past else 0)
+            if past is not None:
+                k_NHMD, v_NHMD = past.append(k_NHMD, v_NHMD)
+        if self.rotary:
+            q_NHLD = rotate(q_NHLD, k_NHMD.shape[-2] - q_NHLD.shape[-2])
         mask = None if mask_NM is None else mask_NM[:, None, None, :]
-        attended = attend(q_NHLD, k_NHMD, v_NHMD, mask)
+        attended = attend(q_NHLD, k_NHMD, v_NHMD, mask, self.causal)
         return self.out(attended.transpose(1, 2).flatten(2))
 
     def _split(self, x_NLC: Tensor) -> Tensor:

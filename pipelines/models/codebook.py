@@ -1,0 +1,153 @@
+"""A learnt codebook (van den Oord et al. 2017): moving averages or gradients, and new life for codes that nobody uses.
+
+A forward pass only notes what it saw. `update`, once the optimizer has stepped, adds that up over the parts of a batch
+and over the ranks, so the codebook is the same on all ranks, the same however the batch was cut, and part of the state
+dict; new codes are chosen by numbers that belong to the samples.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipelines.draws import Draws
+from pipelines.models import ranks
+from pipelines.models.bottleneck import Through, perplexity, straight_through
+from pipelines.recipe.discrete import VQ
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one part of a batch asked of the codebook."""
+
+    uses_K: Tensor
+    """how often each code was the nearest"""
+    sums_KC: Tensor
+    """the sum of the vectors that each code was nearest to"""
+    keys_R: Tensor
+    """int64, different for every vector of the global batch: those of the candidates for new codes, ascending"""
+    vectors_RC: Tensor
+    """the candidates"""
+
+    def joined(self, other: "Seen", most: int) -> "Seen":
+        """Both together, with at most `most` candidates."""
+        keys, vectors = torch.cat([self.keys_R, other.keys_R]), torch.cat([self.vectors_RC, other.vectors_RC])
+        return Seen(self.uses_K + other.uses_K, self.sums_KC + other.sums_KC, *lowest(keys, vectors, most))
+
+    def over_ranks(self, most: int) -> "Seen":
+        """What all ranks saw, with at most `most` candidates."""
+        keys, vectors = ranks.joined(self.keys_R), ranks.joined(self.vectors_RC)
+        return Seen(ranks.total(self.uses_K), ranks.total(self.sums_KC), *lowest(keys, vectors, most))
+
+
+def lowest(keys_R: Tensor, vectors_RC: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """The `most` (or all) candidates with the lowest keys, in their order."""
+    keys_R, order_R = keys_R.sort()
+    return keys_R[:most], vectors_RC[order_R[:most]]
+
+
+class Codebook(nn.Module):
+    """Each vector is replaced by the nearest of `codes` vectors."""
+
+    uses_K: Tensor
+    sums_KC: Tensor
+
+    def __init__(self, recipe: VQ) -> None:
+        super().__init__()
+        self.recipe, self.size = recipe, recipe.codes
+        self.width = self.width_in = recipe.channels
+        vectors_KC = self._scaled(torch.randn(recipe.codes, recipe.channels))
+        if recipe.update == "gradient":
+            self.vectors_KC = nn.Parameter(vectors_KC)
+        else:
+            self.register_buffer("vectors_KC", vectors_KC)
+            self.register_buffer("sums_KC", torch.zeros_like(vectors_KC))
+        self.register_buffer("uses_K", torch.zeros(recipe.codes))
+        self._seen: Seen | None = None
+
+    def forward(self, h_NCHW: Tensor, draws: Draws) -> Through:
+        """The penalties `commitment` and, with gradients, `codebook` are means over values (equation 3).
+
+        The figure `perplexity` is of the codes of these samples.
+        """
+        with torch.autocast(h_NCHW.device.type, enabled=False):
+            latent_NCHW = self.latent(h_NCHW)
+            codes_NHW = self.codes(latent_NCHW)
+            quantised_NCHW = self.embed(codes_NHW)
+            penalties = {"commitment": F.mse_loss(latent_NCHW, quantised_NCHW.detach())}
+            if self.recipe.update == "gradient":
+                penalties["codebook"] = F.mse_loss(quantised_NCHW, latent_NCHW.detach())
+            if self.training:
+                self._note(latent_NCHW.detach(), codes_NHW, draws)
+            z_NCHW = straight_through(latent_NCHW, quantised_NCHW)
+        return Through(z_NCHW, penalties, {"perplexity": perplexity(codes_NHW, self.size)})
+
+    def latent(self, h_NCHW: Tensor) -> Tensor:
+        """The vectors that are to be replaced, of length 1 for cosine codes (Yu et al. 2022, section 3.2)."""
+        h_NCHW = h_NCHW.float()
+        return F.normalize(h_NCHW, dim=1) if self.recipe.cosine else h_NCHW
+
+    def settle(self, latent_NCHW: Tensor) -> Tensor:
+        """The nearest codes' vectors."""
+        return self.embed(self.codes(latent_NCHW))
+
+    def codes(self, latent_NCHW: Tensor) -> Tensor:
+        """The numbers of the nearest codes: int64 [N, H, W]."""
+        vectors_KC = self._scaled(self.vectors_KC)
+        products_NHWK = latent_NCHW.float().permute(0, 2, 3, 1) @ vectors_KC.T
+        return (vectors_KC.square().sum(1) - 2 * products_NHWK).argmin(-1)
+
+    def embed(self, codes_NHW: Tensor) -> Tensor:
+        """The codes' vectors: float32 [N, C, H, W]."""
+        return F.embedding(codes_NHW, self._scaled(self.vectors_KC)).permute(0, 3, 1, 2)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Follow what was seen since the last call, on all ranks; start codes anew that are hardly used."""
+        if self._seen is None:
+            return
+        seen, self._seen = self._seen.over_ranks(self.size), None
+        if not seen.sums_KC.isfinite().all():  # the step was not a number; whoever reads its loss will say so
+            return
+        decay = self.recipe.decay
+        self.uses_K.lerp_(seen.uses_K, 1 - decay)
+        if self.recipe.update == "ema":  # appendix A.1 of van den Oord et al. (2017)
+            self.sums_KC.lerp_(seen.sums_KC, 1 - decay)
+            used_K1 = self.uses_K[:, None] > 1e-6
+            means_KC = self.sums_KC / self.uses_K[:, None].clamp(min=1e-6)
+            self.vectors_KC.copy_(torch.where(used_K1, self._scaled(means_KC), self.vectors_KC))
+        self._revive(seen)
+
+    def _revive(self, seen: Seen) -> None:
+        """Give codes used less than a share of the mean use the place of a vector that was just seen."""
+        mean_use = seen.uses_K.sum() / self.size
+        dead_K = self.uses_K < self.recipe.revive * mean_use
+        # The nth dead code takes candidate n; without a candidate it stays dead.
+        turn_K = dead_K.cumsum(0) - 1
+        takes_K = dead_K & (turn_K < len(seen.keys_R))
+        new_KC = seen.vectors_RC[turn_K.clamp(0, len(seen.keys_R) - 1)]
+        takes_K1 = takes_K[:, None]
+        self.vectors_KC.copy_(torch.where(takes_K1, new_KC, self.vectors_KC))
+        self.uses_K.copy_(torch.where(takes_K, mean_use, self.uses_K))
+        if self.recipe.update == "ema":
+            self.sums_KC.copy_(torch.where(takes_K1, new_KC * mean_use, self.sums_KC))
+
+    def _note(self, latent_NCHW: Tensor, codes_NHW: Tensor, draws: Draws) -> None:
+        vectors_MC = latent_NCHW.permute(0, 2, 3, 1).flatten(0, 2)
+        codes_M = codes_NHW.flatten()
+        uses_K = torch.bincount(codes_M, minlength=self.size).float()
+        sums_KC = vectors_MC.new_zeros(self.size, self.width).index_add_(0, codes_M, vectors_MC)
+        keys, vectors = lowest(_keys(draws, codes_NHW[0].numel()), vectors_MC, self.size)
+        seen = Seen(uses_K, sums_KC, keys, vectors)
+        self._seen = seen if self._seen is None else self._seen.joined(seen, self.size)
+
+    def _scaled(self, vectors_KC: Tensor) -> Tensor:
+        return F.normalize(vectors_KC, dim=1) if self.recipe.cosine else vectors_KC
+
+
+def _keys(draws: Draws, positions: int) -> Tensor:
+    """A random int64 for each position of each sample; sample and position are its low bits, so no two are equal."""
+    random_NP = (draws.uniform("new codes", positions) * 2**24).long()
+    position_P = torch.arange(positions, device=random_NP.device)
+    return (random_NP << 38 | (draws.samples[:, None] & 0xFFFFFF) << 14 | position_P & 0x3FFF).flatten()

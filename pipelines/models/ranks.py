@@ -1,0 +1,28 @@
+"""The few things that networks do together when several ranks train; alone, each is the identity."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def total(values: Tensor) -> Tensor:
+    """The sum of `values` (of one shape on all ranks) over the ranks; in place."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+    return values
+
+
+def mean(values: Tensor) -> Tensor:
+    """The mean of `values` (of one shape on all ranks) over the ranks; in place."""
+    if dist.is_initialized():
+        total(values).div_(dist.get_world_size())
+    return values
+
+
+def joined(values: Tensor) -> Tensor:
+    """The rows of all ranks (of one shape on all ranks), rank after rank."""
+    if not dist.is_initialized():
+        return values
+    parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, values.contiguous())
+    return torch.cat(parts)

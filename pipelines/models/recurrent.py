@@ -1,0 +1,48 @@
+"""Recurrent networks (Hochreiter & Schmidhuber 1997; Cho et al. 2014): the baselines that the Transformer replaces."""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+
+class Memory:
+    """The states of every layer after the positions so far."""
+
+    def __init__(self, layers: int) -> None:
+        self.states: list[Tensor | tuple[Tensor, Tensor] | None] = [None] * layers
+
+
+class RecurrentLayer(nn.Module):
+    """One LSTM or GRU layer, normalised before and with a shortcut, as a Transformer's blocks are."""
+
+    def __init__(self, width: int, cell: Literal["lstm", "gru"]) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.cell = (nn.LSTM if cell == "lstm" else nn.GRU)(width, width, batch_first=True)
+
+    def forward(self, x_NLC: Tensor, memory: Memory | None = None, number: int = 0) -> Tensor:
+        """Returns [N, L, C]; goes on from layer `number` of `memory`, and changes it."""
+        state = None if memory is None else memory.states[number]
+        h_NLC, state = self.cell(self.norm(x_NLC), state)
+        if memory is not None:
+            memory.states[number] = state
+        return x_NLC + h_NLC
+
+
+class Recurrent(nn.Module):
+    """Layers and a last normalisation over vectors of `width` channels; causal, and of any length."""
+
+    def __init__(self, width: int, layers: int, cell: Literal["lstm", "gru"]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(RecurrentLayer(width, cell) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x_NLC: Tensor, past: Memory | None = None) -> Tensor:
+        """Returns [N, L, C]. With `past`, `x` are the positions that follow those in it, and it is changed."""
+        for number, block in enumerate(self.blocks):
+            x_NLC = block(x_NLC, past, number)
+        return self.norm(x_NLC)
+
+    def past(self, most: int | None = None) -> Memory:
+        """An empty memory; `most` is for networks that need room."""
+        return Memory(len(self.blocks))

@@ -1,0 +1,59 @@
+"""The second stage: the likelihood of the codes that a trained autoencoder gives images."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipelines.draws import Draws
+from pipelines.models import Autoencoder, Caption, Told
+from pipelines.models.conditions import UNTOLD
+from pipelines.models.prior import Prior
+from pipelines.objectives.game import Batch, Move
+from pipelines.recipe.discrete import AutoregressivePrior
+
+
+class CodeLikelihood:
+    """−log p(codes | what is told), the mean over codes, in nats.
+
+    A batch holds `image` (float32 [N, C, H, W] in [−1, 1]) and, where the prior is told of them, `label` (int64 [N]) or
+    `tokens` (int64 [N, L]) and `tokens_mask` (bool [N, L]); a share `drop` of the samples is told nothing. The figure
+    `bits` is the same in bits per code, of the samples that were told.
+    """
+
+    def __init__(self, recipe: AutoregressivePrior, model: Prior, autoencoder: Autoencoder) -> None:
+        """`autoencoder` is frozen and has codes."""
+        self.recipe, self.model, self.autoencoder = recipe, model, autoencoder
+
+    @property
+    def players(self) -> Mapping[str, nn.Module]:
+        """The prior."""
+        return {"model": self.model}
+
+    def moves(self) -> Sequence[Move]:
+        """One move."""
+        return [Move("predict", ("model",), self.loss)]
+
+    def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean loss, and figures."""
+        dropped_N = draws.uniform("drop condition") < self.recipe.drop
+        nats_N = self.nats(batch["image"], told(batch).dropped(dropped_N))
+        kept_N = (~dropped_N).float()
+        bits = (nats_N.detach() * kept_N).sum() / kept_N.sum().clamp(min=1) / math.log(2)
+        return nats_N.mean(), {"bits": bits}
+
+    def nats(self, image_NCHW: Tensor, told: Told) -> Tensor:
+        """−log p of each image's codes, the mean over its codes: [N]."""
+        with torch.no_grad(), torch.autocast(image_NCHW.device.type, enabled=False):
+            codes_NL = self.autoencoder.codes(image_NCHW).flatten(1)
+        logits_NLK = self.model(codes_NL[:, :-1], told).float()
+        return F.cross_entropy(logits_NLK.transpose(1, 2), codes_NL, reduction="none").mean(1)
+
+
+def told(batch: Batch) -> Told:
+    """What a batch tells of its images."""
+    label_N = batch["label"] if "label" in batch else torch.full_like(batch["image"][:, 0, 0, 0], UNTOLD).long()
+    caption = Caption(batch["tokens"], batch["tokens_mask"]) if "tokens" in batch else None
+    return Told(label_N, caption)

@@ -1,0 +1,205 @@
+"""The sections of autoencoders with a bottleneck, and of priors over their codes."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
+
+from pipelines.recipe.section import Section
+from pipelines.recipe.text import Text, check_heads
+from pipelines.recipe.union import tag_of
+
+
+class KL(Section):
+    """A normal latent kept near the standard normal (Kingma & Welling 2014)."""
+
+    kind: Literal["kl"]
+    """what stands between encoder and decoder"""
+    channels: int = Field(4, ge=1)
+    """channels of a latent"""
+
+
+class VQ(Section):
+    """Vector quantisation (van den Oord et al. 2017)."""
+
+    kind: Literal["vq"]
+    """what stands between encoder and decoder"""
+    channels: int = Field(8, ge=1)
+    """channels of a code"""
+    codes: int = Field(512, ge=2)
+    """size of the codebook"""
+    update: Literal["ema", "gradient"] = "ema"
+    """how codes follow what the encoder gives: moving averages, or the optimizer"""
+    decay: float = Field(0.99, ge=0, lt=1)
+    """memory of the moving averages, per step"""
+    cosine: bool = False
+    """whether codes and what they stand for are compared on the unit sphere"""
+    revive: float = Field(0.05, ge=0, lt=1)
+    """a code used less than this share of the mean use starts anew; 0: none does"""
+
+
+class FSQ(Section):
+    """Finite scalar quantisation (Mentzer et al. 2023)."""
+
+    kind: Literal["fsq"]
+    """what stands between encoder and decoder"""
+    levels: tuple[Annotated[int, Field(ge=2)], ...] = Field((8, 8, 8), min_length=1)
+    """values of each channel; their product is the size of the codebook"""
+
+    @property
+    def codes(self) -> int:
+        """The size of the codebook."""
+        return math.prod(self.levels)
+
+
+Bottleneck = Annotated[
+    Annotated[KL, Tag("[kl]")] | Annotated[VQ, Tag("[vq]")] | Annotated[FSQ, Tag("[fsq]")],
+    Discriminator(tag_of("kind", "kl")),
+]
+
+
+class Autoencoder(Section):
+    """A convolutional encoder and decoder with a bottleneck between them."""
+
+    network: Literal["autoencoder"]
+    """the kind of network"""
+    resolution: int = Field(32, ge=4)
+    """side of the square images, in pixels"""
+    image_channels: int = Field(3, ge=1)
+    """channels of an image"""
+    patch: int = Field(2, ge=1)
+    """pixels unshuffled into channels on each side"""
+    channels: int = Field(32, ge=8)
+    """channels at full resolution"""
+    multipliers: tuple[PositiveInt, ...] = Field((1, 2), min_length=1)
+    """channels of each level, as multiples of `channels`"""
+    blocks: int = Field(1, ge=1)
+    """residual blocks at each level"""
+    bottleneck: Bottleneck
+    """kl, vq or fsq"""
+
+    @property
+    def stride(self) -> int:
+        """Pixels of an image on each side of a latent's pixel."""
+        return self.patch * 2 ** (len(self.multipliers) - 1)
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of a latent."""
+        return len(self.bottleneck.levels) if isinstance(self.bottleneck, FSQ) else self.bottleneck.channels
+
+    @model_validator(mode="after")
+    def _comes_out_even(self) -> "Autoencoder":
+        if self.resolution % self.stride:
+            raise ValueError(f"a resolution divisible by {self.stride}, patch · 2^(levels − 1)")
+        return self
+
+
+class Perceptual(Section):
+    """A distance between features of a frozen network (Zhang et al. 2018)."""
+
+    run: str | None = None
+    """the run folder of a classifier whose features are compared"""
+    vgg: str | None = None
+    """a safetensors file with the weights of VGG16's convolutions, named as torchvision does"""
+    weight: float = Field(1.0, gt=0)
+    """its share in the loss"""
+
+    @model_validator(mode="after")
+    def _one_network(self) -> "Perceptual":
+        if (self.run is None) == (self.vgg is None):
+            raise ValueError("either run or vgg")
+        return self
+
+
+class PatchDiscriminator(Section):
+    """A discriminator of patches, and its part in the game."""
+
+    start: int = Field(0, ge=0)
+    """steps before it starts"""
+    weight: float = Field(0.8, gt=0)
+    """the adversarial loss's share, on top of the adaptive weight"""
+    largest: float = Field(1e4, gt=0)
+    """the adaptive weight is clamped to this"""
+    channels: int = Field(32, ge=8)
+    """channels of its first layer"""
+    layers: int = Field(2, ge=1)
+    """halvings of the image"""
+
+
+class Autoencoding(Section):
+    """Reconstruction through a bottleneck."""
+
+    family: Literal["autoencoder"]
+    """the family of generative models"""
+    reconstruction: Literal["l1", "l2"] = "l1"
+    """the distance of pixels"""
+    kl: float = Field(1e-6, ge=0)
+    """weight of the divergence from the standard normal, per value of an image"""
+    commitment: float = Field(0.25, ge=0)
+    """weight of what keeps the encoder near the codes"""
+    perceptual: Perceptual | None = None
+    """a distance of features; null for none"""
+    discriminator: PatchDiscriminator | None = None
+    """an adversary; null for none"""
+    watch: int = Field(100, ge=1)
+    """steps between two looks at the fixed images"""
+    watched: int = Field(64, ge=1)
+    """fixed images, the first of the dataset: their error, and the codes they use, are logged"""
+
+
+class Prior(Section):
+    """An autoregressive model of the codes of an image."""
+
+    network: Literal["prior"]
+    """the kind of network"""
+    core: Literal["transformer", "lstm", "gru"] = "transformer"
+    """what reads the codes"""
+    codes: int = Field(512, ge=2)
+    """size of the autoencoder's codebook"""
+    side: int = Field(8, ge=1)
+    """codes on each side of an image"""
+    width: int = Field(128, ge=8)
+    """channels of a position"""
+    layers: int = Field(4, ge=1)
+    """blocks, or recurrent layers"""
+    heads: int = Field(4, ge=1)
+    """attention heads"""
+    positions: Literal["learned", "sinusoidal", "rotary"] = "learned"
+    """how a Transformer knows where a code is"""
+    norm: Literal["pre", "post"] = "pre"
+    """where a Transformer normalises: before each part, or after its sum"""
+    condition: Literal["prefix", "cross"] = "prefix"
+    """whether what is asked for stands before the codes, or is encoded and met by cross-attention"""
+    text: Text | None = None
+    """captions: as a prefix only its vocabulary and length count; null for none"""
+    labels: int | None = Field(None, ge=1)
+    """classes, numbered from 0; null for none"""
+
+    @property
+    def context_width(self) -> int:
+        """Channels of a token of what is met by cross-attention."""
+        return self.text.width if self.text else self.width
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Prior":
+        if self.core == "transformer":
+            check_heads("channels of a position", self.width, self.heads)
+        elif self.condition == "cross":
+            raise ValueError(f"condition: prefix for {self.core}, which has no attention")
+        if self.condition == "cross" and self.text is None and self.labels is None:
+            raise ValueError("text or labels where condition is cross")
+        if self.positions == "rotary" and self.width // self.heads % 2:
+            raise ValueError("an even number of channels a head for rotary positions")
+        return self
+
+
+class AutoregressivePrior(Section):
+    """The likelihood of codes, given what is asked for."""
+
+    family: Literal["prior"]
+    """the family of generative models"""
+    autoencoder: str
+    """the run folder of the autoencoder whose codes are modelled"""
+    drop: float = Field(0.1, ge=0, le=1)
+    """share of samples trained without their caption or label"""
