@@ -19,6 +19,8 @@ class Gan(Section):
     """side of the square images, in pixels"""
     image_channels: int = Field(3, ge=1)
     """channels of an image"""
+    patch: int = Field(1, ge=1)
+    """pixels unshuffled into channels on each side, with residual; 1 with dcgan"""
     latent: int = Field(64, ge=1)
     """normal numbers that an image is made from"""
     channels: int = Field(32, ge=8)
@@ -43,7 +45,7 @@ class Gan(Section):
 
     @property
     def _stride(self) -> int:
-        return 2 ** (len(self.multipliers) - (self.backbone == "residual"))
+        return self.patch * 2 ** (len(self.multipliers) - (self.backbone == "residual"))
 
     @model_validator(mode="after")
     def _fits(self) -> "Gan":
@@ -51,8 +53,9 @@ class Gan(Section):
             raise ValueError(f"a resolution that is a multiple of {self._stride} and at least {2 * self._stride}")
         if self.backbone == "residual" and self.norm != "none":
             raise ValueError(f"norm: none with backbone: residual, not {self.norm}")
-        if self.backbone == "dcgan" and self.blocks != 1:
-            raise ValueError(f"blocks: 1 with backbone: dcgan, not {self.blocks}")
+        for key in ("blocks", "patch"):
+            if self.backbone == "dcgan" and getattr(self, key) != 1:
+                raise ValueError(f"{key}: 1 with backbone: dcgan, not {getattr(self, key)}")
         return self
 
 

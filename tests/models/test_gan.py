@@ -36,7 +36,8 @@ def condition_of(kind: str, n: int) -> Condition:
 @pytest.mark.parametrize("resolution", [16, 28])
 def test_shapes_and_that_each_parameter_and_sample_counts(backbone: str, kind: str, resolution: int) -> None:
     torch.manual_seed(0)
-    pair = build_pair(recipe(backbone=backbone, condition=kind, resolution=resolution))
+    patch = 2 if backbone == "residual" and resolution == 28 else 1
+    pair = build_pair(recipe(backbone=backbone, condition=kind, resolution=resolution, patch=patch))
     for parameter in (*pair.generator.parameters(), *pair.discriminator.parameters()):
         torch.nn.init.normal_(parameter, std=0.2)
     condition = condition_of(kind, 3)
@@ -140,6 +141,8 @@ def test_only_a_round_moves_the_estimate_of_a_spectral_norm() -> None:
         ({"resolution": 18}, "a resolution that is a multiple of 4 and at least 8"),
         ({"resolution": 8, "multipliers": [1, 1, 1]}, "a resolution that is a multiple of 8 and at least 16"),
         ({"backbone": "residual", "norm": "batch"}, "norm: none with backbone: residual, not batch"),
+        ({"patch": 2}, "patch: 1 with backbone: dcgan, not 2"),
+        ({"backbone": "residual", "patch": 3}, "a resolution that is a multiple of 6 and at least 12"),
         ({"blocks": 2}, "blocks: 1 with backbone: dcgan, not 2"),
     ],
 )

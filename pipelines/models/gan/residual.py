@@ -90,14 +90,15 @@ class ResidualGenerator(nn.Module):
         for narrow, wide in pairwise(widths):
             layers += [Upsample(narrow, wide), *(ResidualBlock(wide, depth) for _ in range(recipe.blocks))]
         self.layers = nn.ModuleList(layers)
-        self.out = scaled(nn.Conv2d(widths[-1], recipe.image_channels, 1), 1.0)
+        self.patch = recipe.patch
+        self.out = scaled(nn.Conv2d(widths[-1], recipe.image_channels * recipe.patch**2, 1), 1.0)
 
     def forward(self, z_NZ: Tensor, condition: Condition) -> Tensor:
         """Returns images [N, C, H, W], about [−1, 1], float32."""
         x_NCHW = self.coarse_CHW * self.first(self.start(z_NZ, condition))[:, :, None, None]
         for layer in self.layers:
             x_NCHW = layer(x_NCHW)
-        return self.out(x_NCHW).float()
+        return F.pixel_shuffle(self.out(x_NCHW).float(), self.patch)
 
 
 class ResidualDiscriminator(nn.Module):
@@ -107,7 +108,8 @@ class ResidualDiscriminator(nn.Module):
         super().__init__()
         widths = [recipe.channels * multiple for multiple in recipe.multipliers]
         depth = recipe.blocks * len(widths)
-        self.first = scaled(nn.Conv2d(recipe.image_channels, widths[0], 1), 1.0)
+        self.patch = recipe.patch
+        self.first = scaled(nn.Conv2d(recipe.image_channels * recipe.patch**2, widths[0], 1), 1.0)
         layers: list[nn.Module] = [ResidualBlock(widths[0], depth) for _ in range(recipe.blocks)]
         for wide, narrow in pairwise(widths):
             layers += [Downsample(wide, narrow), *(ResidualBlock(narrow, depth) for _ in range(recipe.blocks))]
@@ -117,7 +119,7 @@ class ResidualDiscriminator(nn.Module):
 
     def forward(self, x_NCHW: Tensor, condition: Condition) -> Tensor:
         """Returns [N], float32."""
-        x_NCHW = self.first(x_NCHW)
+        x_NCHW = self.first(F.pixel_unshuffle(x_NCHW, self.patch))
         for layer in self.layers:
             x_NCHW = layer(x_NCHW)
         return self.head(self.pool(x_NCHW).flatten(1), condition)
