@@ -9,16 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.models.blocks import zero
+from pipelines.models.conditions import Told
 from pipelines.models.text import Caption, Context
 from pipelines.models.text_to_image import TextToImage
 
 
 class Control(NamedTuple):
-    """A caption, and an image to obey for each ControlNet."""
+    """What the base is told, and an image to obey for each ControlNet."""
 
-    caption: Caption | Context
+    told: Told | Caption | Context
     conditions: tuple[Tensor, ...]
-    """one [N, channels, H, W] for each ControlNet, in [0, 1], of the size of the image"""
+    """one [N, channels, H, W] for each ControlNet, in [0, 1], of the size of the image (not of its latent)"""
     strengths_NK: Tensor
     """how much each sample obeys each ControlNet: 1 as trained, 0 not at all"""
 
@@ -45,19 +46,25 @@ class ConditionEncoder(nn.Sequential):
 class ControlNet(nn.Module):
     """Residuals for a U-Net's skips and middle, zero before training."""
 
-    def __init__(self, base: TextToImage, channels: int = 1) -> None:
-        """Copy the encoder of `base`; `channels` are those of the condition."""
+    def __init__(self, base: TextToImage, channels: int = 1, scale: int = 1) -> None:
+        """Copy the encoder of `base`.
+
+        `channels` are those of the condition. `scale` is how many times larger the condition is than what the base
+        denoises: 1 for images, the autoencoder's stride for latents.
+        """
         super().__init__()
+        self.scale = scale
         self.encoder = copy.deepcopy(base.unet.encoder).requires_grad_(True)
         self.channels = channels
         first = self.encoder.conv_in.out_channels
-        self.condition = ConditionEncoder(channels, first, base.unet.patch)
+        self.condition = ConditionEncoder(channels, first, base.unet.patch * scale)
         widths = [*self.encoder.skip_widths, self.encoder.skip_widths[-1]]
         self.joints = nn.ModuleList(zero(nn.Conv2d(width, width, 1)) for width in widths)
 
     def forward(self, x_NCHW: Tensor, c_noise_N: Tensor, context: Context, condition_NCHW: Tensor) -> list[Tensor]:
         """The residuals of each skip, in order, and of the middle."""
-        expected = (len(x_NCHW), self.channels, *x_NCHW.shape[-2:])
+        height, width = x_NCHW.shape[-2:]
+        expected = (len(x_NCHW), self.channels, height * self.scale, width * self.scale)
         if condition_NCHW.shape != expected:
             raise ValueError(f"condition: found {list(condition_NCHW.shape)}, expected {list(expected)}")
         h_NCHW = self.encoder.first(x_NCHW) + self.condition(condition_NCHW)
@@ -82,8 +89,7 @@ class Controlled(nn.Module):
         """Returns [N, C, H, W]; the ControlNets' residuals are summed, each times its strength."""
         if len(control.conditions) != len(self.controls):
             raise ValueError(f"conditions: found {len(control.conditions)}, expected {len(self.controls)}")
-        caption = control.caption
-        context = caption if isinstance(caption, Context) else self.base.encode(*caption)
+        context = control.told if isinstance(control.told, Context) else self.base.encode(control.told)
         total: list[Tensor] | None = None
         for k, (network, condition_NCHW) in enumerate(zip(self.controls, control.conditions, strict=True)):
             strength_N111 = control.strengths_NK[:, k, None, None, None]

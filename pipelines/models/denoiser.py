@@ -4,8 +4,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pipelines.errors import RecipeError
 from pipelines.models import schedule
-from pipelines.models.precondition import EDM, X0, Epsilon, Preconditioning, Score, V
+from pipelines.models.precondition import PREDICTIONS, Preconditioning
 from pipelines.models.schedule import Schedule
 from pipelines.recipe.objective import Diffusion
 
@@ -38,10 +39,17 @@ class Denoiser(nn.Module):
     denoise = forward
 
 
+def check_prediction(name: str) -> None:
+    """Raise RecipeError if there is no prediction of that name."""
+    if name not in PREDICTIONS:
+        raise RecipeError(f"objective.prediction: found {name!r}, expected one of {', '.join(PREDICTIONS)}")
+
+
 def denoiser(network: nn.Module, recipe: Diffusion) -> Denoiser:
-    """The denoiser that `recipe` describes around `network`, for training and for sampling alike."""
+    """The denoiser that `recipe` describes around `network`, for training and for sampling alike.
+
+    Raises RecipeError if there is no such prediction.
+    """
+    check_prediction(recipe.prediction)
     levels = schedule.build(recipe.schedule)
-    kinds = {"epsilon": Epsilon, "v": V, "x0": X0}
-    if recipe.prediction in kinds:
-        return Denoiser(network, kinds[recipe.prediction](levels), levels)
-    return Denoiser(network, {"score": Score, "edm": EDM}[recipe.prediction](), levels)
+    return Denoiser(network, PREDICTIONS[recipe.prediction](levels), levels)

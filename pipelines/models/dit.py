@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from pipelines.models.attention import Attention, FeedForward
 from pipelines.models.blocks import POSITION_FEATURES, NoiseEmbedding, loud, positions, zero
-from pipelines.models.text import Caption, Context, TextEncoder
+from pipelines.models.conditions import Conditioned, Told
+from pipelines.models.text import Caption, Context
 from pipelines.recipe.model import DiT as DiTRecipe
 
 
@@ -35,33 +36,28 @@ class DiTBlock(nn.Module):
         return x_NLC + gate_2 * self.feed_forward(torch.addcmul(shift_2, self.norm_feed_forward(x_NLC), scale_2 + 1))
 
 
-class DiT(nn.Module):
-    """A network F(x, c_noise, caption) of the shape of x, zero before training; any size that patches divide."""
+class DiT(Conditioned):
+    """A network F(x, c_noise, told) of the shape of x, zero before training; any size that patches divide."""
 
     def __init__(self, recipe: DiTRecipe) -> None:
-        super().__init__()
+        super().__init__(recipe)
         self.patch = recipe.patch
         values = recipe.image_channels * recipe.patch**2
-        self.text = TextEncoder(recipe.text)
         self.noise = NoiseEmbedding(recipe.width)
-        self.pooled = loud(nn.Linear(recipe.text.width, recipe.width))
+        self.pooled = loud(nn.Linear(recipe.context_width, recipe.width))
         self.embed = nn.Linear(values + POSITION_FEATURES, recipe.width)
         self.blocks = nn.ModuleList(
-            DiTBlock(recipe.width, recipe.heads, recipe.text.width) for _ in range(recipe.layers)
+            DiTBlock(recipe.width, recipe.heads, recipe.context_width) for _ in range(recipe.layers)
         )
         self.norm_out = nn.LayerNorm(recipe.width, elementwise_affine=False)
         self.modulation_out = zero(nn.Linear(recipe.width, 2 * recipe.width))
         self.out = zero(nn.Linear(recipe.width, values))
 
-    def encode(self, tokens_NL: Tensor, mask_NL: Tensor) -> Context:
-        """Captions as the blocks see them; encode once, denoise many times."""
-        return self.text(tokens_NL, mask_NL)
-
-    def forward(self, x_NCHW: Tensor, c_noise_N: Tensor, caption: Caption | Context) -> Tensor:
-        """Returns [N, C, H, W]. A `Caption` is encoded first, inside this one call."""
+    def forward(self, x_NCHW: Tensor, c_noise_N: Tensor, told: Told | Caption | Context) -> Tensor:
+        """Returns [N, C, H, W]. What is not a `Context` is encoded first, inside this one call."""
         if x_NCHW.shape[-1] % self.patch or x_NCHW.shape[-2] % self.patch:
             raise ValueError(f"image: found {list(x_NCHW.shape[-2:])} pixels, expected multiples of {self.patch}")
-        context = caption if isinstance(caption, Context) else self.encode(*caption)
+        context = told if isinstance(told, Context) else self.encode(told)
         embedding_NC = F.silu(self.noise(c_noise_N) + self.pooled(context.pooled_ND))
         patches_NCHW = F.pixel_unshuffle(x_NCHW, self.patch)
         where_NCHW = positions(patches_NCHW).expand(len(x_NCHW), -1, -1, -1)

@@ -1,9 +1,10 @@
 """What a network predicts, as the four coefficients that make a denoiser of it.
 
 D(x, σ) = c_skip·x + c_out·F(c_in·x, c_noise(σ)) in the coordinates x = x₀ + σ·n (Karras et al. 2022, equation 7).
-Adding a prediction is adding a class here.
+Adding a prediction is adding a class here, under a name that recipes call it by.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -24,17 +25,32 @@ class Coefficients(NamedTuple):
 class Preconditioning(nn.Module):
     """From noise levels σ (float64 [N], above 0) to coefficients."""
 
+    def __init__(self, schedule: Schedule) -> None:
+        """`schedule`: the noise levels that the network is trained on."""
+        super().__init__()
+        self.schedule = schedule
+
     def forward(self, sigma_N: Tensor) -> Coefficients:
         """The coefficients at these levels."""
         raise NotImplementedError
 
 
-class _VariancePreserving(Preconditioning):
-    """A network that sees √ᾱ·x, which has variance 1, and the step t(σ); σ² = (1 − ᾱ)/ᾱ."""
+PREDICTIONS: dict[str, type[Preconditioning]] = {}
+"""every prediction that an `objective` section may name"""
 
-    def __init__(self, schedule: Schedule) -> None:
-        super().__init__()
-        self.schedule = schedule
+
+def prediction(name: str) -> Callable[[type[Preconditioning]], type[Preconditioning]]:
+    """Make a class known to recipes by `name`."""
+
+    def register(kind: type[Preconditioning]) -> type[Preconditioning]:
+        PREDICTIONS[name] = kind
+        return kind
+
+    return register
+
+
+class VariancePreserving(Preconditioning):
+    """A network that sees √ᾱ·x, which has variance 1, and the step t(σ); σ² = (1 − ᾱ)/ᾱ."""
 
     def forward(self, sigma_N: Tensor) -> Coefficients:
         return Coefficients(*self.outer(sigma_N), (sigma_N**2 + 1).rsqrt(), self.schedule.step(sigma_N))
@@ -44,27 +60,31 @@ class _VariancePreserving(Preconditioning):
         raise NotImplementedError
 
 
-class Epsilon(_VariancePreserving):
+@prediction("epsilon")
+class Epsilon(VariancePreserving):
     """The network predicts the noise n (Ho et al. 2020, equation 11)."""
 
     def outer(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         return torch.ones_like(sigma), -sigma
 
 
-class V(_VariancePreserving):
+@prediction("v")
+class V(VariancePreserving):
     """The network predicts v = √ᾱ·n − √(1 − ᾱ)·x₀ (Salimans & Ho 2022, section 4)."""
 
     def outer(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         return 1 / (sigma**2 + 1), -sigma * (sigma**2 + 1).rsqrt()
 
 
-class X0(_VariancePreserving):
+@prediction("x0")
+class X0(VariancePreserving):
     """The network predicts the clean image."""
 
     def outer(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(sigma), torch.ones_like(sigma)
 
 
+@prediction("score")
 class Score(Preconditioning):
     """The network predicts σ times the score (Karras et al. 2022, table 1, column VE; Song et al. 2021)."""
 
@@ -73,11 +93,12 @@ class Score(Preconditioning):
         return Coefficients(one, sigma_N, one, (sigma_N / 2).log())
 
 
+@prediction("edm")
 class EDM(Preconditioning):
     """Input and target of the network have variance 1 at every level (Karras et al. 2022, table 1, last column)."""
 
-    def __init__(self, sigma_data: float = 0.5) -> None:
-        super().__init__()
+    def __init__(self, schedule: Schedule, sigma_data: float = 0.5) -> None:
+        super().__init__(schedule)
         self.sigma_data = sigma_data
 
     def forward(self, sigma_N: Tensor) -> Coefficients:

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from torch import Tensor
 
 from pipelines.errors import RecipeError
+from pipelines.models.text import Caption
 
 PAD, BEGIN = "<pad>", "<begin>"
 
 
 class CaptionTokenizer:
-    """Byte-level byte-pair encoding, lower-cased, of a fixed length.
+    """Captions as tokens, a fixed number of them: byte-level byte-pair encoding, lower-cased, unless it is pretrained.
 
-    Every caption starts with the token «begin», so a null caption is the begin token alone and no row is empty.
+    Every caption starts with the same token, and a null caption is that token alone, so no row is empty.
     """
 
     def __init__(self, tokenizer: Tokenizer, length: int) -> None:
@@ -46,14 +46,24 @@ class CaptionTokenizer:
     @classmethod
     def load(cls, path: str | Path) -> "CaptionTokenizer":
         """Read what `save` wrote. Raises RecipeError if the file is missing or is no tokenizer of captions."""
-        try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the Rust library raises nothing more precise
-            reason = str(error).splitlines()[0] if str(error) else "no tokenizer"
-            raise RecipeError(f"{path}: found {reason}, expected a tokenizer saved by a training run") from None
+        tokenizer = _from_file(path)
         if tokenizer.padding is None or tokenizer.truncation is None:
             raise RecipeError(f"{path}: found a tokenizer without a fixed length, expected one saved by a training run")
         return cls(tokenizer, tokenizer.truncation["max_length"])
+
+    @classmethod
+    def pretrained(cls, path: str | Path, length: int) -> "CaptionTokenizer":
+        """The tokenizer of a pretrained encoder (`tokenizer.json`), cut and padded to `length` tokens.
+
+        Raises RecipeError if the file is missing or is no tokenizer.
+        """
+        tokenizer = _from_file(path)
+        pad_id, pad_token = 0, PAD
+        if tokenizer.padding is not None:
+            pad_id, pad_token = tokenizer.padding["pad_id"], tokenizer.padding["pad_token"]
+        tokenizer.enable_truncation(length)
+        tokenizer.enable_padding(length=length, pad_id=pad_id, pad_token=pad_token)
+        return cls(tokenizer, length)
 
     def save(self, path: str | Path) -> None:
         """Write one JSON file."""
@@ -64,9 +74,18 @@ class CaptionTokenizer:
         """The number of tokens learnt, marks included."""
         return int(self._tokenizer.get_vocab_size())
 
-    def encode(self, captions: Sequence[str | None]) -> tuple[Tensor, Tensor]:
+    def encode(self, captions: Sequence[str | None]) -> Caption:
         """Tokens (int64 [N, L]) and their mask (bool [N, L], True for a real token); None is the null caption."""
         encoded = self._tokenizer.encode_batch([caption or "" for caption in captions])
         tokens_NL = torch.tensor([one.ids for one in encoded], dtype=torch.int64).view(len(encoded), self.length)
         mask_NL = torch.tensor([one.attention_mask for one in encoded], dtype=torch.bool).view_as(tokens_NL)
-        return tokens_NL, mask_NL
+        null_N = torch.tensor([not caption for caption in captions], dtype=torch.bool)
+        return Caption(tokens_NL, mask_NL).dropped(null_N)
+
+
+def _from_file(path: str | Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the Rust library raises nothing more precise
+        reason = str(error).splitlines()[0] if str(error) else "no tokenizer"
+        raise RecipeError(f"{path}: found {reason}, expected a tokenizer saved by a training run") from None

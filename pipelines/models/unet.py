@@ -30,7 +30,7 @@ class UNetEncoder(nn.Module):
         self.patch = recipe.patch
         self.embedding_width = 4 * recipe.channels
         self.noise = NoiseEmbedding(self.embedding_width)
-        self.pooled = loud(nn.Linear(recipe.text.width, self.embedding_width))
+        self.pooled = loud(nn.Linear(recipe.context_width, self.embedding_width))
         self.conv_in = nn.Conv2d(recipe.image_channels * recipe.patch**2 + POSITION_FEATURES, widths[0], 3, padding=1)
         self.down = nn.ModuleList()
         self.skip_widths: list[int] = []
@@ -45,7 +45,7 @@ class UNetEncoder(nn.Module):
         self.canvas = Canvas(self.embedding_width, channels)
 
     def embed(self, c_noise_N: Tensor, context: Context) -> Tensor:
-        """The embedding of noise level and caption that scales and shifts every block: [N, E]."""
+        """The embedding of noise level and what is told that scales and shifts every block: [N, E]."""
         return F.silu(self.noise(c_noise_N) + self.pooled(context.pooled_ND))
 
     def first(self, x_NCHW: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ def make_block(recipe: UNetRecipe, level: int, channels_in: int, channels_out: i
     """The block of a level, with attention where the recipe says so."""
     attention = None
     if level in recipe.attention:
-        attention = MapAttention(channels_out, recipe.heads, recipe.text.width)
+        attention = MapAttention(channels_out, recipe.heads, recipe.context_width)
     return UNetBlock(
         channels_in,
         channels_out,

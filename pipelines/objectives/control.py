@@ -7,7 +7,7 @@ from torch import nn
 
 from pipelines.draws import Draws
 from pipelines.models import Control, Controlled
-from pipelines.objectives.diffusion import Diffusion
+from pipelines.objectives.diffusion import Diffusion, Latents
 from pipelines.objectives.game import Batch, Move
 from pipelines.recipe.objective import Diffusion as DiffusionRecipe
 
@@ -15,12 +15,12 @@ from pipelines.recipe.objective import Diffusion as DiffusionRecipe
 class ControlDiffusion(Diffusion):
     """The loss of `Diffusion` for a network with one ControlNet, whose parameters alone are trained.
 
-    A batch also holds `condition`: float32 [N, C, H, W] in [0, 1], of the size of the image. The authors drop half of
-    the captions (Zhang et al. 2023, section 3.3), so that the network reads the condition.
+    `recipe` is the base's. A batch also holds `condition`: float32 [N, C, H, W] in [0, 1], of the size of the image.
+    The authors drop half of the captions (Zhang et al. 2023, section 3.3), so that the network reads the condition.
     """
 
-    def __init__(self, recipe: DiffusionRecipe, model: Controlled) -> None:
-        super().__init__(recipe, model)
+    def __init__(self, recipe: DiffusionRecipe, model: Controlled, latents: Latents | None = None) -> None:
+        super().__init__(recipe, model, latents)
         self.controls = model.controls
 
     @property
@@ -33,7 +33,7 @@ class ControlDiffusion(Diffusion):
         return [Move("denoise", ("control",), self.loss)]
 
     def condition(self, batch: Batch, draws: Draws) -> Control:
-        """The caption, dropped as in `Diffusion`, and the image to obey."""
+        """What is told, dropped as in `Diffusion`, and the image to obey."""
         condition_NCHW = batch["condition"]
         strengths_NK = torch.ones(len(condition_NCHW), len(self.controls), device=condition_NCHW.device)
         return Control(super().condition(batch, draws), (condition_NCHW,), strengths_NK)

@@ -1,27 +1,44 @@
-"""Denoising diffusion with captions dropped for classifier-free guidance."""
+"""Denoising diffusion with captions and labels dropped for classifier-free guidance."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from pipelines.draws import Draws
-from pipelines.models import Caption, denoiser
+from pipelines.models import Caption, Told, denoiser
+from pipelines.models.conditions import UNTOLD
 from pipelines.objectives.game import Batch, Move
 from pipelines.recipe.objective import Diffusion as DiffusionRecipe
+
+
+class Latents(Protocol):
+    """A frozen autoencoder, as denoising in its latents needs it."""
+
+    def encode(self, image_NCHW: Tensor) -> Tensor:
+        """The latent of each image, of mean 0 and variance 1."""
+        ...
+
+    def decode(self, latent_NCHW: Tensor) -> Tensor:
+        """The image of each latent."""
+        ...
 
 
 class Diffusion:
     """E‖F − target‖² over noise levels, weighted (Ho et al. 2020, equation 14; Hang et al. 2023, section 3.4).
 
-    A batch holds `image` (float32 [N, 3, H, W] in [−1, 1]), `tokens` (int64 [N, L]) and `tokens_mask` (bool [N, L]).
+    A batch holds `image` (float32 [N, C, H, W] in [−1, 1]) and what the network is to be told: `tokens` (int64 [N, L])
+    with `tokens_mask` (bool [N, L]), `label` (int64 [N]), both or neither. With `latents` it is their encoding of the
+    image that is denoised (Rombach et al. 2022, equation 2).
     """
 
-    def __init__(self, recipe: DiffusionRecipe, model: nn.Module) -> None:
+    def __init__(self, recipe: DiffusionRecipe, model: nn.Module, latents: Latents | None = None) -> None:
+        """Raises RecipeError if there is no such prediction."""
         self.recipe = recipe
         self.model = model
         self.denoiser = denoiser(model, recipe)
+        self.latents = latents
 
     @property
     def players(self) -> Mapping[str, nn.Module]:
@@ -35,6 +52,9 @@ class Diffusion:
     def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean loss over the samples of this rank, and the unweighted error of the network's output."""
         image_NCHW = batch["image"]
+        if self.latents is not None:
+            with torch.no_grad():
+                image_NCHW = self.latents.encode(image_NCHW).float()
         self.denoiser.to(image_NCHW.device)
         sigma_N = self.denoiser.schedule.quantile(draws.uniform("noise level"))
         noise_NCHW = draws.normal("noise", *image_NCHW.shape[1:])
@@ -47,9 +67,11 @@ class Diffusion:
         return loss_N.mean(), {"error": error_N.detach().mean()}
 
     def condition(self, batch: Batch, draws: Draws) -> Any:
-        """What the network is told of each sample: its caption, dropped anew for every sample and step."""
+        """What the network is told of each sample, dropped anew for every sample and step."""
         dropped_N = draws.uniform("drop caption") < self.recipe.drop_caption
-        return Caption(batch["tokens"], batch["tokens_mask"]).dropped(dropped_N)
+        caption = Caption(batch["tokens"], batch["tokens_mask"]) if "tokens" in batch else None
+        label_N = batch["label"] if "label" in batch else torch.full_like(draws.samples, UNTOLD)
+        return Told(label_N, caption).dropped(dropped_N)
 
     def weight(self, sigma_N: Tensor, c_out_N: Tensor) -> Tensor:
         """1 for L_simple, else min-SNR-γ: min(SNR, γ) on the error of x₀, hence c_out² times that on F's."""

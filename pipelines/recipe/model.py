@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
 from pipelines.recipe.classifier import Classifier
+from pipelines.recipe.control import ControlNet
+from pipelines.recipe.discrete import Autoencoder, Prior
 from pipelines.recipe.gan import Gan
 from pipelines.recipe.section import Section
-from pipelines.recipe.text import Text, check_heads
+from pipelines.recipe.text import Text, TextEncoding, check_heads
 from pipelines.recipe.union import tag_of
 
 
@@ -16,8 +18,8 @@ class UNet(Section):
 
     network: Literal["unet"] = "unet"
     """unet or dit"""
-    resolution: int = Field(32, ge=8)
-    """side of the square images, in pixels"""
+    resolution: int = Field(32, ge=2)
+    """side of the square images, or of their latents, in pixels"""
     image_channels: int = Field(3, ge=1)
     """channels of an image, or of its latent"""
     patch: int = Field(2, ge=1)
@@ -34,8 +36,17 @@ class UNet(Section):
     """attention heads"""
     dropout: float = Field(0.0, ge=0, lt=1)
     """share of activations dropped in residual blocks"""
-    text: Text = Text()
-    """the caption encoder"""
+    text: TextEncoding | None = Text()
+    """the caption encoder; null for a network without captions"""
+    labels: int | None = Field(None, ge=1)
+    """class labels, from 0, that the network is told; null for none"""
+    autoencoder: str | None = None
+    """the run of an autoencoder whose latents are the network's images; null for images themselves"""
+
+    @property
+    def context_width(self) -> int:
+        """Channels of a token of what the network is told."""
+        return self.text.width if self.text else 4 * self.channels
 
     @model_validator(mode="after")
     def _comes_out_even(self) -> "UNet":
@@ -55,8 +66,8 @@ class DiT(Section):
 
     network: Literal["dit"]
     """unet or dit"""
-    resolution: int = Field(32, ge=4)
-    """side of the square images, in pixels"""
+    resolution: int = Field(32, ge=2)
+    """side of the square images, or of their latents, in pixels"""
     image_channels: int = Field(3, ge=1)
     """channels of an image, or of its latent"""
     patch: int = Field(4, ge=1)
@@ -67,8 +78,17 @@ class DiT(Section):
     """Transformer blocks"""
     heads: int = Field(4, ge=1)
     """attention heads"""
-    text: Text = Text()
-    """the caption encoder"""
+    text: TextEncoding | None = Text()
+    """the caption encoder; null for a network without captions"""
+    labels: int | None = Field(None, ge=1)
+    """class labels, from 0, that the network is told; null for none"""
+    autoencoder: str | None = None
+    """the run of an autoencoder whose latents are the network's images; null for images themselves"""
+
+    @property
+    def context_width(self) -> int:
+        """Channels of a token of what the network is told."""
+        return self.text.width if self.text else self.width
 
     @model_validator(mode="after")
     def _comes_out_even(self) -> "DiT":
@@ -82,7 +102,10 @@ Model = Annotated[
     Annotated[UNet, Tag("[unet]")]
     | Annotated[DiT, Tag("[dit]")]
     | Annotated[Classifier, Tag("[classifier]")]
-    | Annotated[Gan, Tag("[gan]")],
+    | Annotated[ControlNet, Tag("[controlnet]")]
+    | Annotated[Gan, Tag("[gan]")]
+    | Annotated[Autoencoder, Tag("[autoencoder]")]
+    | Annotated[Prior, Tag("[prior]")],
     Discriminator(tag_of("network", "unet")),
 ]
 """A `model` section, told apart by `network`."""

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, Tag
 
 from pipelines.recipe.classifier import Classification
+from pipelines.recipe.control import Control
+from pipelines.recipe.discrete import Autoencoding, AutoregressivePrior
 from pipelines.recipe.gan import Adversarial
 from pipelines.recipe.section import Section
 from pipelines.recipe.union import tag_of
@@ -15,20 +17,23 @@ class Diffusion(Section):
 
     family: Literal["diffusion"] = "diffusion"
     """the family of generative models"""
-    prediction: Literal["epsilon", "v", "x0", "score", "edm"] = "v"
-    """what the network predicts"""
+    prediction: str = "v"
+    """what the network predicts: epsilon, v, x0, score or edm"""
     schedule: Literal["linear", "cosine", "geometric", "lognormal"] = "cosine"
     """how the noise levels of training are spread"""
     min_snr: float | None = Field(5.0, gt=0)
     """γ of min-SNR weighting; null for none"""
     drop_caption: float = Field(0.1, ge=0, le=1)
-    """share of samples trained without their caption"""
+    """share of samples trained without their caption and label"""
 
 
 Objective = Annotated[
     Annotated[Diffusion, Tag("[diffusion]")]
     | Annotated[Classification, Tag("[classifier]")]
-    | Annotated[Adversarial, Tag("[gan]")],
+    | Annotated[Control, Tag("[control]")]
+    | Annotated[Adversarial, Tag("[gan]")]
+    | Annotated[Autoencoding, Tag("[autoencoder]")]
+    | Annotated[AutoregressivePrior, Tag("[prior]")],
     Discriminator(tag_of("family", "diffusion")),
 ]
 """An `objective` section, told apart by `family`."""

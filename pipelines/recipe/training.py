@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt
 
+from pipelines.recipe.control import ControlUse
 from pipelines.recipe.section import Section
 
 
@@ -84,19 +85,29 @@ class Sampling(Section):
     prompts: tuple[str, ...] = ()
     """captions: a row of images for each"""
     labels: tuple[int, ...] = ()
-    """class labels: a row of images for each, where there are no prompts"""
+    """class labels: a row of images for each; with prompts, one for each of them"""
     examples: int = Field(0, ge=0)
     """a row of images for each of the first samples of the dataset, where there are neither prompts nor labels"""
-    sampler: Literal["ddim", "ddpm", "heun", "dpmpp_2m", "dpmpp_2m_sde", "unipc", "langevin", "predictor_corrector"] = (
-        "ddim"
-    )
-    """the sampler"""
+    sampler: str = "ddim"
+    """ddim, ddpm, heun, dpmpp_2m, dpmpp_2m_sde, unipc, langevin or predictor_corrector"""
     steps: int = Field(50, ge=1, le=1000)
     """noise levels visited; a network call each, two with heun and predictor_corrector, 100 with langevin"""
     spacing: Literal["trailing", "uniform", "quadratic", "karras"] = "trailing"
     """which levels of the schedule are visited"""
-    eta: float = Field(0.0, ge=0, le=1)
-    """noise of DDIM: 0 none, 1 that of DDPM"""
+    eta: float | None = Field(None, ge=0, le=1)
+    """noise of ddim (0 none, the default, 1 that of ddpm) and of dpmpp_2m_sde (1 by default)"""
+    variance: Literal["small", "large"] | None = None
+    """variance of ddpm: small (β̃, the default) or large (β)"""
+    churn: float | None = Field(None, ge=0)
+    """noise of heun, 0 by default"""
+    corrections: int | None = Field(None, ge=0)
+    """Langevin steps of predictor_corrector after each of its steps, 1 by default"""
+    snr: float | None = Field(None, gt=0)
+    """size of the corrections of predictor_corrector, 0.16 by default"""
+    rate: float | None = Field(None, gt=0, le=1)
+    """size of a step of langevin, 0.1 by default"""
+    updates: int | None = Field(None, ge=1)
+    """steps of langevin at each noise level, 100 by default"""
     guidance: float = Field(3.0, ge=0)
     """scale of classifier-free guidance; 1 for none"""
     negative: str | None = None
@@ -107,6 +118,28 @@ class Sampling(Section):
     """noise levels above this are not guided"""
     rescale: float = Field(0.0, ge=0, le=1)
     """how far guidance gives its contrast back"""
+    classifier: str | None = None
+    """the run of a classifier of noisy images, whose gradient draws samples towards their labels; null for none"""
+    classifier_scale: float = Field(1.0, ge=0, allow_inf_nan=False)
+    """scale of the classifier's gradient; 1 for that of Bayes' rule"""
+    conditions: tuple[str, ...] = ()
+    """image files for a run of a ControlNet to obey, of the size of the samples: one for each row"""
+    strength: float = Field(1.0, ge=0, allow_inf_nan=False)
+    """how much a run of a ControlNet obeys them"""
+    controls: tuple[ControlUse, ...] = ()
+    """ControlNets to obey besides"""
+    guess: bool = False
+    """guess mode: ControlNets act weaker at fine scales, and guidance is away from what does not obey them"""
+    start: Literal["noise", "images"] = "noise"
+    """noise; or the noise that the images of the examples come from, by DDIM inversion"""
+    temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """codes: logits are divided by it"""
+    top_k: int | None = Field(None, ge=1)
+    """codes: only the most likely so many are drawn; null for all"""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """codes: only the fewest that make up this share of probability are drawn"""
+    pixels: tuple[PositiveInt, PositiveInt] | None = None
+    """codes: height and width of images larger than those of training; null for their size"""
     per_prompt: int = Field(4, ge=1)
     """images of a row"""
     batch_size: int = Field(64, ge=1)

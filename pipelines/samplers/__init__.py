@@ -5,7 +5,7 @@
 """
 
 from pipelines.samplers.ddim import sample_ddim, sample_ddpm
-from pipelines.samplers.denoise import Denoise, SampleNoise
+from pipelines.samplers.denoise import SAMPLERS, Denoise, SampleNoise, sampler
 from pipelines.samplers.export import save_scheduler
 from pipelines.samplers.guidance import classifier_free, classifier_guided
 from pipelines.samplers.heun import sample_heun
@@ -13,7 +13,7 @@ from pipelines.samplers.langevin import sample_langevin, sample_predictor_correc
 from pipelines.samplers.latent import interpolate, invert_ddim
 from pipelines.samplers.likelihood import bits_per_dimension, log_likelihood
 from pipelines.samplers.multistep import sample_dpmpp_2m, sample_dpmpp_2m_sde, sample_unipc
-from pipelines.samplers.named import SAMPLERS, sample
+from pipelines.samplers.named import named, sample, sample_levels
 from pipelines.samplers.steps import karras, levels
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "karras",
     "levels",
     "log_likelihood",
+    "named",
     "sample",
     "sample_ddim",
     "sample_ddpm",
@@ -35,7 +36,9 @@ __all__ = [
     "sample_dpmpp_2m_sde",
     "sample_heun",
     "sample_langevin",
+    "sample_levels",
     "sample_predictor_corrector",
     "sample_unipc",
+    "sampler",
     "save_scheduler",
 ]

@@ -4,9 +4,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from pipelines.samplers.denoise import Denoise, Generator, checked, noise_like
+from pipelines.samplers.denoise import Denoise, Generator, checked, noise_like, sampler
 
 
+@sampler
 def sample_ddim(
     denoise: Denoise, x: Tensor, sigmas: Tensor, *, generator: Generator | None = None, eta: float = 0.0
 ) -> Tensor:
@@ -25,6 +26,7 @@ def sample_ddim(
     return x
 
 
+@sampler
 def sample_ddpm(
     denoise: Denoise,
     x: Tensor,

@@ -1,6 +1,7 @@
-"""What every sampler takes: a denoiser and a list of noise levels."""
+"""What every sampler takes, a denoiser, a list of noise levels and noise; and how recipes know of it."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -9,6 +10,20 @@ from pipelines.draws import Draws
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """denoise(x_NCHW, sigma) -> E[x₀ | x, σ]; sigma is a scalar tensor"""
+
+SAMPLERS: dict[str, Callable[..., Tensor]] = {}
+"""every sampler that a `sampling` section may name"""
+
+Sampler = TypeVar("Sampler", bound=Callable[..., Tensor])
+
+
+def sampler(function: Sampler) -> Sampler:
+    """Make `sample_x(denoise, x, sigmas, *, generator, …)` known to recipes as x.
+
+    Its further keyword arguments are the keys of `sampling` of the same names, where a recipe sets them.
+    """
+    SAMPLERS[function.__name__.removeprefix("sample_")] = function
+    return function
 
 
 def checked(sigmas: Tensor) -> Tensor:

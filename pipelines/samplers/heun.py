@@ -2,9 +2,10 @@
 
 from torch import Tensor
 
-from pipelines.samplers.denoise import Denoise, Generator, checked, noise_like
+from pipelines.samplers.denoise import Denoise, Generator, checked, noise_like, sampler
 
 
+@sampler
 def sample_heun(
     denoise: Denoise, x: Tensor, sigmas: Tensor, *, generator: Generator | None = None, churn: float = 0.0
 ) -> Tensor:

@@ -2,34 +2,36 @@
 
 from torch import Tensor
 
-from pipelines.samplers.denoise import Denoise, Generator, checked, noise_like
+from pipelines.samplers.denoise import Denoise, Generator, checked, noise_like, sampler
 
 
+@sampler
 def sample_langevin(
     denoise: Denoise,
     x: Tensor,
     sigmas: Tensor,
     *,
     generator: Generator | None = None,
-    steps: int = 100,
+    updates: int = 100,
     rate: float = 0.1,
 ) -> Tensor:
     """Draw by annealed Langevin dynamics (Song & Ermon 2019, algorithm 1).
 
-    At each level above 0, `steps` updates of size α = rate·σ² (the paper's ε is rate·σ_L²), rate in (0, 1]; a last
+    At each level above 0, `updates` steps of size α = rate·σ² (the paper's ε is rate·σ_L²), rate in (0, 1]; a last
     level of 0 means that the last state is denoised (Jolicoeur-Martineau et al. 2021, section 3.1). A list of one level
     and 0 is plain Langevin dynamics. Other arguments as in `sample_ddim`.
     """
-    if steps < 1 or not 0 < rate <= 1:
-        raise ValueError(f"langevin: found {steps} steps at rate {rate}, expected at least 1 step, 0 < rate <= 1")
+    if updates < 1 or not 0 < rate <= 1:
+        raise ValueError(f"langevin: found {updates} updates at rate {rate}, expected at least 1, 0 < rate <= 1")
     levels = checked(sigmas)
     for sigma in levels[levels > 0]:
-        for _ in range(steps):
+        for _ in range(updates):
             drift = (denoise(x, sigma) - x) * (rate / 2)
             x = x + drift + (sigma * rate**0.5).to(x.dtype) * noise_like(x, generator)
     return denoise(x, levels[-2]) if levels[-1] == 0 else x
 
 
+@sampler
 def sample_predictor_corrector(
     denoise: Denoise,
     x: Tensor,

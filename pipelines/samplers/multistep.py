@@ -6,9 +6,10 @@ All integrate x over λ = −log σ; in the coordinates x = x₀ + σ·n the sig
 import torch
 from torch import Tensor
 
-from pipelines.samplers.denoise import Denoise, Generator, checked, noise_like
+from pipelines.samplers.denoise import Denoise, Generator, checked, noise_like, sampler
 
 
+@sampler
 def sample_dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, *, generator: Generator | None = None) -> Tensor:
     """Draw by DPM-Solver++(2M) (Lu et al. 2022b, algorithm 2), of order 2; a step that ends at 0 is of order 1.
 
@@ -17,6 +18,7 @@ def sample_dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, *, generator: G
     return _dpmpp(denoise, x, sigmas, generator, 0.0)
 
 
+@sampler
 def sample_dpmpp_2m_sde(
     denoise: Denoise, x: Tensor, sigmas: Tensor, *, generator: Generator | None = None, eta: float = 1.0
 ) -> Tensor:
@@ -48,6 +50,7 @@ def _dpmpp(denoise: Denoise, x: Tensor, sigmas: Tensor, generator: Generator | N
     return x
 
 
+@sampler
 def sample_unipc(denoise: Denoise, x: Tensor, sigmas: Tensor, *, generator: Generator | None = None) -> Tensor:
     """Draw by UniPC-2 with B₂(h) (Zhao et al. 2023, algorithms 1 and 2, data prediction): UniP-2, then UniC-2.
 

@@ -1,38 +1,35 @@
 """Samplers and levels as a recipe names them."""
 
+import inspect
 from collections.abc import Callable
 
 from torch import Tensor
 
+from pipelines.errors import RecipeError
 from pipelines.recipe.training import Sampling
-from pipelines.samplers.ddim import sample_ddim, sample_ddpm
-from pipelines.samplers.denoise import Denoise, Generator
-from pipelines.samplers.heun import sample_heun
-from pipelines.samplers.langevin import sample_langevin, sample_predictor_corrector
-from pipelines.samplers.multistep import sample_dpmpp_2m, sample_dpmpp_2m_sde, sample_unipc
+from pipelines.samplers.denoise import SAMPLERS, Denoise, Generator
 from pipelines.samplers.steps import karras, levels
 
-SAMPLERS: dict[str, Callable[..., Tensor]] = {
-    "ddim": sample_ddim,
-    "ddpm": sample_ddpm,
-    "heun": sample_heun,
-    "dpmpp_2m": sample_dpmpp_2m,
-    "dpmpp_2m_sde": sample_dpmpp_2m_sde,
-    "unipc": sample_unipc,
-    "langevin": sample_langevin,
-    "predictor_corrector": sample_predictor_corrector,
-}
-"""every sampler that the `sampling` section may name"""
+
+def named(recipe: Sampling) -> Callable[..., Tensor]:
+    """The sampler that the `sampling` section names. Raises RecipeError if there is none of that name."""
+    if recipe.sampler not in SAMPLERS:
+        raise RecipeError(f"sampling.sampler: found {recipe.sampler!r}, expected one of {', '.join(SAMPLERS)}")
+    return SAMPLERS[recipe.sampler]
 
 
 def sample(
     recipe: Sampling, denoise: Denoise, noise: Tensor, table: Tensor, *, generator: Generator | None = None
 ) -> Tensor:
-    """Draw as the `sampling` section says, from standard normal `noise` over the ascending levels `table` [T]."""
+    """Draw as the `sampling` section says, from standard normal `noise` over the ascending levels `table` [T].
+
+    Keys of the section that are arguments of the sampler are handed on, unless they are null.
+    """
+    function = named(recipe)
     sigmas = sample_levels(recipe, table).to(noise.device)
-    x = noise * sigmas[0].to(noise.dtype)
-    extra = {"eta": recipe.eta} if recipe.sampler == "ddim" else {}
-    return SAMPLERS[recipe.sampler](denoise, x, sigmas, generator=generator, **extra)
+    keys = inspect.signature(function).parameters.keys() & type(recipe).model_fields.keys()
+    extra = {key: value for key in keys if (value := getattr(recipe, key)) is not None}
+    return function(denoise, noise * sigmas[0].to(noise.dtype), sigmas, generator=generator, **extra)
 
 
 def sample_levels(recipe: Sampling, table: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from pipelines.errors import RecipeError
 from pipelines.loading import ShardLoader
 from pipelines.loading.decode import Mode
 from pipelines.models.tokens import CaptionTokenizer
+from pipelines.recipe.text import FrozenText
 from pipelines.recipe.training import Data
 from pipelines.training.workers import Workers
 
@@ -51,6 +52,13 @@ def train_tokenizer(found: DeltaTable, data: Data, vocabulary: int, length: int,
     hidden.rename(path)
 
 
+def copy_tokenizer(text: FrozenText, path: Path) -> None:
+    """Save the tokenizer of a frozen encoder at `path`, whole or not at all."""
+    hidden = path.with_name(f".{path.name}.tmp")
+    CaptionTokenizer.pretrained(Path(text.path) / "tokenizer.json", text.length).save(hidden)
+    hidden.rename(path)
+
+
 def loader(data: Data, shape: tuple[int, int, int], seed: int, workers: Workers) -> ShardLoader:
     """This rank's loader of images of `shape` (channels, height, width): epoch after epoch without end.
 
@@ -75,6 +83,26 @@ def loader(data: Data, shape: tuple[int, int, int], seed: int, workers: Workers)
 def examples(data: Data, shape: tuple[int, int, int], count: int) -> ShardLoader:
     """The first `count` samples of the dataset, in its own order, as one batch."""
     return _loader(data, shape, batch_size=count, shuffle=False, epochs=1, drop_last=False)
+
+
+def count(data: Data, shape: tuple[int, int, int]) -> int:
+    """The samples of one pass over the dataset, by its log alone."""
+    return len(_loader(data, shape, batch_size=1, shuffle=False, epochs=1))
+
+
+def one_pass(data: Data, shape: tuple[int, int, int], seed: int, batch_size: int) -> ShardLoader:
+    """Each image of the dataset once, with one of its rows, in an order that `seed` fixes."""
+    return _loader(
+        data,
+        shape,
+        captions="one_per_image",
+        image_key=data.image_key,
+        batch_size=batch_size,
+        seed=seed,
+        threads=data.threads,
+        epochs=1,
+        drop_last=False,
+    )
 
 
 def _loader(data: Data, shape: tuple[int, int, int], **settings: Any) -> ShardLoader:

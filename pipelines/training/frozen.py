@@ -1,5 +1,7 @@
 """Networks of finished runs, as they are used by others: averaged weights, evaluation mode, nothing to train."""
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ from torch import nn
 from pipelines import models
 from pipelines.errors import DataError, RecipeError
 from pipelines.recipe import Recipe
-from pipelines.training.checkpoints import Checkpoints
+from pipelines.training.checkpoints import Checkpoint, Checkpoints
+from pipelines.training.files import sha256
 from pipelines.training.run_folder import RunFolder
 
 
@@ -29,14 +32,40 @@ def load_averaged(module: nn.Module, folder: RunFolder, player: str) -> None:
 
     Raises DataError if the run has no whole checkpoint yet or one of another architecture.
     """
-    checkpoint = Checkpoints(folder.checkpoints).newest()
-    if checkpoint is None:
-        raise DataError(f"{folder.checkpoints}: found no checkpoint, expected a run that has saved at least one")
+    checkpoint = _newest(folder)
     try:
         module.load_state_dict(checkpoint.tensors(f"{player}.ema"))
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise DataError(f"{folder.checkpoints}: found weights of another architecture ({first})") from None
+
+
+def sealed(folder: RunFolder, recipe: Recipe, device: torch.device, key: str, user: RunFolder) -> Any:
+    """As `network`, of the run that the recipe's `key` names, for the run `user` that is built on it.
+
+    The first time, the folder of `user` notes by SHA-256 which weights they are; from then on they must be the same.
+    Raises DataError if they are not.
+    """
+    checkpoint = _newest(folder)
+    now = {"step": checkpoint.step, "sha256": sha256(checkpoint.path / "model.ema.safetensors")}
+    notes = user.path / "frozen.json"
+    noted = json.loads(notes.read_text(encoding="utf-8")) if notes.exists() else {}
+    before = noted.setdefault(key, now)
+    if before["sha256"] != now["sha256"]:
+        found = f"{folder.path}: found the weights of step {now['step']}"
+        raise DataError(f"{found}, expected those of step {before['step']} that {user.path} was trained with")
+    if not notes.exists() or noted != json.loads(notes.read_text(encoding="utf-8")):
+        hidden = notes.with_name(f".{notes.name}.{os.getpid()}.tmp")  # every rank writes the same
+        hidden.write_text(json.dumps(noted, indent=2) + "\n", encoding="utf-8")
+        hidden.rename(notes)
+    return network(folder, recipe, device)
+
+
+def _newest(folder: RunFolder) -> Checkpoint:
+    checkpoint = Checkpoints(folder.checkpoints).newest()
+    if checkpoint is None:
+        raise DataError(f"{folder.checkpoints}: found no checkpoint, expected a run that has saved at least one")
+    return checkpoint
 
 
 def run(path: str, key: str) -> tuple[RunFolder, Recipe]:

@@ -15,6 +15,7 @@ from pipelines.loading import ShardLoader
 from pipelines.models.tokens import CaptionTokenizer
 from pipelines.progress import progress
 from pipelines.recipe import Recipe
+from pipelines.recipe.text import FrozenText
 from pipelines.training import activation, data, systems
 from pipelines.training.checkpoints import Checkpoint, Checkpoints
 from pipelines.training.files import write_text
@@ -179,5 +180,7 @@ def _prepare(recipe: Recipe, folder: RunFolder, table: DeltaTable) -> None:
         return
     if isinstance(text, Path):
         write_text(folder.tokenizer, text.read_text(encoding="utf-8"))
+    elif isinstance(text, FrozenText):
+        data.copy_tokenizer(text, folder.tokenizer)
     else:
         data.train_tokenizer(table, of.data, text.vocabulary, text.length, folder.tokenizer)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from pipelines.errors import RecipeError
+from pipelines.recipe.control import Control
 from pipelines.recipe.training import Sampling
 from pipelines.training import data
+from pipelines.training.conditions import stack
 from pipelines.training.run_folder import Sections
 from pipelines.training.systems.artist import Artist, Asked
 
@@ -38,15 +40,26 @@ class Rows:
 def rows(sampling: Sampling, of: Sections, shape: tuple[int, int, int]) -> Rows:
     """The rows that `sampling` asks for: prompts, or classes, or the first samples of the dataset.
 
-    `shape` is that of the images, channels first. Raises RecipeError if it asks for nothing.
+    `shape` is that of the images, channels first. Raises RecipeError if it asks for nothing, or not for one label or
+    condition a row; DataError if a condition's file cannot be used.
     """
+    found = _rows(sampling, of, shape)
+    files = [*([sampling.conditions] if isinstance(of.objective, Control) else [])]
+    files += [use.conditions for use in sampling.controls]
+    if not files:
+        return found
+    return replace(found, asked=replace(found.asked, conditions=stack(files, found.asked, shape)))
+
+
+def _rows(sampling: Sampling, of: Sections, shape: tuple[int, int, int]) -> Rows:
+    labels = torch.tensor(sampling.labels) if sampling.labels else None
     if sampling.prompts:
-        return Rows(sampling.prompts, Asked(sampling.prompts))
-    if sampling.labels:
-        return Rows(
-            [str(label) for label in sampling.labels],
-            Asked([None] * len(sampling.labels), torch.tensor(sampling.labels)),
-        )
+        if labels is not None and len(labels) != len(sampling.prompts):
+            expected = f"expected {len(sampling.prompts)}, one for each of sampling.prompts"
+            raise RecipeError(f"sampling.labels: found {len(labels)}, {expected}")
+        return Rows(sampling.prompts, Asked(sampling.prompts, labels))
+    if labels is not None:
+        return Rows([str(label) for label in sampling.labels], Asked([None] * len(labels), labels))
     if sampling.examples:
         return _examples(sampling.examples, of, shape)
     raise RecipeError("sampling.prompts: found none, expected prompts, or sampling.labels, or sampling.examples")

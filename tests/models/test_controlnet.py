@@ -52,7 +52,7 @@ def test_before_training_the_output_is_the_base_s_bit_for_bit(guess: bool) -> No
     network = base()
     x_NCHW, c_noise_N, control = inputs(2)
     controlled = Controlled(network, [ControlNet(network), ControlNet(network)], guess)
-    assert torch.equal(controlled(x_NCHW, c_noise_N, control), network(x_NCHW, c_noise_N, control.caption))
+    assert torch.equal(controlled(x_NCHW, c_noise_N, control), network(x_NCHW, c_noise_N, control.told))
 
 
 def test_training_changes_every_part_of_the_control_and_nothing_of_the_base() -> None:
@@ -78,7 +78,7 @@ def test_a_trained_control_obeys_its_condition_and_its_strength() -> None:
     controlled = Controlled(network, [ControlNet(network)])
     noisy(controlled.controls, 3)
     x_NCHW, c_noise_N, control = inputs()
-    plain = network(x_NCHW, c_noise_N, control.caption)
+    plain = network(x_NCHW, c_noise_N, control.told)
     obeyed = controlled(x_NCHW, c_noise_N, control)
     other = control._replace(conditions=(1 - control.conditions[0],))
     assert not torch.allclose(obeyed, plain, atol=1e-3)
@@ -94,7 +94,7 @@ def test_several_controls_add_up() -> None:
     noisy(control_net, 3)
     twins = [control_net, copy.deepcopy(control_net)]
     x_NCHW, c_noise_N, one = inputs()
-    two = Control(one.caption, one.conditions * 2, torch.tensor([[0.25, 0.75]] * 2))
+    two = Control(one.told, one.conditions * 2, torch.tensor([[0.25, 0.75]] * 2))
     expected = Controlled(network, twins[:1])(x_NCHW, c_noise_N, one)
     torch.testing.assert_close(Controlled(network, twins)(x_NCHW, c_noise_N, two), expected, rtol=1e-4, atol=1e-5)
 
@@ -104,7 +104,7 @@ def test_guess_mode_is_weaker() -> None:
     control_net = ControlNet(network)
     noisy(control_net, 3)
     x_NCHW, c_noise_N, control = inputs()
-    plain = network(x_NCHW, c_noise_N, control.caption)
+    plain = network(x_NCHW, c_noise_N, control.told)
     full, guess = (Controlled(network, [control_net], g)(x_NCHW, c_noise_N, control) for g in (False, True))
     assert 0 < (guess - plain).norm() < (full - plain).norm()
 

@@ -35,7 +35,13 @@ class Exact(nn.Module):
 
 @pytest.mark.parametrize("kind", ["epsilon", "v", "x0", "score", "edm"])
 def test_an_exact_network_makes_the_exact_denoiser(kind: str) -> None:
-    kinds = {"epsilon": Epsilon(LEVELS), "v": V(LEVELS), "x0": X0(LEVELS), "score": Score(), "edm": EDM(1.0)}
+    kinds = {
+        "epsilon": Epsilon(LEVELS),
+        "v": V(LEVELS),
+        "x0": X0(LEVELS),
+        "score": Score(LEVELS),
+        "edm": EDM(LEVELS, 1.0),
+    }
     made = Denoiser(Exact(kind), kinds[kind], LEVELS)
     sigma_N = torch.tensor([0.02, 0.3, 1.0, 7.0, 60.0], dtype=torch.float64)
     x_NC = torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * sigma_N[:, None]
@@ -53,7 +59,7 @@ def test_an_untrained_network_is_harmless_at_small_noise(kind: str) -> None:
 
 def test_edm_keeps_input_and_target_at_variance_one() -> None:
     sigma_N = torch.tensor([0.01, 0.5, 20.0], dtype=torch.float64)
-    c_skip, c_out, c_in, c_noise = EDM(0.5)(sigma_N)
+    c_skip, c_out, c_in, c_noise = EDM(LEVELS, 0.5)(sigma_N)
     torch.testing.assert_close(c_in**2 * (0.25 + sigma_N**2), torch.ones_like(sigma_N))
     # Var(x₀ − c_skip·(x₀ + σn)) = c_out² (Karras et al. 2022, equation 115).
     torch.testing.assert_close((1 - c_skip) ** 2 * 0.25 + c_skip**2 * sigma_N**2, c_out**2)

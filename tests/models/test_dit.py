@@ -57,7 +57,7 @@ def test_a_caption_encoded_before_gives_the_same_and_padding_does_not_matter() -
     model = build()
     x_NCHW, c_noise_N, caption = inputs()
     base = model(x_NCHW, c_noise_N, caption)
-    assert torch.equal(model(x_NCHW, c_noise_N, model.encode(*caption)), base)
+    assert torch.equal(model(x_NCHW, c_noise_N, model.encode(caption)), base)
     padded = Caption(caption.tokens_NL.masked_fill(~caption.mask_NL, 9), caption.mask_NL)
     torch.testing.assert_close(model(x_NCHW, c_noise_N, padded), base)
 

@@ -115,7 +115,7 @@ def test_samples_of_a_batch_do_not_mix() -> None:
 def test_a_caption_encoded_before_gives_the_same() -> None:
     model = build()
     x_NCHW, c_noise_N, caption = inputs()
-    assert torch.equal(model(x_NCHW, c_noise_N, model.encode(*caption)), model(x_NCHW, c_noise_N, caption))
+    assert torch.equal(model(x_NCHW, c_noise_N, model.encode(caption)), model(x_NCHW, c_noise_N, caption))
 
 
 def test_residuals_are_added_to_skips_and_middle() -> None:

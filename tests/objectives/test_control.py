@@ -59,7 +59,7 @@ def test_guess_mode_guides_by_the_condition_alone() -> None:
     x_NCHW, sigma = torch.randn(COUNT, 3, 8, 8), torch.tensor(1.0)
     caption = Caption(batch()["tokens"], batch()["tokens_mask"])
     control = Control(caption, (batch()["condition"],), torch.ones(COUNT, 1))
-    encoded = control._replace(caption=model.base.encode(*caption))
+    encoded = control._replace(told=model.base.encode(caption))
     guided = samplers.classifier_free(denoise, encoded, encoded.ignored(), 2.0)(x_NCHW, sigma)
     obeying, ignoring = (denoise(x_NCHW, sigma, cond) for cond in (control, control.ignored()))
     assert not torch.allclose(obeying, ignoring, atol=1e-3)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from pipelines import objectives
 from pipelines.draws import Draws
-from pipelines.models import Caption
+from pipelines.models import Told
 from pipelines.recipe.objective import Diffusion
 
 COUNT = 64
@@ -19,8 +19,8 @@ class Spy(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.zeros(()))
 
-    def forward(self, x: Tensor, c_noise: Tensor, caption: Caption) -> Tensor:
-        self.seen = (x, c_noise, caption)
+    def forward(self, x: Tensor, c_noise: Tensor, told: Told) -> Tensor:
+        self.seen = (x, c_noise, told)
         return self.scale * x
 
 
@@ -76,11 +76,11 @@ def test_captions_are_dropped_per_sample_and_anew_at_every_step() -> None:
     dropped = []
     for step in range(50):
         objective.loss(batch(), draws(start=step * COUNT))
-        mask = model.seen[2].mask_NL
+        mask = model.seen[2].caption.mask_NL
         assert mask[:, 0].all()
         gone = ~mask[:, 1]
         assert torch.equal(mask, torch.ones_like(mask) & ~(gone[:, None] & (torch.arange(5) > 0)))
-        assert (model.seen[2].tokens_NL[gone][:, 1:] == 0).all()
+        assert (model.seen[2].caption.tokens_NL[gone][:, 1:] == 0).all()
         dropped.append(gone)
     table = torch.stack(dropped).float()
     # 3,200 draws: within 5 deviations of 0.3, and no sample or step stands apart.
@@ -93,7 +93,7 @@ def test_captions_are_dropped_per_sample_and_anew_at_every_step() -> None:
 def test_all_or_no_captions(share: float, kept: bool) -> None:
     model = Spy()
     objectives.Diffusion(Diffusion(drop_caption=share), model).loss(batch(), draws())
-    assert bool((model.seen[2].mask_NL[:, 1:] == kept).all())
+    assert bool((model.seen[2].caption.mask_NL[:, 1:] == kept).all())
 
 
 def test_ranks_together_do_what_one_would() -> None:

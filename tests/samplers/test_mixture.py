@@ -23,7 +23,7 @@ def geometric(highest: float, lowest: float, count: int) -> Tensor:
 
 ZERO = torch.zeros(1, dtype=torch.float64)
 LADDER = torch.cat([geometric(6, 1, 15)[:-1], geometric(0.8, 0.2, 4), ZERO])
-LANGEVIN = functools.partial(samplers.sample_langevin, steps=60, rate=0.25)
+LANGEVIN = functools.partial(samplers.sample_langevin, updates=60, rate=0.25)
 
 SAMPLERS: dict[str, tuple[Mixture, Callable[..., Tensor], Tensor]] = {
     "ddim": (PLANE, samplers.sample_ddim, samplers.karras(0.01, 20.0, 100)),
@@ -66,7 +66,7 @@ def test_plain_langevin_fails_where_annealed_succeeds() -> None:
     one_level = torch.cat([LADDER[-2:-1], ZERO])
     x_ND = torch.randn(COUNT, 2, generator=torch.Generator().manual_seed(7), dtype=torch.float64) * 6
     start = APART.shares(x_ND)
-    x_ND = samplers.sample_langevin(APART.denoise, x_ND, one_level, steps=60 * (len(LADDER) - 1), rate=0.25)
+    x_ND = samplers.sample_langevin(APART.denoise, x_ND, one_level, updates=60 * (len(LADDER) - 1), rate=0.25)
     assert (APART.shares(x_ND) - start).abs().max() < 0.05
     assert (APART.shares(x_ND) - APART.weights_K).abs().max() > 0.2
     assert sliced_wasserstein(x_ND, APART.sample(COUNT, 99)) > 4 * exact_gap(APART)

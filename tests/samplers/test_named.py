@@ -1,11 +1,10 @@
 """Every sampler that a recipe may name runs over the levels that it names."""
 
-from typing import get_args
-
 import pytest
 import torch
 
 from pipelines import samplers
+from pipelines.errors import RecipeError
 from pipelines.models import schedule
 from pipelines.recipe.training import Sampling
 from tests.oracles.mixture import Mixture
@@ -13,8 +12,16 @@ from tests.oracles.mixture import Mixture
 GAUSSIAN = Mixture([[0.3, -0.2]], [0.1], [1.0])
 
 
-def test_the_recipe_knows_every_sampler() -> None:
-    assert set(get_args(Sampling.model_fields["sampler"].annotation)) == set(samplers.SAMPLERS)
+def test_the_recipe_s_description_names_every_sampler() -> None:
+    assert set((Sampling.model_fields["sampler"].description or "").replace(" or ", ", ").split(", ")) == set(
+        samplers.SAMPLERS
+    )
+
+
+def test_an_unknown_sampler_is_refused() -> None:
+    recipe = Sampling(prompts=("x",), sampler="ddimm")
+    with pytest.raises(RecipeError, match=r"sampling.sampler: found 'ddimm', expected one of ddim, ddpm, "):
+        samplers.named(recipe)
 
 
 @pytest.mark.parametrize("name", samplers.SAMPLERS)

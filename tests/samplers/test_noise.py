@@ -18,7 +18,7 @@ STOCHASTIC: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "ddpm": (samplers.sample_ddpm, {}),
     "heun": (samplers.sample_heun, {"churn": 4.0}),
     "dpmpp_2m_sde": (samplers.sample_dpmpp_2m_sde, {}),
-    "langevin": (samplers.sample_langevin, {"steps": 3}),
+    "langevin": (samplers.sample_langevin, {"updates": 3}),
     "predictor_corrector": (samplers.sample_predictor_corrector, {}),
 }
 

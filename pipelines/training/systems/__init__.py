@@ -12,9 +12,10 @@ import torch
 from pipelines.errors import RecipeError
 from pipelines.objectives import Objective
 from pipelines.recipe import Recipe
-from pipelines.recipe.text import Text
+from pipelines.recipe.text import FrozenText, Text
+from pipelines.samplers import named
 from pipelines.training.run_folder import RunFolder, Sections
-from pipelines.training.systems import classifier, diffusion, gan
+from pipelines.training.systems import autoencoder, classifier, diffusion, gan, prior
 from pipelines.training.systems.artist import Artist, Asked
 
 
@@ -28,8 +29,11 @@ class System(Protocol):
         """Channels, height and width of the images that the loader gives."""
         ...
 
-    def text(self, of: Sections) -> Text | Path | None:
-        """The encoder whose tokenizer is learned from the dataset, or the tokenizer's file; None: no captions."""
+    def text(self, of: Sections) -> Text | FrozenText | Path | None:
+        """The encoder whose tokenizer is learned from the dataset or comes with it, or the tokenizer's file.
+
+        None: no captions.
+        """
         ...
 
     def objective(self, of: Sections, folder: RunFolder, device: torch.device) -> Objective:
@@ -41,7 +45,13 @@ class System(Protocol):
         ...
 
 
-SYSTEMS: Mapping[str, System] = {"classifier": classifier, "diffusion": diffusion, "gan": gan}
+SYSTEMS: Mapping[str, System] = {
+    "autoencoder": autoencoder,
+    "prior": prior,
+    "classifier": classifier,
+    "diffusion": diffusion,
+    "gan": gan,
+}
 
 
 def of(recipe: Recipe) -> System:
@@ -51,7 +61,9 @@ def of(recipe: Recipe) -> System:
 
 
 def check(recipe: Recipe) -> None:
-    """Raise RecipeError if `data` lacks a column that the recipe's system wants."""
+    """Raise RecipeError if `data` lacks a column that the recipe's system wants, or there is no such sampler."""
+    if recipe.sampling is not None:
+        named(recipe.sampling)
     assert recipe.data is not None
     assert recipe.objective is not None
     for key in sorted(of(recipe).WANTS):

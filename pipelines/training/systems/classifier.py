@@ -13,7 +13,7 @@ from pipelines.models import Classifier
 from pipelines.recipe import Recipe
 from pipelines.recipe.classifier import Classification
 from pipelines.recipe.classifier import Classifier as ClassifierRecipe
-from pipelines.recipe.model import Text
+from pipelines.recipe.text import Text
 from pipelines.training import frozen
 from pipelines.training.run_folder import RunFolder, Sections
 

@@ -1,81 +1,91 @@
-"""Denoising diffusion of images from captions, and drawing by any sampler under guidance."""
+"""Denoising diffusion, of images or of an autoencoder's latents, from captions, labels or nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import functools
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from pipelines import models, objectives
-from pipelines.draws import Draws
-from pipelines.models import Caption, CaptionTokenizer, DiT, TextToImage, denoiser
-from pipelines.models.denoiser import Denoiser
+from pipelines.errors import RecipeError
+from pipelines.models import CaptionTokenizer
+from pipelines.models.denoiser import check_prediction
+from pipelines.models.frozen_text import checked_folder
 from pipelines.recipe import Recipe
-from pipelines.recipe.text import Text
-from pipelines.recipe.training import Sampling
-from pipelines.samplers import classifier_free, sample
+from pipelines.recipe.model import DiT, UNet
+from pipelines.recipe.objective import Diffusion
+from pipelines.recipe.text import FrozenText, Text
 from pipelines.training import frozen
-from pipelines.training.run_folder import RunFolder, Sections
-from pipelines.training.systems.artist import Asked
+from pipelines.training.run_folder import RunFolder, Sections, sections
+from pipelines.training.systems import classifier, controls, latents
+from pipelines.training.systems.denoising import DenoisingArtist
 
-WANTS = frozenset({"caption"})
+WANTS: frozenset[str] = frozenset()
 
 
 def image_shape(of: Sections) -> tuple[int, int, int]:
-    """The images that the network sees."""
-    return of.model.image_channels, of.model.resolution, of.model.resolution
+    """The images that the network, or its autoencoder, sees.
+
+    Raises RecipeError if the sections do not fit each other.
+    """
+    model = network_of(of)
+    for key, wanted in (("caption", model.text), ("label", model.labels)):
+        if wanted is not None and getattr(of.data, key) is None:
+            column = {"caption": "text", "label": "labels"}[key]
+            raise RecipeError(f"data.{key}: found nothing, expected a column, for the model has {column}")
+    if isinstance(model.text, FrozenText):
+        checked_folder(model.text)
+    if isinstance(of.objective, Diffusion):  # a ControlNet has that of its base
+        check_prediction(of.objective.prediction)
+    return latents.image_shape(model)
 
 
-def text(of: Sections) -> Text | Path | None:
+def text(of: Sections) -> Text | FrozenText | Path | None:
     """The network's caption encoder."""
-    return of.model.text
+    return network_of(of).text
 
 
 def objective(of: Sections, folder: RunFolder, device: torch.device) -> objectives.Objective:
     """Denoising by the network of the recipe."""
-    return objectives.Diffusion(of.objective, models.build(of.model).to(device))
+    assert isinstance(of.objective, Diffusion)
+    model = network_of(of)
+    network = models.build(model).to(device)
+    return objectives.Diffusion(of.objective, network, latents.load(model, device, folder))
 
 
-@dataclass(frozen=True)
-class DiffusionArtist:
-    """A denoiser with its tokenizer."""
-
-    denoiser: Denoiser
-    model: TextToImage | DiT
-    tokenizer: CaptionTokenizer
-    shape: tuple[int, int, int]
-    """channels, height and width of an image"""
-    device: torch.device
-
-    @torch.no_grad()
-    def draw(self, asked: Asked, sampling: Sampling) -> Tensor:
-        """The captions' images: uint8 [N, C, H, W]."""
-        draws = Draws(sampling.seed, torch.arange(asked.first, asked.first + len(asked), device=self.device))
-        noise_NCHW = draws.normal("start", *self.shape)
-        context, null = (
-            self.model.encode(*self._caption(texts)) for texts in (asked.captions, [sampling.negative] * len(asked))
-        )
-        interval = (sampling.guided_from, sampling.guided_to)
-        guided = classifier_free(
-            self.denoiser, context, null, sampling.guidance, interval=interval, rescale=sampling.rescale
-        )
-        generator = torch.Generator(self.device).manual_seed(sampling.seed + asked.first)
-        x_NCHW = sample(sampling, guided, noise_NCHW, self.denoiser.schedule.sigmas, generator=generator)
-        return ((x_NCHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
-
-    def _caption(self, texts: Sequence[str | None]) -> Caption:
-        tokens_NL, mask_NL = self.tokenizer.encode(texts)
-        return Caption(tokens_NL.to(self.device), mask_NL.to(self.device))
-
-
-def artist(folder: RunFolder, recipe: Recipe, device: torch.device) -> DiffusionArtist:
+def artist(folder: RunFolder, recipe: Recipe, device: torch.device) -> DenoisingArtist:
     """The averaged weights of the run's newest whole checkpoint. Raises DataError if there is none yet."""
-    assert recipe.model is not None
-    assert recipe.objective is not None
-    model = frozen.network(folder, recipe, device)
-    tokenizer = CaptionTokenizer.load(folder.tokenizer)
-    shape = (recipe.model.image_channels, recipe.model.resolution, recipe.model.resolution)
-    return DiffusionArtist(denoiser(model, recipe.objective).to(device), model, tokenizer, shape, device)
+    network = frozen.network(folder, recipe, device)
+    made = artist_of(folder, recipe, network, device)
+    if recipe.sampling is not None:
+        made.check(recipe.sampling)
+    return made
+
+
+def artist_of(folder: RunFolder, recipe: Recipe, network: Any, device: torch.device, **own: Any) -> DenoisingArtist:
+    """What draws by `network`, trained by `recipe` in `folder`."""
+    of = sections(recipe)
+    assert isinstance(of.objective, Diffusion)
+    model = network_of(of)
+    return DenoisingArtist(
+        recipe=of.objective,
+        network=network,
+        tokenizer=None if model.text is None else CaptionTokenizer.load(folder.tokenizer),
+        shape=(model.image_channels, model.resolution, model.resolution),
+        latents=latents.load(model, device, folder),
+        device=device,
+        classifier_of=functools.partial(classifier.load, key="sampling.classifier", device=device),
+        control_of=functools.partial(
+            controls.load, base=folder, network=network, key="sampling.controls", device=device
+        ),
+        **own,
+    )
+
+
+def network_of(of: Sections) -> UNet | DiT:
+    """The `model` section. Raises RecipeError if it is no denoiser's."""
+    if not isinstance(of.model, UNet | DiT):
+        raise RecipeError(f"model.network: found {of.model.network!r}, expected unet or dit, to denoise with")
+    return of.model

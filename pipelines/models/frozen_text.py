@@ -1,0 +1,70 @@
+"""A pretrained Transformer, read from a local folder, as the encoder of captions."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.errors import RecipeError
+from pipelines.models.text import Context
+from pipelines.recipe.text import FrozenText
+
+FILES = ("config.json", "model.safetensors", "tokenizer.json")
+
+
+def checked_folder(recipe: FrozenText) -> Path:
+    """The encoder's folder. Raises RecipeError if a file that it must hold is not there."""
+    folder = Path(recipe.path)
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise RecipeError(f"model.text.path: found no {missing[0]} in {folder}, expected {', '.join(FILES)}")
+    return folder
+
+
+class FrozenTextEncoder(nn.Module):
+    """The hidden states of a frozen encoder, brought to the network's width by a layer that is trained.
+
+    The frozen weights are none of this module's parameters: no optimizer, average or checkpoint holds them, and they
+    are read anew from their folder, which must stay as it is. They follow the module from device to device.
+    """
+
+    def __init__(self, recipe: FrozenText) -> None:
+        """Raises RecipeError if the folder holds no encoder, or `transformers` is not installed."""
+        super().__init__()
+        reader = _read(checked_folder(recipe))
+        self._reader = (reader,)  # in a tuple, where torch does not look for parameters
+        self.project = nn.Linear(reader.config.hidden_size, recipe.width)
+        self.norm = nn.LayerNorm(recipe.width)
+
+    def forward(self, tokens_NL: Tensor, mask_NL: Tensor) -> Context:
+        """Encode tokens (int64) under their mask (bool)."""
+        with torch.no_grad():
+            hidden_NLD = self._reader[0](input_ids=tokens_NL, attention_mask=mask_NL.long()).last_hidden_state
+        x_NLD = self.norm(self.project(hidden_NLD))
+        return Context(x_NLD, mask_NL, _mean(x_NLD, mask_NL))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        self._reader[0]._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+
+def _mean(x_NLD: Tensor, mask_NL: Tensor) -> Tensor:
+    """The mean over real tokens: [N, D]."""
+    real_NL1 = mask_NL[..., None].to(x_NLD.dtype)
+    return (x_NLD * real_NL1).sum(1) / real_NL1.sum(1).clamp(min=1)
+
+
+def _read(folder: Path) -> Any:
+    try:
+        from transformers import AutoModel
+    except ImportError:
+        raise RecipeError("model.text: found no package transformers, expected headrace[text] installed") from None
+    try:
+        encoder = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    except Exception as error:  # transformers raises many kinds for a folder that is not an encoder's
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RecipeError(f"model.text.path: found {reason} in {folder}, expected an encoder of text") from None
+    if encoder.config.is_encoder_decoder:  # of T5 and its like the first half reads
+        encoder = encoder.get_encoder()
+    return encoder.eval().requires_grad_(False)

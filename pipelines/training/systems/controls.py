@@ -1,0 +1,51 @@
+"""Trained ControlNets, as sampling uses them on their base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pipelines.errors import DataError, RecipeError
+from pipelines.models import ControlNet, TextToImage
+from pipelines.recipe.control import ControlNet as ControlNetRecipe
+from pipelines.recipe.model import UNet
+from pipelines.training import frozen
+from pipelines.training.run_folder import RunFolder
+from pipelines.training.systems import latents
+
+PLAYER = "control"
+
+
+def load(path: str, base: RunFolder, network: TextToImage, key: str, device: torch.device) -> ControlNet:
+    """The ControlNet of the run at `path`, which the recipe's `key` names, for `network` of the run `base`.
+
+    Raises RecipeError if the run is another's or was trained on another base, DataError if it has no checkpoint yet.
+    """
+    folder, recipe = frozen.run(path, key)
+    if not isinstance(recipe.model, ControlNetRecipe):
+        raise RecipeError(f"{key}: found a run of another network at {path}, expected one of a ControlNet")
+    if Path(recipe.model.base).resolve() != base.path.resolve():
+        raise RecipeError(f"{key}: found a ControlNet of {recipe.model.base} at {path}, expected one of {base.path}")
+    try:
+        return averaged(folder, fresh(base, network), device)
+    except DataError as error:
+        raise DataError(f"{key}: {error}") from None
+
+
+def fresh(base: RunFolder, network: TextToImage) -> ControlNet:
+    """A ControlNet of `network` before training. Raises RecipeError if the network cannot have one."""
+    recipe = base.load(("model",))
+    if not isinstance(recipe.model, UNet):
+        raise RecipeError(f"model.base: found a run of another network at {base.path}, expected one of a U-Net")
+    try:
+        return ControlNet(network, scale=latents.stride(recipe.model))
+    except ValueError as error:
+        raise RecipeError(f"model.base: {error}, for a ControlNet") from None
+
+
+def averaged(folder: RunFolder, control: ControlNet, device: torch.device) -> ControlNet:
+    """`control` with the averaged weights of the run in `folder`. Raises DataError if there are none that fit."""
+    frozen.load_averaged(nn.ModuleList([control]), folder, PLAYER)
+    return control.to(device).eval().requires_grad_(False)
