@@ -8,6 +8,7 @@ JOBS = {
     "build": "RECIPE [key=value …] [PARTITION=value] [--dry-run | --vacuum[=HOURS]]: build a dataset from a table",
     "train": "RECIPE [key=value …]: train a model on a dataset",
     "sample": "RUN [key=value …]: draw images from a run",
+    "evaluate": "RUN [key=value …]: measure a run: FID and the like, labels, edges, reconstructions",
     "report": "DATASET|RUN: write its report as one HTML file",
     "threads": "list the threads of the JVM and of Python",
 }

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.evaluation.curves import loss_curve, running_mean
+from pipelines.evaluation.evaluation_card import EvaluationCard, read_evaluation
 from pipelines.evaluation.pictures import data_uri
 from pipelines.recipe import Recipe
 
@@ -19,6 +20,7 @@ class RunCard:
     curve: str | None
     loss: str
     sampling: str
+    evaluation: EvaluationCard | None
     recipe: str
 
 
@@ -35,6 +37,7 @@ def read_run(folder: Path, recipe: Recipe) -> RunCard:
         curve=data_uri(loss_curve(steps, losses)) if records else None,
         loss=_loss_in_words(losses),
         sampling=_sampling_in_words(recipe),
+        evaluation=read_evaluation(folder),
         recipe=(folder / "recipe.yaml").read_text(encoding="utf-8"),
     )
 

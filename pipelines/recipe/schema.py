@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from pipelines.recipe.dataset import Dataset
+from pipelines.recipe.evaluation import Evaluation
 from pipelines.recipe.model import Model
 from pipelines.recipe.objective import Objective
 from pipelines.recipe.section import Section
@@ -26,3 +27,5 @@ class Recipe(Section):
     """the training run"""
     sampling: Sampling | None = None
     """what is drawn at the end"""
+    evaluation: Evaluation | None = None
+    """how the finished run is measured"""

@@ -1,0 +1,77 @@
+"""What is measured of drawn images: figures with intervals, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pipelines.evaluation.distances import frechet_distance, kernel_distance
+from pipelines.evaluation.edges import edge_agreement
+from pipelines.evaluation.eyes import ClassifierEyes, look
+from pipelines.evaluation.manifolds import precision_recall
+from pipelines.evaluation.modes import modes
+from pipelines.evaluation.resampling import Measured, measured
+from pipelines.recipe.evaluation import Evaluation
+
+Figures = dict[str, Measured]
+Done = Callable[[int], None]
+SET_HALVES = 3
+"""statistics of sets that are measured by halves, for a progress bar: FID, KID, and the four of manifolds"""
+
+
+def set_figures(real_ND: Tensor, drawn_ND: Tensor, evaluation: Evaluation, done: Done) -> Figures:
+    """FID, KID, precision, recall, density and coverage of drawn features against real ones."""
+    return measured_all(
+        {
+            ("fid",): lambda *sets: (frechet_distance(*sets),),
+            ("kid",): lambda *sets: (kernel_distance(*sets),),
+            ("precision", "recall", "density", "coverage"): precision_recall,
+        },
+        (real_ND, drawn_ND),
+        evaluation,
+        done,
+    )
+
+
+def measured_all(
+    statistics: dict[tuple[str, ...], Callable[..., tuple[float, ...]]],
+    sets: tuple[Tensor, ...],
+    evaluation: Evaluation,
+    done: Done,
+) -> Figures:
+    """Each of `statistics` (names → a function of the sets that gives as many figures) with its interval."""
+    figures: Figures = {}
+    for names, statistic in statistics.items():
+        figures |= measured(names, statistic, sets, evaluation.resamples, evaluation.seed, done)
+    return figures
+
+
+def means(values: dict[str, Tensor], evaluation: Evaluation) -> Figures:
+    """The mean of each of `values`, one number an image, with its interval."""
+    figures: Figures = {}
+    for name, each in values.items():
+        figures |= measured(
+            (name,), lambda some: (float(some.double().mean()),), (each,), evaluation.resamples, evaluation.seed
+        )
+    return figures
+
+
+def agreement(asked: Tensor, seen: Tensor) -> Tensor:
+    """Whether each image shows its label: float64 [N]."""
+    return (asked == seen).double()
+
+
+def edge_figures(conditions_NCHW: Tensor, drawn_NCHW: Tensor, evaluation: Evaluation) -> Figures:
+    """Mean F1 of edges that match exactly, and of those within `tolerance` pixels."""
+    tolerances = sorted({0, evaluation.tolerance})
+    values = {f"edge_f1_{each}px": edge_agreement(conditions_NCHW, drawn_NCHW, each) for each in tolerances}
+    return means(values, evaluation)
+
+
+def mode_figures(drawn_NCHW: Tensor, judge: ClassifierEyes, evaluation: Evaluation, done: Done) -> dict[str, float]:
+    """Modes of images whose channels are images of their own, and how evenly they were drawn."""
+    channels = [look(judge, channel, evaluation.batch_size, done).labels for channel in drawn_NCHW.split(1, 1)]
+    found = modes(torch.stack([labels for labels in channels if labels is not None], 1), judge.classes)
+    return {"modes_possible": found.possible, "modes": found.drawn, "modes_kl": found.kl}
