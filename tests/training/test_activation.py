@@ -209,7 +209,7 @@ def test_blocks_are_the_innermost_items_of_module_lists() -> None:
     model = u_net()
     names = {module: name for name, module in model.named_modules()}
     assert [names[block] for block in blocks_of(model)] == [
-        *(f"text.blocks.{n}" for n in range(2)),
+        *(f"text.transformer.blocks.{n}" for n in range(2)),
         *(f"unet.encoder.down.{n}" for n in range(4)),
         "unet.encoder.middle.0",
         *(f"unet.up.{n}" for n in range(4)),
@@ -280,7 +280,7 @@ def test_memory_of_a_chain_of_100_blocks() -> None:
         activations[policy] = peak_bytes(step) / (4 * start.numel())
     assert 200 <= activations["none"] <= 206
     assert 100 <= activations["full"] <= 106
-    assert 10 + 20 <= activations["sqrt"] <= 10 + 20 + 6
+    assert 9 + 20 <= activations["sqrt"] <= 10 + 20 + 6
 
 
 def test_what_is_stored_goes_with_the_backward_pass_and_needs_no_collector() -> None:
@@ -323,4 +323,21 @@ def test_under_torch_compile(policy: str) -> None:
     for _ in range(2):
         for ours, theirs in zip(gradients(compiled, x, shift), expected, strict=True):
             torch.testing.assert_close(ours, theirs)
+    torch.compiler.reset()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["none", "full", "sqrt", "selective", 10_000])
+def test_compiled_blocks(policy: str | int) -> None:
+    """Each block is a graph of its own, which checkpointing puts into segments like any other."""
+    torch.manual_seed(0)
+    model = Stack(5, dropout=0.0)
+    x, shift = torch.randn(5, 16), torch.randn(5, 16)
+    expected = gradients(model, x, shift)
+    names = list(model.state_dict())
+    activation.apply(model, policy, compile=True, report=lambda line: None)
+    for _ in range(4):
+        for ours, theirs in zip(gradients(model, x, shift), expected, strict=True):
+            torch.testing.assert_close(ours, theirs)
+    assert list(model.state_dict()) == names
     torch.compiler.reset()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -17,8 +19,10 @@ from pipelines.errors import RecipeError
 from pipelines.training import activation
 from pipelines.training.activation import Plan, Segment
 from pipelines.training.activation.allocations import peak_bytes
+from pipelines.training.activation.budget import ROUNDS
 from pipelines.training.activation.planner import Planner, predict
 from pipelines.training.activation.profile import BlockCost, ChainCost
+from tests.training.test_activation import u_net, u_net_inputs
 
 Items = tuple[int | Segment, ...]
 
@@ -105,6 +109,12 @@ def step(model: nn.Module) -> list[Tensor]:
     return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
 
 
+def measure(model: nn.Module) -> None:
+    """The passes before the plan."""
+    for _ in range(ROUNDS):
+        step(model)
+
+
 @pytest.mark.parametrize("share", [1.0, 0.8, 0.5, 0.3, 0.2])
 def test_the_peak_is_what_was_predicted(chain: nn.Module, share: float) -> None:
     activation.apply(chain, "none")
@@ -112,8 +122,8 @@ def test_the_peak_is_what_was_predicted(chain: nn.Module, share: float) -> None:
     whole = peak_bytes(lambda: step(chain))
     tables: list[str] = []
     activation.apply(chain, int(share * whole), report=tables.append)
+    measure(chain)
     assert not tables
-    step(chain)
     for ours, theirs in zip(step(chain), expected, strict=True):
         assert torch.equal(ours, theirs)
     (table,) = tables
@@ -125,15 +135,15 @@ def test_the_peak_is_what_was_predicted(chain: nn.Module, share: float) -> None:
 
 def test_a_budget_that_no_plan_fits_names_the_least(chain: nn.Module) -> None:
     activation.apply(chain, 1000)
-    step(chain)
+    measure(chain)
     with pytest.raises(RecipeError, match=r"training.activation: found 1,000 bytes, .* expected at least") as refused:
         step(chain)
     least = int(str(refused.value).split("at least ")[1].replace(",", ""))
     activation.apply(chain, least, report=lambda table: None)
-    step(chain)
+    measure(chain)
     step(chain)
     activation.apply(chain, least - 1)
-    step(chain)
+    measure(chain)
     with pytest.raises(RecipeError):
         step(chain)
 
@@ -150,8 +160,93 @@ def test_several_forwards_before_a_backward_are_measured_as_one(chain: nn.Module
 
     first, second = forward(), forward()
     (first + second).backward()
+    measure(chain)
     chain.zero_grad()
     forward().backward()
     once = [parameter.grad.clone() for parameter in chain.parameters() if parameter.grad is not None]
     activation.apply(chain, "none")
     assert all(torch.equal(a, b) for a, b in zip(once, step(chain), strict=True))
+
+
+NUMBERS = re.compile(r"([\d.]+) MB[^,]*, (-?\d+)%")
+WATCHED = ROUNDS + 3
+"""measured, weighed, planned and weighed again, timed"""
+
+
+def reported(lines: list[str]) -> tuple[float, float]:
+    """The peaks that were measured and predicted, in MB."""
+    (line,) = (line for line in lines if line.startswith("measured"))
+    (measured, _), (predicted, _) = NUMBERS.findall(line)
+    return float(measured), float(predicted)
+
+
+@pytest.mark.parametrize("megabytes", [2.2, 1.4])
+def test_a_watched_budget_is_for_all_that_a_pass_holds(megabytes: float) -> None:
+    """What lies outside of the blocks is in the prediction: embeddings, the last convolution, the loss."""
+    model = u_net()
+    lines: list[str] = []
+    applied = activation.apply(model, int(megabytes * 1e6), report=lines.append)
+    inputs = u_net_inputs(8)
+
+    def one() -> list[Tensor]:
+        model.zero_grad()
+        torch.manual_seed(1)
+        with applied.watch("", torch.device("cpu"), model.parameters()):
+            model(*inputs).square().mean().backward()
+        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    found = [one() for _ in range(WATCHED)]
+    measured, predicted = reported(lines)
+    assert predicted <= megabytes
+    assert measured == pytest.approx(predicted, rel=0.1)
+    activation.apply(model, "none")
+    expected = one()
+    assert all(torch.equal(a, b) for gradients in found for a, b in zip(gradients, expected, strict=True))
+    assert predicted < megabytes_of(model, inputs)
+
+
+def megabytes_of(model: nn.Module, inputs: tuple[object, ...]) -> float:
+    gc.collect()
+    return peak_bytes(lambda: model(*inputs).square().mean().backward()) / 1e6
+
+
+def test_players_share_a_budget_and_each_kind_of_pass_has_its_plan(chain: nn.Module) -> None:
+    """A critic that is called twice in a pass, and a generator that plays through the critic."""
+    generator, critic = copy.deepcopy(chain), copy.deepcopy(chain)
+    for model in (generator, critic):
+        model.blocks = model.blocks[:14]  # type: ignore[index]
+    lines: list[str] = []
+
+    def run(model: nn.Module, x: Tensor) -> Tensor:
+        for block in model.blocks:  # type: ignore[union-attr]
+            x = block(x)
+        return x
+
+    def play(applied: activation.Applied) -> list[Tensor]:
+        generator.requires_grad_(False)
+        critic.requires_grad_(True)
+        real, noise = torch.linspace(0, 1, 512 * 64).view(512, 64), torch.linspace(1, 2, 512 * 64).view(512, 64)
+        with applied.watch("critic", torch.device("cpu"), critic.parameters()):
+            (run(critic, run(generator, noise)) - run(critic, real)).sum().backward()
+        generator.requires_grad_(True)
+        critic.requires_grad_(False)
+        with applied.watch("generator", torch.device("cpu"), generator.parameters()):
+            run(critic, run(generator, noise)).sum().backward()
+        gradients = [p.grad.clone() for m in (generator, critic) for p in m.parameters() if p.grad is not None]
+        generator.zero_grad()
+        critic.zero_grad()
+        return gradients
+
+    expected = play(activation.apply([generator, critic], "none"))
+    applied = activation.apply([generator, critic], 3_500_000, report=lines.append)
+    for _ in range(WATCHED):
+        assert all(torch.equal(a, b) for a, b in zip(play(applied), expected, strict=True))
+    plans = [line for line in lines if line.startswith("activation plan")]
+    assert [plan.splitlines()[0] for plan in plans] == ["activation plan of critic", "activation plan of generator"]
+    assert all(len(plan.splitlines()) == 31 for plan in plans)  # 14 blocks, twice
+    measures = [line for line in lines if line.startswith("measured")]
+    assert len(measures) == 2
+    for line in measures:
+        measured, predicted = reported([line])
+        assert predicted <= 3.5
+        assert measured == pytest.approx(predicted, rel=0.1)

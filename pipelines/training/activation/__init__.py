@@ -5,7 +5,8 @@ bit.
 """
 
 from pipelines.training.activation.blocks import blocks_of
+from pipelines.training.activation.chain import Applied
 from pipelines.training.activation.plan import Plan, Segment
 from pipelines.training.activation.policies import apply
 
-__all__ = ["Plan", "Segment", "apply", "blocks_of"]
+__all__ = ["Applied", "Plan", "Segment", "apply", "blocks_of"]

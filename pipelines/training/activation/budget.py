@@ -1,94 +1,246 @@
-"""A budget of bytes as a policy: the first step measures, the second goes by the plan."""
+"""A budget of bytes as a policy: the first passes measure, the ones after them go by the plan."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from pipelines.errors import RecipeError
-from pipelines.training.activation.chain import Chain
-from pipelines.training.activation.plan import Plan, segments_of
-from pipelines.training.activation.planner import Planner, predict
-from pipelines.training.activation.profile import ChainCost, Profile
-from pipelines.training.activation.recompute import Frame
+from pipelines.training.activation.chain import Chain, Checkpointed
+from pipelines.training.activation.clock import Clock
+from pipelines.training.activation.meter import Meter, metered
+from pipelines.training.activation.plan import Plan, Segment, each
+from pipelines.training.activation.planner import Planner, held_at_end, predict
+from pipelines.training.activation.profile import ChainCost, Profile, quicker
+from pipelines.training.activation.recompute import Frame, Watch, flatten
+from pipelines.training.activation.table import table
 
 Report = Callable[[str], None]
+ROUNDS = 2
+"""passes whose times are measured"""
+UNKNOWN = Segment((-1,))
+"""a call that was not there when its kind of pass was measured is computed again by itself"""
 
 
 class BudgetChain(Chain):
-    """A chain that computes every block again until it has measured them all, then plans.
+    """A chain whose kinds of passes (the moves of a game) are measured first and planned then, each by itself.
 
-    Raises RecipeError, in the second forward pass, if no plan fits the budget; the least that would do is named.
+    Raises RecipeError, in the pass after the last measured one, if no plan fits the budget; the least that would do is
+    named.
     """
 
-    def __init__(self, count: int, budget: int, report: Report) -> None:
-        super().__init__(segments_of(count, 1))
+    def __init__(self, budget: int, report: Report) -> None:
+        super().__init__(Plan(()))
         self._budget, self._report = budget, report
-        self._profile: Profile | None = Profile()
-        self._frames: dict[int, weakref.ref[Frame]] = {}
+        self._passes: dict[str, _Pass] = {}
+        self._name = ""
+        self._watched = False
 
-    def call(self, index: int, block: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Run block `index`, measured while there is no plan yet."""
-        profile = self._profile
-        if profile is None or not torch.is_grad_enabled():
-            return super().call(index, block, forward, args, kwargs)
-        if index in profile and self._frames[index]() is None:
-            self._settle(profile.cost())
-            return super().call(index, block, forward, args, kwargs)
-        frame = Frame(self._segments[index], profile.again)
-        self._frames[index] = weakref.ref(frame)
+    def call(self, place: int, block: Checkpointed, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Run the block number `place`, measured while there is no plan yet."""
+        if not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        kind = self._kind()
+        if kind.measures and not self._watched and kind.over(place):
+            kind.end_of_profile()
+            if not kind.measures:
+                self._settle(kind)
+        if kind.measures:
+            return kind.measured(place, block, forward, args, kwargs)
+        position = kind.position(place)
+        segment = kind.segments.get(position) if position >= 0 else UNKNOWN
+        if segment is None:
+            output = forward(*args, **kwargs)
+        else:
+            frame = self._open() if self._open is not None else None
+            if frame is None or not frame.goes_on(position, segment, args, kwargs):
+                frame = Frame(segment, kind.second_runs)
+                self._open = weakref.ref(frame)
+            output = frame.run(position, block._owners, forward, args, kwargs)
+        kind.ran(position)
+        return output
 
-        def measured(*arguments: Any, **named: Any) -> Any:
-            if index in profile:
-                return forward(*arguments, **named)
-            with profile.forward(index, block, (arguments, named)) as output:
-                output.append(forward(*arguments, **named))
-            return output[0]
+    @contextmanager
+    def watch(self, name: str, device: torch.device, parameters: Iterable[Tensor] = ()) -> Iterator[None]:
+        """Measure this pass if its kind needs measuring."""
+        self._name, self._watched = name, True
+        kind = self._kind()
+        kind.begin()
+        with ExitStack() as stack:
+            if kind.weighs:
+                for parameter in parameters:  # made beforehand, so that gradients are not counted
+                    if parameter.requires_grad and parameter.grad is None:
+                        parameter.grad = torch.zeros_like(parameter)
+                kind.meter = stack.enter_context(metered(device))
+            kind.clock.start(device)
+            yield
+            kind.clock.stop()
+            kind.end(self._settle, self._report)
+        self._name, self._watched = "", False
 
-        return frame.run(index, block, measured, args, kwargs)
+    def _kind(self) -> _Pass:
+        if self._name not in self._passes:
+            self._passes[self._name] = _Pass(self._name)
+        return self._passes[self._name]
 
-    def _settle(self, cost: ChainCost) -> None:
-        planner = Planner(cost)
+    def _settle(self, kind: _Pass) -> None:
+        assert kind.cost is not None
+        planner = Planner(kind.cost)
         plan = planner.plan(self._budget)
         if plan is None:
             found = f"found {self._budget:,} bytes, which no plan fits"
             raise RecipeError(f"training.activation: {found}, expected at least {planner.least():,}")
-        self._profile = None
-        self.follow(plan)
-        self._report(table(plan, cost))
+        kind.follow(plan)
+        self._report(table(plan, kind.cost, kind.name))
 
 
-def table(plan: Plan, cost: ChainCost) -> str:
-    """A plan as lines of text: what is done with each block, its costs, and what is predicted."""
-    depth = _depths(plan)
-    lines = ["block  computed again  MB inside  MB output  ms forward  ms backward"]
-    for number, block in enumerate(cost.blocks):
-        times = f"{depth[number]} ×" if depth[number] else "no"
-        lines.append(
-            f"{number:5}  {times:>14}  {block.inside / 1e6:9.2f}  {block.output / 1e6:9.2f}  "
-            f"{block.forward * 1e3:10.2f}  {block.backward * 1e3:11.2f}"
+class _Pass(Watch):
+    """One kind of pass: the calls of blocks that it makes, in order, and how far it is with being measured."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.cost: ChainCost | None = None
+        self.segments: dict[int, Segment] = {}
+        self.clock = Clock()
+        self.meter: Meter | None = None
+        self.plan: Plan | None = None
+        self._profile: Profile | None = Profile()
+        self._left = ROUNDS
+        self._frames: dict[int, weakref.ref[Frame]] = {}
+        self._calls: dict[int, list[int]] = {}
+        """the positions of each block's calls"""
+        self._next: dict[int, int] = {}
+        self._stage = "profile"
+
+    @property
+    def measures(self) -> bool:
+        """Whether each call is still profiled."""
+        return self._profile is not None
+
+    @property
+    def weighs(self) -> bool:
+        """Whether this pass needs a meter of bytes."""
+        return self._stage in ("weigh", "check")
+
+    @property
+    def second_runs(self) -> Watch | None:
+        """What second runs are put into."""
+        if self._stage == "weigh":
+            return self
+        return self.clock if self._stage == "time" else None
+
+    def over(self, place: int) -> bool:
+        """Whether a call of block `place` begins a new pass: what its last call kept is gone."""
+        return place in self._frames and self._frames[place]() is None
+
+    def measured(self, place: int, block: Checkpointed, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Profile one call."""
+        profile = self._profile
+        assert profile is not None
+        leaves, _ = flatten(args, kwargs)
+        needed = (leaf for leaf in (*leaves, *block.parameters()) if isinstance(leaf, Tensor))
+        if not any(leaf.requires_grad for leaf in needed):
+            return forward(*args, **kwargs)
+        position = len(profile)
+        self._calls.setdefault(place, []).append(position)
+        frame = Frame(Segment((position,)), profile)
+        self._frames[place] = weakref.ref(frame)
+        first = True
+
+        def profiled(*arguments: Any, **named: Any) -> Any:
+            nonlocal first
+            if not first:
+                return forward(*arguments, **named)
+            first = False
+            with profile.forward(block, (arguments, named)) as output:
+                output.append(forward(*arguments, **named))
+            return output[0]
+
+        return frame.run(position, block._owners, profiled, args, kwargs)
+
+    def position(self, place: int) -> int:
+        """Which call of the pass this is; −1 for one that was not there when it was measured."""
+        calls = self._calls.get(place)
+        if not calls:
+            return -1
+        turn = self._next.get(place, 0)
+        self._next[place] = (turn + 1) % len(calls)
+        return calls[turn]
+
+    def begin(self) -> None:
+        """A watched pass begins."""
+        self._next.clear()
+        if self._profile is not None and len(self._profile):  # the pass before it was broken off
+            self._profile = Profile()
+            self._calls.clear()
+
+    def ran(self, position: int) -> None:
+        """A call has run: after the last one in a pass that is weighed, see what lies outside of the blocks."""
+        if self._stage == "weigh" and self.meter is not None and self.cost and position == len(self.cost.blocks) - 1:
+            held = held_at_end(each(len(self.cost.blocks)), self.cost)
+            self.cost = replace(self.cost, outside=self.meter.now() - held)
+            self.meter.restart()
+
+    @contextmanager
+    def refill(self, index: int) -> Iterator[None]:
+        """Before the last call runs again, see what came after it."""
+        assert self.cost is not None
+        if self.meter is not None and index == len(self.cost.blocks) - 1:
+            held = held_at_end(each(len(self.cost.blocks)), self.cost) + self.cost.outside
+            self.cost = replace(self.cost, tail=max(0, self.meter.peak() - held))
+        yield
+
+    def end_of_profile(self) -> None:
+        """Take what a profiled pass gave; after the last one, calls are known."""
+        assert self._profile is not None
+        if not len(self._profile):
+            return
+        cost = self._profile.cost()
+        self.cost = cost if self.cost is None else quicker(self.cost, cost)
+        self._left -= 1
+        if self._left:
+            self._profile = Profile()
+            self._calls.clear()
+        else:
+            self._profile = None
+        self._frames.clear()
+
+    def end(self, settle: Callable[[_Pass], None], report: Report) -> None:
+        """A watched pass is over."""
+        if self._stage == "profile":
+            again = sum(block.forward for block in self._profile.cost().blocks) if self._profile else 0.0
+            self.end_of_profile()
+            if self.cost is not None:
+                blocks = replace(self.cost, around=0.0).seconds
+                self.cost = replace(self.cost, around=max(0.0, self.clock.seconds - again - blocks))
+            if not self.measures:
+                self.segments, self._stage = each(len(self.cost.blocks) if self.cost else 0).segments(), "weigh"
+        elif self._stage == "weigh":
+            self.meter = None
+            settle(self)
+            self._stage = "check"
+        elif self._stage == "check":
+            assert self.meter is not None
+            self._peak, self.meter, self._stage = self.meter.peak(), None, "time"
+        elif self._stage == "time":
+            self._stage = "done"
+            report(self._measured())
+
+    def _measured(self) -> str:
+        assert self.cost is not None
+        assert self.plan is not None
+        prediction = predict(self.plan, self.cost)
+        return (
+            f"measured: {self._peak / 1e6:.2f} MB held at most, {self.clock.slowdown:.0%} slower "
+            f"(predicted: {prediction.peak / 1e6:.2f} MB, {prediction.slowdown:.0%})"
         )
-    prediction = predict(plan, cost)
-    lines.append(
-        f"predicted: {prediction.peak / 1e6:.2f} MB held by the blocks at most, {prediction.slowdown:.0%} slower"
-    )
-    return "\n".join(lines)
 
-
-def _depths(plan: Plan) -> dict[int, int]:
-    """How often each block is computed again."""
-    depths: dict[int, int] = {}
-
-    def visit(items: tuple[Any, ...], depth: int) -> None:
-        for item in items:
-            if isinstance(item, int):
-                depths[item] = depth
-            else:
-                visit(item.items, depth + 1)
-
-    visit(plan.items, 0)
-    return depths
+    def follow(self, plan: Plan) -> None:
+        """Go by `plan` from the next pass on."""
+        self.plan, self.segments = plan, plan.segments()

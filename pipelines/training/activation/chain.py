@@ -9,39 +9,48 @@ simply ends.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from pipelines.training.activation.ambient import Owner, owners_of
 from pipelines.training.activation.extend import Extended, extend
 from pipelines.training.activation.plan import Plan
 from pipelines.training.activation.recompute import Frame
 
 
-class Chain:
+class Applied:
+    """A policy at work on a model: what `apply` gives back. This one needs no care at all."""
+
+    def watch(self, name: str, device: torch.device, parameters: Iterable[Tensor] = ()) -> AbstractContextManager[None]:
+        """Around one forward and backward pass, so that a budget can measure it; `name` tells kinds of passes apart.
+
+        `parameters` are those whose gradients the pass makes.
+        """
+        return nullcontext()
+
+
+class Chain(Applied):
     """The plan for a model's blocks, and the frame that the forward pass is filling. Holds no module."""
 
     def __init__(self, plan: Plan) -> None:
         self._open: weakref.ref[Frame] | None = None
-        self.follow(plan)
-
-    def follow(self, plan: Plan) -> None:
-        """Go by `plan` from the next forward pass on."""
         self.plan = plan
         self._segments = plan.segments()
 
-    def call(self, index: int, block: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Run block `index`, keeping of it what the plan says."""
-        segment = self._segments.get(index)
+    def call(self, place: int, block: Checkpointed, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Run the block number `place`, keeping of it what the plan says."""
+        segment = self._segments.get(place)
         if segment is None or not torch.is_grad_enabled():
             return forward(*args, **kwargs)
         frame = self._open() if self._open is not None else None
-        if frame is None or not frame.goes_on(index, segment, args, kwargs):
+        if frame is None or not frame.goes_on(place, segment, args, kwargs):
             frame = Frame(segment)
             self._open = weakref.ref(frame)
-        return frame.run(index, block, forward, args, kwargs)
+        return frame.run(place, block._owners, forward, args, kwargs)
 
 
 class Checkpointed(Extended):
@@ -49,14 +58,38 @@ class Checkpointed(Extended):
 
     _chain: Chain
     _place: int
+    _owners: Sequence[Owner]
+    _compiled: Callable[..., Any] | None
 
     @torch.compiler.disable
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The block's own forward, as the plan says."""
-        return self._chain.call(self._place, self, super().forward, args, kwargs)
+        return self._chain.call(self._place, self, self._compiled or super().forward, args, kwargs)
 
 
-def attach(blocks: Sequence[nn.Module], chain: Chain) -> None:
-    """Let `blocks` run through `chain`, in place."""
+def attach(blocks: Sequence[nn.Module], chain: Chain, compiled: bool = False) -> None:
+    """Let `blocks` run through `chain`, in place; with `compiled` each as a graph of its own."""
     for place, block in enumerate(blocks):
-        extend(block, Checkpointed, _chain=chain, _place=place)
+        function = compile_forward(block) if compiled else None
+        extend(block, Checkpointed, _chain=chain, _place=place, _owners=owners_of(block), _compiled=function)
+
+
+class Compiled(Extended):
+    """A block that is compiled and otherwise left alone."""
+
+    _compiled: Callable[..., Any]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The block's own forward."""
+        return self._compiled(*args, **kwargs)
+
+
+GRAPHS = 512
+"""graphs that blocks of one class may have between them: their sizes differ"""
+
+
+def compile_forward(block: nn.Module) -> Callable[..., Any]:
+    """The block's forward as one compiled graph."""
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, GRAPHS)
+    torch._dynamo.config.accumulated_recompile_limit = max(torch._dynamo.config.accumulated_recompile_limit, 4 * GRAPHS)
+    return torch.compile(block.forward, dynamic=False)

@@ -12,8 +12,7 @@ class Extended(nn.Module):
 
 
 def extend(block: nn.Module, extension: type[Extended], **attributes: Any) -> None:
-    """Put `extension` before `block`'s class, with `attributes` set on the block; undoes an earlier extension."""
-    restore(block)
+    """Put `extension` before `block`'s class, with `attributes` set on the block."""
     kind = type(block)
     block.__class__ = type(kind.__name__, (extension, kind), {"__module__": kind.__module__, "_extras": (*attributes,)})
     for name, value in attributes.items():
@@ -22,7 +21,7 @@ def extend(block: nn.Module, extension: type[Extended], **attributes: Any) -> No
 
 def restore(block: nn.Module) -> None:
     """Give `block` its own class back."""
-    if isinstance(block, Extended):
+    while isinstance(block, Extended):
         kind: Any = type(block)
         for name in kind._extras:
             object.__delattr__(block, name)

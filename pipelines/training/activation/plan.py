@@ -50,12 +50,20 @@ def keep_all(count: int) -> Plan:
     return Plan(tuple(range(count)))
 
 
+def each(count: int) -> Plan:
+    """Every block by itself is computed again."""
+    return Plan(tuple(Segment((block,)) for block in range(count)))
+
+
 def segments_of(count: int, length: int) -> Plan:
-    """Segments of `length` blocks, the last one shorter where it does not divide."""
-    starts = range(0, count, length)
-    return Plan(tuple(Segment(tuple(range(start, min(start + length, count)))) for start in starts))
+    """Segments of `length` blocks, the last one shorter where it does not divide.
+
+    The last segment is kept: its backward pass begins at once, so that computing it again saves nothing.
+    """
+    whole = [tuple(range(start, min(start + length, count))) for start in range(0, count, length)]
+    return Plan((*(Segment(blocks) for blocks in whole[:-1]), *(whole[-1] if whole else ())))
 
 
 def square_root(count: int) -> Plan:
-    """Segments of ⌈√n⌉ blocks (Chen et al. 2016, section 4.1): memory grows with √n, one forward more."""
+    """Segments of ⌈√n⌉ blocks (Chen et al. 2016, section 4.1): memory grows with √n, one forward more at most."""
     return segments_of(count, max(1, math.isqrt(max(0, count - 1)) + 1))

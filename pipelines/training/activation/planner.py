@@ -35,18 +35,26 @@ def predict(plan: Plan, cost: ChainCost) -> Prediction:
     """Walk through forward and backward as `plan` says, counting what is held and what a backward takes meanwhile."""
     walk = _Walk(cost)
     walk.items(plan.items, cost.fixed, last_output=True)
-    return Prediction(walk.peak, walk.extra / cost.seconds if cost.seconds else 0.0)
+    peak = max(walk.peak, walk.at_end + cost.tail) + cost.outside
+    return Prediction(peak, walk.extra / cost.seconds if cost.seconds else 0.0)
+
+
+def held_at_end(plan: Plan, cost: ChainCost) -> int:
+    """The bytes that the blocks hold when the last one has run."""
+    walk = _Walk(cost)
+    walk.items(plan.items, cost.fixed, last_output=True)
+    return walk.at_end
 
 
 class _Walk:
     def __init__(self, cost: ChainCost) -> None:
         self._blocks = cost.blocks
-        self.peak = 0
+        self.peak = self.at_end = 0
         self.extra = 0.0
 
     def items(self, items: tuple[int | Segment, ...], held: int, last_output: bool) -> None:
         """Forward over `items`, then backward; `last_output`: whether the output of the last one is held as well."""
-        starts = []
+        starts: list[int] = []
         for number, item in enumerate(items):
             starts.append(held)
             held += self._blocks[item].inside if isinstance(item, int) else 0
@@ -54,6 +62,8 @@ class _Walk:
             held += self._output(item, following, last_output)
             workspace = self._blocks[item].workspace if isinstance(item, int) else 0
             self.peak = max(self.peak, held + workspace)
+        if last_output:
+            self.at_end = held
         for number, item in reversed(list(enumerate(items))):
             if isinstance(item, Segment):
                 self.items(item.items, starts[number], last_output=False)

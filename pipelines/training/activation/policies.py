@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import nn
@@ -9,48 +10,66 @@ from torch import nn
 from pipelines.errors import RecipeError
 from pipelines.training.activation.blocks import blocks_of
 from pipelines.training.activation.budget import BudgetChain, Report
-from pipelines.training.activation.chain import Chain, attach
+from pipelines.training.activation.chain import Applied, Chain, Compiled, attach, compile_forward
 from pipelines.training.activation.extend import extend, restore
-from pipelines.training.activation.plan import segments_of, square_root
+from pipelines.training.activation.plan import each, segments_of, square_root
 from pipelines.training.activation.selective import Selective
 
 Policy = Literal["none", "full", "every_k", "sqrt", "selective"]
 
 
-def apply(model: nn.Module, policy: Policy | int, *, every: int = 2, report: Report = print) -> None:
+def apply(
+    model: nn.Module | Sequence[nn.Module],
+    policy: Policy | int,
+    *,
+    every: int = 2,
+    report: Report = print,
+    compile: bool = False,
+) -> Applied:
     """Checkpoint the activations of `model`'s blocks (see `blocks_of`), in place; a later call replaces an earlier one.
 
     - none: each block keeps what its backward needs.
     - full: each block keeps its input and runs again in the backward pass.
-    - every_k: segments of `every` blocks keep the segment's input.
-    - sqrt: segments of √n blocks.
+    - every_k: segments of `every` blocks keep the segment's input; the last one is kept whole.
+    - sqrt: segments of √n blocks, in the same way.
     - selective: each block keeps the outputs of matrix products, convolutions and attention, and computes again the
       rest.
-    - a number: the bytes that the blocks may hold. The first step measures them, each block computed again; from the
-      second on a plan fits the budget with the least extra time, and `report` gets it as a table.
+    - a number: a budget of bytes. The first passes measure the blocks, each computed again; then a plan fits the
+      budget with the least extra time, and `report` gets it as a table. In passes that are watched (`Applied.watch`)
+      the budget is for all that a pass holds beyond what was there before it, else for the blocks alone.
 
-    Names of parameters, state dicts and gradients stay the same. Raises RecipeError if the model has no blocks.
+    Several networks that train together (the players of a game) share one budget. With `compile` each block is compiled
+    by `torch.compile` as a graph of its own. Names of parameters, state dicts and gradients stay the same. Raises
+    RecipeError if there are no blocks.
     """
-    blocks = blocks_of(model)
+    models = [model] if isinstance(model, nn.Module) else list(model)
+    blocks = list(dict.fromkeys(block for one in models for block in blocks_of(one)))
     if not blocks and policy != "none":
         raise RecipeError(
             f"training.activation: found {policy!r} for a model without blocks, expected items of an nn.ModuleList "
             "or an attribute `blocks`"
         )
-    plans = {
-        "full": segments_of(len(blocks), 1),
-        "every_k": segments_of(len(blocks), every),
-        "sqrt": square_root(len(blocks)),
-    }
     for block in blocks:
         restore(block)
     if isinstance(policy, int):
-        attach(blocks, BudgetChain(len(blocks), policy, report))
-    elif policy == "selective":
-        for block in blocks:
-            extend(block, Selective)
-    elif policy in plans:
-        attach(blocks, Chain(plans[policy]))
-    elif policy != "none":
+        budget = BudgetChain(policy, report)
+        attach(blocks, budget, compile)
+        return budget
+    plans = {
+        "full": each(len(blocks)),
+        "every_k": segments_of(len(blocks), every),
+        "sqrt": square_root(len(blocks)),
+    }
+    if policy in plans:
+        chain = Chain(plans[policy])
+        attach(blocks, chain, compile)
+        return chain
+    if policy not in ("none", "selective"):
         known = ", ".join(("none", *plans, "selective"))
         raise RecipeError(f"training.activation: found {policy!r}, expected one of {known}")
+    for block in blocks:
+        if policy == "selective":
+            extend(block, Selective)
+        if compile:
+            extend(block, Compiled, _compiled=compile_forward(block))
+    return Applied()

@@ -15,12 +15,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
-from pipelines.training.activation.ambient import Ambient, keep_buffers
+from pipelines.training.activation.ambient import Ambient, Owner, keep_buffers
 from pipelines.training.activation.plan import Segment
+
+PLAIN = (Tensor, int, float, str, type(None))
+"""arguments that are leaves at a glance, without a walk through containers"""
 
 
 class Slot:
@@ -34,19 +37,16 @@ class Slot:
         self.value: Tensor | None = None
 
 
-@dataclass(frozen=True)
 class Stored:
     """An argument that is kept for the second run."""
 
-    tensor: Tensor
-    requires_grad: bool
-    version: int
+    __slots__ = ("requires_grad", "tensor", "version")
 
-    @classmethod
-    def of(cls, tensor: Tensor) -> Stored:
-        return cls(tensor.detach(), tensor.requires_grad, tensor._version)
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor, self.requires_grad, self.version = tensor.detach(), tensor.requires_grad, tensor._version
 
     def get(self) -> Tensor:
+        """The argument, apart from the first run's graph."""
         if self.tensor._version != self.version:
             raise RuntimeError(
                 f"an input of shape {list(self.tensor.shape)} of a checkpointed block was modified in place after the "
@@ -55,24 +55,27 @@ class Stored:
         return self.tensor.detach().requires_grad_(self.requires_grad)
 
 
-@dataclass(frozen=True)
 class Linked:
     """An argument that is output `place` of the call before."""
 
-    place: int
-    requires_grad: bool
+    __slots__ = ("place", "requires_grad")
+
+    def __init__(self, place: int, requires_grad: bool) -> None:
+        self.place, self.requires_grad = place, requires_grad
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Call:
     """One run of a block in a forward pass, with what is needed to run it again."""
 
-    index: int
-    block: nn.Module
+    owners: Sequence[Owner]
+    """the block's buffers"""
     forward: Callable[..., Any]
     leaves: list[Any]
-    spec: TreeSpec
+    spec: TreeSpec | None
+    """None: the leaves are positional arguments"""
     ambient: Ambient
+    index: int
     slots: list[weakref.ref[Slot]] = field(default_factory=list)
     outputs: list[weakref.ref[Tensor] | None] = field(default_factory=list)
 
@@ -80,15 +83,18 @@ class Call:
         """The block's output once more; `before` are the flat outputs of the call before it."""
         leaves = []
         for leaf in self.leaves:
-            if isinstance(leaf, Linked):
-                leaf = before[leaf.place].detach().requires_grad_(leaf.requires_grad)
-            leaves.append(leaf.get() if isinstance(leaf, Stored) else leaf)
-        args, kwargs = tree_unflatten(leaves, self.spec)
-        with self.ambient.again(), keep_buffers(self.block):
+            if isinstance(leaf, Stored):
+                leaves.append(leaf.get())
+            elif isinstance(leaf, Linked):
+                leaves.append(before[leaf.place].detach().requires_grad_(leaf.requires_grad))
+            else:
+                leaves.append(leaf)
+        args, kwargs = (leaves, {}) if self.spec is None else tree_unflatten(leaves, self.spec)
+        with self.ambient.again(), keep_buffers(self.owners) if self.owners else nullcontext():
             return self.forward(*args, **kwargs)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pending:
     """A segment that waits to be computed again; `before` are the flat outputs of the call before it."""
 
@@ -100,13 +106,24 @@ class _Filled(Exception):
     """Every slot is filled: the rest of the block need not run."""
 
 
+class Watch:
+    """What second runs are put into, to measure them."""
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Around whatever is computed again at one go."""
+        return nullcontext()
+
+    def refill(self, index: int) -> AbstractContextManager[None]:
+        """Around block `index` as it runs again with gradients."""
+        return nullcontext()
+
+
 class Frame:
     """One segment in one forward pass. Its slots alone keep it alive: it dies with the last of them, in no cycle."""
 
-    def __init__(self, segment: Segment, around: Callable[[int], AbstractContextManager[None]] | None = None) -> None:
-        """`around(index)` is entered whenever block `index` runs again with gradients."""
+    def __init__(self, segment: Segment, watch: Watch | None = None) -> None:
         self.segment = segment
-        self._around = around or (lambda index: nullcontext())
+        self._watch = watch
         self.calls: dict[int, Call] = {}
         self._pending: list[Pending] = [Pending(segment, ())]
         self._last: Call | None = None
@@ -115,22 +132,23 @@ class Frame:
         """Whether a call of block `index` is the next of this frame and chained to the one before."""
         if self._last is None or segment is not self.segment or index != self._last.index + 1:
             return False
-        return any(self._place(leaf) is not None for leaf in tree_leaves((args, kwargs)))
+        return any(self._place(leaf) is not None for leaf in (flatten(args, kwargs)[0]))
 
-    def run(self, index: int, block: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def run(self, index: int, owners: Sequence[Owner], forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Run a block for the first time, with a slot for each tensor that its backward needs."""
-        leaves, spec = tree_flatten((args, kwargs))
-        call = Call(index, block, forward, [self._leaf(leaf) for leaf in leaves], spec, Ambient.now(leaves))
+        leaves, spec = flatten(args, kwargs)
+        call = Call(owners, forward, [self._leaf(leaf) for leaf in leaves], spec, Ambient.now(leaves), index)
         self.calls[index] = call
+        slots = call.slots
 
         def pack(tensor: Tensor) -> Slot:
             slot = Slot(self, index, tensor)
-            call.slots.append(weakref.ref(slot))
+            slots.append(weakref.ref(slot))
             return slot
 
         with saved_tensors_hooks(pack, _open):
             output = forward(*args, **kwargs)
-        call.outputs = [weakref.ref(leaf) if isinstance(leaf, Tensor) else None for leaf in tree_leaves(output)]
+        call.outputs = [weakref.ref(leaf) if isinstance(leaf, Tensor) else None for leaf in leaves_of(output)]
         self._last = call
         return output
 
@@ -141,7 +159,8 @@ class Frame:
             if not waiting:
                 raise RuntimeError("a checkpointed block ran differently the second time: it saved fewer tensors")
             self._pending.remove(waiting[0])
-            self._expand(waiting[0])
+            with nullcontext() if self._watch is None else self._watch.whole():
+                self._expand(waiting[0])
 
     def _expand(self, pending: Pending) -> None:
         items = [item for item in pending.segment.items if self._ran(item)]
@@ -149,14 +168,14 @@ class Frame:
         for number, item in enumerate(items):
             last = number == len(items) - 1
             if isinstance(item, int):
-                with self._around(item):
+                with nullcontext() if self._watch is None else self._watch.refill(item):
                     before = self._refill(self.calls[item], before, stop=last)
             else:
                 self._pending.append(Pending(item, before))
                 if not last:
                     with torch.no_grad():
                         for index in item.blocks():
-                            before = tree_leaves(self.calls[index].run_again(before))
+                            before = leaves_of(self.calls[index].run_again(before))
 
     def _ran(self, item: int | Segment) -> bool:
         first = item if isinstance(item, int) else next(item.blocks())
@@ -175,14 +194,15 @@ class Frame:
             left -= 1
             slot = slot_of()
             if slot is not None:
-                _same(slot, tensor)
+                if slot.shape != tensor.shape or slot.dtype != tensor.dtype:
+                    _differs(slot, tensor)
                 slot.value = tensor.detach()
             if stop and not left:
                 raise _Filled
 
         try:
             with torch.enable_grad(), saved_tensors_hooks(pack, _never):
-                return tree_leaves(call.run_again(before))
+                return leaves_of(call.run_again(before))
         except _Filled:
             return ()
 
@@ -190,7 +210,7 @@ class Frame:
         if not isinstance(leaf, Tensor):
             return leaf
         place = self._place(leaf)
-        return Stored.of(leaf) if place is None else Linked(place, leaf.requires_grad)
+        return Stored(leaf) if place is None else Linked(place, leaf.requires_grad)
 
     def _place(self, leaf: Any) -> int | None:
         """Which output of the last call `leaf` is; None if it is none of them."""
@@ -201,16 +221,28 @@ class Frame:
         return None
 
 
-def _same(slot: Slot, tensor: Tensor) -> None:
-    if slot.shape != tensor.shape or slot.dtype != tensor.dtype:
-        raise RuntimeError(
-            f"a checkpointed block ran differently the second time: found {tensor.dtype} {list(tensor.shape)}, "
-            f"expected {slot.dtype} {list(slot.shape)}"
-        )
+def flatten(args: Any, kwargs: Any) -> tuple[list[Any], TreeSpec | None]:
+    """Arguments as leaves and what puts them together again; None where they are positional leaves already."""
+    if not kwargs and all(isinstance(argument, PLAIN) for argument in args):
+        return list(args), None
+    return tree_flatten((args, kwargs))
+
+
+def leaves_of(output: Any) -> Sequence[Any]:
+    """The leaves of a block's output."""
+    return (output,) if isinstance(output, Tensor) else tree_leaves(output)
+
+
+def _differs(slot: Slot, tensor: Tensor) -> None:
+    raise RuntimeError(
+        f"a checkpointed block ran differently the second time: found {tensor.dtype} {list(tensor.shape)}, "
+        f"expected {slot.dtype} {list(slot.shape)}"
+    )
 
 
 def _open(slot: Slot) -> Tensor:
-    slot.frame.fill(slot)
+    if slot.value is None:
+        slot.frame.fill(slot)
     assert slot.value is not None
     return slot.value
 
