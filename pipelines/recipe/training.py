@@ -40,6 +40,21 @@ class Data(Section):
     """decoding threads of a rank"""
 
 
+class PlayerSettings(Section):
+    """What one player of the game has otherwise than the others; null: as they have it."""
+
+    learning_rate: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """peak of the learning rate"""
+    weight_decay: float | None = Field(None, ge=0)
+    """AdamW's decay"""
+    beta1: float | None = Field(None, ge=0, lt=1)
+    """AdamW's memory of the gradient"""
+    beta2: float | None = Field(None, ge=0, lt=1)
+    """AdamW's memory of the gradient's square"""
+    ema: float | None = Field(None, ge=0, lt=1)
+    """decay of the averaged weights, per step"""
+
+
 class Training(Section):
     """One run of the trainer."""
 
@@ -67,8 +82,16 @@ class Training(Section):
     """decay of the averaged weights, per step"""
     accumulate: int = Field(1, ge=1)
     """parts that a rank's batch is cut into, one after the other"""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """the type that matrix products run in"""
+    players: dict[str, PlayerSettings] = Field(default_factory=dict)
+    """settings of single players, by name"""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """the type that matrix products run in; with fp16 the loss is scaled"""
+    compile: bool = False
+    """whether each block of the networks is compiled by torch.compile"""
+    parallel: Literal["ddp", "fsdp", "hsdp"] = "ddp"
+    """what ranks share: gradients (ddp), also weights and optimizers (fsdp), or these within groups of ranks (hsdp)"""
+    shard: int | None = Field(None, ge=1)
+    """ranks of a group of hsdp; null for those of one machine"""
     activation: Literal["none", "full", "every_k", "sqrt", "selective"] | PositiveInt = "none"
     """activation checkpointing: a policy or a budget in bytes"""
     segment: int = Field(2, ge=1)
@@ -76,7 +99,21 @@ class Training(Section):
     checkpoint_every: int = Field(500, ge=1)
     """steps between run checkpoints"""
     keep: int = Field(2, ge=1)
-    """checkpoints kept"""
+    """last checkpoints kept"""
+    keep_best: bool = True
+    """whether the checkpoint of the least loss is kept besides: in evaluations, or else in training"""
+    max_skipped: int = Field(25, ge=1)
+    """steps in a row that may be skipped because their gradients are no finite numbers"""
+    sample_every: int | None = Field(None, ge=1)
+    """steps between grids of samples; null for none"""
+    evaluate_every: int | None = Field(None, ge=1)
+    """steps between evaluations of the loss under averaged weights; null for none"""
+    evaluate_where: dict[str, str] = Field(default_factory=dict)
+    """values of partition columns instead of those in `data.where`: what is evaluated"""
+    evaluate_samples: int = Field(256, ge=1)
+    """samples of an evaluation"""
+    tensorboard: bool = True
+    """whether figures go to TensorBoard's files too"""
 
 
 class Sampling(Section):
