@@ -170,7 +170,7 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Follow what the bottleneck has seen, and the latents' moments; to be called once the optimizer has stepped."""
+        """Follow what the bottleneck has seen and the latents' moments; to be called after the optimizer's step."""
         self.bottleneck.update()
         if self._moments_3C is None:
             return

@@ -47,6 +47,9 @@ def _distance(a_NCHW: Tensor, b_NCHW: Tensor) -> Tensor:
 class VGG(nn.Module):
     """VGG16's convolutions, for gray or colour images in [−1, 1]."""
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential()

@@ -1,4 +1,4 @@
-"""An autoregressive model of an image's codes, row by row, told a caption or a class (Esser et al. 2021, section 3.2)."""
+"""An autoregressive model of an image's codes, row by row, told a caption or a class (Esser et al. 2021, section 3)."""
 
 from __future__ import annotations
 

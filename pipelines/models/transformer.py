@@ -74,6 +74,8 @@ class TransformerBlock(nn.Module):
 class Transformer(nn.Module):
     """Positions, blocks, and a last normalisation, over vectors of `width` channels."""
 
+    positions_LC: Tensor | None
+
     def __init__(
         self,
         width: int,
@@ -89,11 +91,11 @@ class Transformer(nn.Module):
         """`length`: the most positions; `context_width`: channels of what cross-attention reads, None for none."""
         super().__init__()
         self.length = length
-        self.positions_LC: Tensor | None = None
         if positions == "learned":
             self.positions_LC = nn.Parameter(torch.randn(length, width) * 0.02)
-        elif positions == "sinusoidal":
-            self.register_buffer("positions_LC", sinusoids(length, width), persistent=False)
+        else:  # rotary ones are made where queries meet keys
+            fixed_LC = sinusoids(length, width) if positions == "sinusoidal" else None
+            self.register_buffer("positions_LC", fixed_LC, persistent=False)
         rotary = positions == "rotary"
         self.blocks = nn.ModuleList(
             TransformerBlock(width, heads, context_width, causal=causal, rotary=rotary, norm=norm)

@@ -132,7 +132,7 @@ class Reconstruction:
         )
         figures |= {"fooling": fooling, "adaptive": weight}
         share = adversary.weight * weight
-        return WithGradient.apply(  # type: ignore[no-untyped-call]
+        return WithGradient.apply(
             painted_NCHW, distance_gradient + share * fooling_gradient, distance + share * fooling
         )
 

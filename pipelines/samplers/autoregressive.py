@@ -25,7 +25,7 @@ class Choice:
 
     def __call__(self, logits_NK: Tensor, uniform_N: Tensor) -> Tensor:
         """The codes (int64 [N]) whose cumulative probabilities `uniform`, in [0, 1), falls between."""
-        sorted_NK, order_NK = (logits_NK.double() / self.temperature).sort(-1, descending=True, stable=True)
+        sorted_NK, order_NK = (logits_NK.double() / self.temperature).sort(stable=True, dim=-1, descending=True)
         share_NK = sorted_NK.softmax(-1)
         dropped_NK = share_NK.cumsum(-1) - share_NK >= self.top_p
         if self.top_k is not None:

@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 from pipelines import models, objectives
-from pipelines.errors import DataError, RecipeError
-from pipelines.models import Autoencoder
+from pipelines.errors import RecipeError
+from pipelines.models import Autoencoder, Classifier
 from pipelines.models.patchgan import PatchDiscriminator
 from pipelines.models.perceptual import VGG, Perceptual
 from pipelines.recipe import Recipe
+from pipelines.recipe.classifier import Classifier as ClassifierRecipe
 from pipelines.recipe.discrete import KL, Autoencoding
 from pipelines.recipe.discrete import Autoencoder as AutoencoderRecipe
 from pipelines.recipe.text import Text
 from pipelines.recipe.training import Sampling
 from pipelines.training import data, frozen
 from pipelines.training.run_folder import RunFolder, Sections
-from pipelines.training.systems import classifier
 from pipelines.training.systems.artist import Asked
 
 WANTS: frozenset[str] = frozenset()
@@ -55,7 +55,7 @@ def objective(of: Sections, folder: RunFolder, device: torch.device) -> objectiv
     return objectives.Reconstruction(
         recipe,
         model,
-        perceptual=_perceptual(recipe, network, device),
+        perceptual=_perceptual(recipe, network, device, folder),
         discriminator=discriminator,
         fixed_NCHW=fixed_NCHW,
     )
@@ -82,18 +82,15 @@ def artist(folder: RunFolder, recipe: Recipe, device: torch.device) -> Autoencod
     return AutoencoderArtist(frozen.network(folder, recipe, device), device)
 
 
-def load(path: str, key: str, device: torch.device) -> Autoencoder:
-    """The trained autoencoder of the run at `path`, which the recipe's `key` names.
+def load(path: str, key: str, device: torch.device, user: RunFolder) -> Autoencoder:
+    """The trained autoencoder of the run at `path`, which the recipe's `key` names, for the run `user` built on it.
 
-    Raises RecipeError if the run is another's, DataError if it has no checkpoint yet.
+    Raises RecipeError if the run is another's, DataError if it has no checkpoint yet or other weights than before.
     """
     folder, recipe = frozen.run(path, key)
     if not isinstance(recipe.model, AutoencoderRecipe):
         raise RecipeError(f"{key}: found a run of another network at {path}, expected one of an autoencoder")
-    try:
-        return frozen.network(folder, recipe, device)
-    except DataError as error:
-        raise DataError(f"{key}: {error}") from None
+    return frozen.sealed(folder, recipe, device, key, user)
 
 
 def _network(of: Sections) -> AutoencoderRecipe:
@@ -102,7 +99,9 @@ def _network(of: Sections) -> AutoencoderRecipe:
     return of.model
 
 
-def _perceptual(recipe: Autoencoding, network: AutoencoderRecipe, device: torch.device) -> Perceptual | None:
+def _perceptual(
+    recipe: Autoencoding, network: AutoencoderRecipe, device: torch.device, user: RunFolder
+) -> Perceptual | None:
     if recipe.perceptual is None:
         return None
     if recipe.perceptual.vgg is not None:
@@ -110,7 +109,10 @@ def _perceptual(recipe: Autoencoding, network: AutoencoderRecipe, device: torch.
         return Perceptual(vgg, vgg.layers()).to(device)
     assert recipe.perceptual.run is not None
     key = "objective.perceptual.run"
-    eyes = classifier.load(recipe.perceptual.run, key, device)
+    folder, theirs = frozen.run(recipe.perceptual.run, key)
+    if not isinstance(theirs.model, ClassifierRecipe):
+        raise RecipeError(f"{key}: found a run of another network at {folder.path}, expected one of a classifier")
+    eyes: Classifier = frozen.sealed(folder, theirs, device, key, user)
     if eyes.image_shape[0] != network.image_channels or network.resolution % eyes.stride:
         found = f"found a classifier of images of {eyes.image_shape[0]} channels in steps of {eyes.stride} pixels"
         expected = f"expected one that takes {network.image_channels} channels and {network.resolution} pixels"

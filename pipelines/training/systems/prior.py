@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def text(of: Sections) -> Text | Path | None:
 def objective(of: Sections, folder: RunFolder, device: torch.device) -> objectives.Objective:
     """The likelihood of the codes of the recipe's autoencoder under its prior."""
     model, recipe = _sections(of)
-    eyes = autoencoder.load(recipe.autoencoder, AUTOENCODER, device)
+    eyes = autoencoder.load(recipe.autoencoder, AUTOENCODER, device, folder)
     return objectives.CodeLikelihood(recipe, models.build(model).to(device), eyes)
 
 
@@ -111,7 +112,7 @@ class PriorArtist:
             raise RecipeError(f"sampling.labels: {found}, expected labels from 0 to {self.labels - 1}")
         return asked.labels.to(self.device)
 
-    def _told(self, captions: list[str | None], label_N: Tensor) -> Told:
+    def _told(self, captions: Sequence[str | None], label_N: Tensor) -> Told:
         if self.tokenizer is None:
             return Told(label_N)
         tokens_NL, mask_NL = self.tokenizer.encode(captions)
@@ -125,7 +126,7 @@ def artist(folder: RunFolder, recipe: Recipe, device: torch.device) -> PriorArti
     model, objective = _sections(of)
     tokenizer = None if model.text is None else CaptionTokenizer.load(folder.tokenizer)
     prior: Prior = frozen.network(folder, recipe, device)
-    eyes = autoencoder.load(objective.autoencoder, AUTOENCODER, device)
+    eyes = autoencoder.load(objective.autoencoder, AUTOENCODER, device, folder)
     return PriorArtist(prior, eyes, model.labels, tokenizer, device)
 
 
