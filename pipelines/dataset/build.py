@@ -24,7 +24,7 @@ from pipelines.dataset.query import VIEW, Samples, run_query
 from pipelines.dataset.samples import named_rows, shuffled
 from pipelines.dataset.shards import QUARANTINE, REPORT_SCHEMA, Layout, write_stage
 from pipelines.dataset.snapshot import RUN, SNAPSHOT, identity, same_as
-from pipelines.dataset.source import Opened, check_key, open_source, run_problem
+from pipelines.dataset.source import Opened, check_key, check_query, open_source, run_problem
 from pipelines.dataset.summary import Summary
 from pipelines.dataset.survey import Survey, survey, weigh
 from pipelines.dataset.vacuum import discarded_on_failure
@@ -134,6 +134,7 @@ def _opened(spark: SparkSession, recipe: Dataset, partition: tuple[str, str] | N
     opened = open_source(spark, recipe.source)
     source = opened.frame
     check_key(source, recipe.shuffle.key)
+    check_query(spark, recipe.query)
     name = recipe.output.partition
     if (name is None) != (partition is None) or (partition is not None and partition[0] != name):
         found = "=".join(partition) if partition else "nothing"

@@ -17,15 +17,18 @@ def absolute(root: str) -> str:
     return root if "://" in root else str(Path(root).absolute())
 
 
-def filesystem(root: str) -> tuple[fs.FileSystem, str]:
-    """The file system of `root` and the path of `root` in it. Raises RecipeError for a URI that Arrow cannot open."""
+def filesystem(root: str, key: str = "dataset.output.path") -> tuple[fs.FileSystem, str]:
+    """The file system of `root` and the path of `root` in it.
+
+    Raises RecipeError, which names the recipe's `key`, for a URI that Arrow cannot open.
+    """
     if "://" not in root:
         return fs.LocalFileSystem(), absolute(root)
     try:
         files, folder = fs.FileSystem.from_uri(root)
     except (ValueError, OSError) as error:  # ArrowInvalid is a ValueError
         first = str(error).splitlines()[0]
-        raise RecipeError(f"found {root!r}, expected a path or a URI that Arrow opens: {first}") from None
+        raise RecipeError(f"{key}: found {root!r}, expected a path or a URI that Arrow opens: {first}") from None
     return files, folder.rstrip("/")
 
 

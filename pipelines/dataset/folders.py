@@ -69,7 +69,7 @@ def _read_files(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 def _opened(uri: str) -> pa.NativeFile:
     """The file at `uri`, which Spark writes as file:/… where it is local, its spaces as they are."""
     local = "/" + uri.removeprefix("file:").lstrip("/") if uri.startswith("file:") else uri
-    files, path = filesystem(local)
+    files, path = filesystem(local, "dataset.source.path")
     return files.open_input_stream(path)
 
 

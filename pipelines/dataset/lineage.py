@@ -84,8 +84,8 @@ class Lineage:
         found: dict[str, facets.DatasetFacet] = {
             "schema": facets.schema_dataset.SchemaDatasetFacet(_fields(self._opened.frame.schema)),
         }
-        if version := described.get("version", self._snapshot):
-            found["version"] = facets.dataset_version_dataset.DatasetVersionDatasetFacet(str(version))
+        if version := str(described.get("version", self._snapshot)):
+            found["version"] = facets.dataset_version_dataset.DatasetVersionDatasetFacet(version)
         counts = facets.input_statistics_input_dataset.InputStatisticsInputDatasetFacet
         read: dict[str, facets.InputDatasetFacet] = {}
         if summary is not None:

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
@@ -65,9 +67,9 @@ def _snapshot(opened: Opened, query: DataFrame, partition: tuple[str, str] | Non
     others = set(query.inputFiles()) - of_source
     frozen = "version" in opened.described
     found = sorted(of_source) if frozen else _listed(opened.frame.sparkSession, of_source)
-    if partition is not None:
+    if partition is not None and not frozen:
         of_any, of_this = f"/{partition[0]}=", f"/{partition[0]}={partition[1]}/"
-        found = [file for file in found if of_any not in file or of_this in file]
+        found = [file for file in found if of_any not in file or of_this in unquote(file)]
     found += _listed(opened.frame.sparkSession, others)
     return _hash("\n".join(found).encode()) if found else ""
 
@@ -78,13 +80,14 @@ def _listed(spark: SparkSession, paths: set[str]) -> list[str]:
     assert jvm is not None
     configuration = spark._jsparkSession.sessionState().newHadoopConf()
     found = []
+    folders_read = {re.sub("^file:/+", "file:/", path) for path in paths}  # as Hadoop writes a local path
     for folder in {path.rpartition("/")[0] for path in paths}:
         path = jvm.org.apache.hadoop.fs.Path(jvm.java.net.URI(folder))
         files = path.getFileSystem(configuration)
         for entry in files.listStatus(path):
             if entry.isFile():
                 found.append(_line(entry))
-            elif entry.getPath().toUri().toString() in paths:
+            elif entry.getPath().toString() in folders_read:
                 inside = files.listFiles(entry.getPath(), True)
                 while inside.hasNext():
                     found.append(_line(inside.next()))

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -50,10 +51,14 @@ def open_source(spark: SparkSession, source: Source) -> Opened:
         if source.format in FOLDERS:
             return Opened(FOLDERS[source.format](spark, path), described)
         return Opened(spark.read.format(source.format).load(path), described)
-    except AnalysisException as error:
+    except PySparkException as error:
         if error.getCondition() == _AVRO:
             raise _no_avro(spark) from None
         raise RecipeError(f"dataset.source.path: found {path!r}: {sql_problem(error)}") from None
+    except Py4JJavaError as error:  # of a file, as Spark looks for the schema; of a class that the scheme needs
+        message = error.java_exception.getMessage()
+        kind = DataError if "FAILED_READ_FILE" in message else RecipeError
+        raise kind(f"dataset.source.path: found {path!r}: {first_line(message)}") from None
 
 
 def _no_avro(spark: SparkSession) -> RecipeError:
@@ -70,7 +75,10 @@ def _delta_table(path: str) -> DeltaTable:
         table = DeltaTable(path)
     except (DeltaError, OSError):
         raise RecipeError(f"dataset.source.path: found {path!r}, expected a Delta table") from None
-    if found := _UNREADABLE & set(table.protocol().reader_features or ()):
+    found = _UNREADABLE & set(table.protocol().reader_features or ())
+    if table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
+        found |= {"columnMapping"}
+    if found:
         raise RecipeError(
             f"dataset.source.path: found Delta features {', '.join(sorted(found))} in {path!r}, expected plain Parquet "
             "files; rewrite the table without them"
@@ -97,7 +105,12 @@ def _open_delta(spark: SparkSession, table: DeltaTable, root: str) -> DataFrame:
 
 def sql_problem(error: PySparkException) -> str:
     """Spark's complaint as one line, without the plan it dumps."""
-    first = str(error).strip().split("\n", 1)[0].split(" SQLSTATE:", 1)[0]
+    return first_line(str(error))
+
+
+def first_line(message: str) -> str:
+    """The first line of a message of Spark's, without the state that SQL gives it."""
+    first = message.strip().split("\n", 1)[0].split(" SQLSTATE:", 1)[0]
     return first.strip().rstrip(";.")
 
 
@@ -105,6 +118,14 @@ def run_problem(error: PySparkException) -> DataError:
     """What Spark found wrong as it ran a query: with the source's files, or with the query itself."""
     of_source = str(error.getCondition()).startswith(_OF_THE_SOURCE)
     return DataError(f"dataset.{'source' if of_source else 'query'}: {sql_problem(error)}")
+
+
+def check_query(spark: SparkSession, query: str) -> None:
+    """Raise RecipeError if `query` is anything but one query: a recipe changes no tables."""
+    try:
+        spark._jsparkSession.sessionState().sqlParser().parseQuery(query)
+    except PySparkException as error:
+        raise RecipeError(f"dataset.query: {sql_problem(error)}; expected one SELECT") from None
 
 
 def check_key(source: DataFrame, key: str) -> None:

@@ -11,7 +11,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from pipelines.dataset.build import build
 from pipelines.dataset.source import open_source
-from pipelines.errors import RecipeError
+from pipelines.errors import DataError, RecipeError
 from pipelines.recipe.dataset import Source
 from tests.dataset.conftest import SCHEMA, png, recipe, row
 
@@ -109,3 +109,87 @@ def test_a_folder_without_images(spark, folder: Path) -> None:
         open_source(spark, Source(path=str(folder), format="images"))
     with pytest.raises(RecipeError, match="expected a Delta table"):
         open_source(spark, Source(path=str(folder), format="delta"))
+
+
+def test_a_delta_table_with_partitions_and_a_later_column(spark, tmp_path: Path) -> None:
+    path, days = str(tmp_path / "delta"), ["2026-11-22 00:00", "a=b/c%", None]
+    write_deltalake(path, pa.table({"id": ["0", "1", "2"], "ds": pa.array(days)}), partition_by=["ds"])
+    later = pa.table({"id": ["3"], "ds": ["late"], "size": pa.array([5], pa.int64())})
+    write_deltalake(path, later, partition_by=["ds"], mode="append", schema_mode="merge")
+    opened = open_source(spark, Source(path=path, format="delta"))
+    assert opened.described == {"path": path, "format": "delta", "version": 1}
+    expected = DeltaTable(path).to_pyarrow_table().to_pylist()
+    assert sorted(map(repr, (r.asDict() for r in opened.frame.collect()))) == sorted(map(repr, expected))
+    assert opened.frame.where("ds = 'late'").collect() == [("3", "late", 5)]
+    DeltaTable(path).delete()
+    assert open_source(spark, Source(path=path, format="delta")).frame.collect() == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ({"delta.enableDeletionVectors": "true"}, "deletionVectors"),
+        ({"delta.columnMapping.mode": "name"}, "columnMapping"),
+    ],
+)
+def test_a_delta_table_that_is_more_than_its_files(spark, tmp_path: Path, setting: dict[str, str], named: str) -> None:
+    DeltaTable.create(str(tmp_path / "delta"), pa.schema([("id", pa.string())]), configuration=setting)
+    with pytest.raises(RecipeError, match=f"found Delta features {named}"):
+        open_source(spark, Source(path=str(tmp_path / "delta"), format="delta"))
+
+
+def test_avro_by_hives_reader_and_without_sparks(spark, parquet, tmp_path: Path) -> None:
+    """Spark's module for Avro is not among pyspark's jars; Hive's is."""
+    source = parquet(ROWS)
+    spark.read.parquet(str(source)).createOrReplaceTempView("source_of_avro")
+    spark.sql("CREATE TABLE avro_photos STORED AS AVRO AS SELECT * FROM source_of_avro")
+    made = recipe(source, tmp_path / "out", source={"table": "avro_photos"})
+    assert build(spark, made).rows == build(spark, recipe(source, tmp_path / "parquet")).rows
+    columns = ["id", "image", "caption", "kind", "condition"]
+    of_avro, of_parquet = (
+        DeltaTable(str(tmp_path / name)).to_pyarrow_table(columns=columns).to_pylist() for name in ("out", "parquet")
+    )
+    assert sorted(map(repr, of_avro)) == sorted(map(repr, of_parquet))
+    assert build(spark, made).unchanged
+    spark.sql("INSERT INTO avro_photos SELECT 'id9', image, captions, conditions FROM source_of_avro LIMIT 1")
+    assert build(spark, made).version == 1, "files in a table's folder are seen"
+    expected = rf"found avro.*org\.apache\.spark:spark-avro_2\.13:{spark.version}"
+    with pytest.raises(RecipeError, match=expected):
+        open_source(spark, Source(path=str(source), format="avro"))
+
+
+def test_files_that_are_broken(spark, parquet, tmp_path: Path) -> None:
+    source = parquet(ROWS)
+    file = source / "part-0.parquet"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-100])
+    with pytest.raises(DataError, match=r"dataset\.source\.path: .*part-0\.parquet"):
+        open_source(spark, Source(path=str(source)))
+    (source / "part-1.parquet").write_bytes(whole)
+    spark.catalog.refreshByPath(str(source))
+    with pytest.raises(DataError, match=r"dataset\.source.*part-0\.parquet"):
+        build(spark, recipe(source, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+QUERIES = {
+    "SELECT id, image, capton FROM source": r"\[UNRESOLVED_COLUMN.*`capton`.*`captions`",
+    "SELECT id, image FROM sorce": r"\[TABLE_OR_VIEW_NOT_FOUND\].*`sorce`",
+    "SELECT id, image, nothing(id) AS x FROM source": r"\[UNRESOLVED_ROUTINE\].*`nothing`",
+    "SELECT id, image FROM source LATERAL VIEW explode(id) t AS x": r"\[DATATYPE_MISMATCH.*explode\(id\)",
+    "SELEC 1": r"\[PARSE_SYNTAX_ERROR\].*'SELEC'.*expected one SELECT",
+    "DROP TABLE kept": "expected one SELECT",
+    "SELECT id, image FROM source; DROP TABLE kept": "expected one SELECT",
+    "INSERT INTO kept SELECT id FROM source": "expected one SELECT",
+}
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_wrong_query_is_one_line(spark, parquet, tmp_path: Path, query: str) -> None:
+    spark.sql("CREATE TABLE IF NOT EXISTS kept AS SELECT 'id' AS id")
+    with pytest.raises(RecipeError, match=f"^dataset.query: .*{QUERIES[query]}") as found:
+        build(spark, recipe(parquet(ROWS), tmp_path / "out", query))
+    assert "\n" not in str(found.value)
+    assert "SQLSTATE" not in str(found.value)
+    assert not (tmp_path / "out").exists()
+    assert spark.table("kept").count() == 1

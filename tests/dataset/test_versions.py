@@ -1,15 +1,17 @@
 """Versions of a dataset: what stands, what is replaced, what is left over."""
 
+import json
 import os
 import threading
 import time
 from collections import Counter
+from importlib import metadata
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from pipelines.dataset.build import build
 from pipelines.dataset.commit import File, commit
@@ -90,6 +92,87 @@ def test_a_failed_build_leaves_the_version_before(spark, parquet, tmp_path: Path
     assert written(spark, output).count() == 6
 
 
+def test_a_failed_first_build_leaves_nothing(spark, parquet, tmp_path: Path) -> None:
+    source = parquet([row(0), {**row(1), "image": b"no"}])
+    for on_bad_row, query in (("fail", QUERY), ("quarantine", f"{QUERY} WHERE raise_error('on purpose') IS NULL")):
+        made = recipe(source, tmp_path / "new" / "out", query, on_bad_row=on_bad_row, shards={"target_bytes": 1024})
+        with pytest.raises(DataError, match=r"id001|on purpose"):
+            build(spark, made)
+        assert not (tmp_path / "new").exists()
+    (tmp_path / "new").mkdir()
+    with pytest.raises(DataError, match="id001"):
+        build(spark, recipe(source, tmp_path / "new" / "out", QUERY))
+    assert list((tmp_path / "new").iterdir()) == [], "a folder that was there stays"
+
+
+def test_a_failed_build_deletes_what_it_wrote_and_nothing_else(spark, parquet, tmp_path: Path) -> None:
+    """Two bad rows: one goes aside, and then there is none left to write; the side table's version keeps its files."""
+    source, output = parquet([{**row(0), "image": b"no"}]), tmp_path / "out"
+    with pytest.raises(DataError, match="no rows to write"):
+        build(spark, recipe(source, output, QUERY, on_bad_row="quarantine"))
+    assert DeltaTable(str(output / QUARANTINE)).to_pyarrow_table().num_rows == 2
+    assert not list(output.glob("*.parquet"))
+
+
+def test_the_log_says_what_a_version_was_made_from(spark, parquet, tmp_path: Path) -> None:
+    source, output = parquet([row(0), {**row(1), "image": b"no"}, row(2)]), tmp_path / "out"
+    summary = build(spark, recipe(source, output, QUERY, on_bad_row="drop"))
+    entry = DeltaTable(str(output)).history(1)[0]
+    assert json.loads(entry["headrace.source"]) == {"path": str(source), "format": "parquet"}
+    assert entry["headrace.code"] == metadata.version("headrace")
+    assert entry["headrace.query"] == QUERY
+    assert (entry["headrace.rows_in"], entry["headrace.rows"], entry["headrace.images"]) == ("3", "4", "2")
+    assert json.loads(entry["headrace.dropped"]) == {"image: no known image format": 2} == summary.dropped
+    assert int(entry["headrace.stored_bytes"]) == sum(file.stat().st_size for file in output.glob("*.parquet"))
+    assert int(entry["headrace.media_bytes"]) == len(row(0)["image"]) + len(row(2)["image"])
+    assert set(json.loads(entry["headrace.seconds"])) >= {"survey", "write"}
+    before = (entry["headrace.recipe"], entry["headrace.snapshot"])
+    pq.write_table(pa.Table.from_pylist([row(7)], SCHEMA), source / "part-1.parquet")
+    spark.catalog.refreshByPath(str(source))
+    build(spark, recipe(source, output, QUERY, on_bad_row="drop"))
+    entry = DeltaTable(str(output)).history(1)[0]
+    assert entry["headrace.recipe"] == before[0]
+    assert entry["headrace.snapshot"] != before[1]
+    build(spark, recipe(source, output, QUERY + " WHERE id < 'id003'", on_bad_row="drop"))
+    assert DeltaTable(str(output)).history(1)[0]["headrace.recipe"] != before[0]
+
+
+def test_a_table_that_the_query_joins_is_part_of_the_source(spark, parquet, tmp_path: Path) -> None:
+    source, output = parquet([row(i) for i in range(2)]), tmp_path / "out"
+    spark.sql("CREATE TABLE versions_kept AS SELECT 'id000' AS id")
+    made = recipe(source, output, "SELECT id, image FROM source JOIN versions_kept USING (id)")
+    assert build(spark, made).rows == 1
+    assert build(spark, made).unchanged
+    spark.sql("INSERT INTO versions_kept VALUES ('id001')")
+    assert build(spark, made).rows == 2
+
+
+def test_a_delta_source_is_known_by_its_files(spark, tmp_path: Path) -> None:
+    source, output = str(tmp_path / "days"), tmp_path / "out"
+
+    def add(day: str, number: int) -> None:
+        table = pa.Table.from_pylist([{**row(number), "ds": day}], SCHEMA.append(pa.field("ds", pa.string())))
+        write_deltalake(source, table, mode="append", partition_by=["ds"])
+
+    def made(day: str):
+        plan = recipe(
+            tmp_path,
+            output,
+            QUERY,
+            source={"path": source, "format": "delta"},
+            output={"path": str(output), "partition": "ds"},
+        )
+        return build(spark, plan, ("ds", day))
+
+    add("2026-11-21", 1)
+    add("2026-11-22", 2)
+    assert made("2026-11-21").rows == 2
+    assert json.loads(DeltaTable(str(output)).history(1)[0]["headrace.source"])["version"] == 1
+    add("2026-11-22", 3)
+    assert made("2026-11-21").unchanged, "other partitions do not count"
+    assert made("2026-11-22").rows == 4
+
+
 def test_vacuum_removes_what_no_version_names(spark, parquet, tmp_path: Path) -> None:
     source, output = parquet([row(i) for i in range(3)]), tmp_path / "out"
     build(spark, recipe(source, output, QUERY))
@@ -102,7 +185,10 @@ def test_vacuum_removes_what_no_version_names(spark, parquet, tmp_path: Path) ->
     assert vacuum(str(output), grace_hours=1) == [old.name]
     assert young.exists()
     assert theirs.exists()
-    assert vacuum(str(output), grace_hours=0) == [young.name]
+    aside = output / QUARANTINE / old.name
+    aside.parent.mkdir(parents=True)
+    aside.write_bytes(b"left over")
+    assert vacuum(str(output), grace_hours=0) == [young.name, f"{QUARANTINE}/{aside.name}"]
     for version in (0, 1):
         assert DeltaTable(str(output), version=version).to_pyarrow_table().num_rows == 6
 
@@ -113,6 +199,20 @@ def test_what_a_killed_first_build_left_is_no_obstacle(spark, parquet, tmp_path:
     (output / "shard-000000-0123456789ab-3.parquet").write_bytes(b"half")
     assert build(spark, recipe(parquet([row(0)]), output, QUERY)).version == 0
     assert written(spark, output).count() == 2
+
+
+def test_vacuum_of_what_is_no_dataset(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"--vacuum: found nothing at .*nowhere', expected a dataset"):
+        vacuum(str(tmp_path / "nowhere"))
+    shard = tmp_path / "shard-000000-0123456789ab-3.parquet"
+    shard.write_bytes(b"of somebody with our habits")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RecipeError, match="--vacuum: found no Delta log"):
+        vacuum(str(tmp_path), grace_hours=0)
+    with pytest.raises(RecipeError, match="--vacuum: found a file"):
+        vacuum(str(shard), grace_hours=0)
+    (tmp_path / "notes.txt").unlink()
+    assert vacuum(str(tmp_path), grace_hours=0) == [shard.name], "what a killed first build left"
 
 
 def test_builds_at_once_lose_nothing(tmp_path: Path) -> None:

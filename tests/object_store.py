@@ -1,0 +1,72 @@
+"""A real S3 server (SeaweedFS) on loopback, in a process of its own."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+BUCKET = "lake"
+STARTED_WITHIN_SECONDS = 60
+PORTS = (
+    *("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "filer.port", "filer.port.grpc"),
+    *("volume.port", "volume.port.grpc", "admin.port", "admin.port.grpc"),
+)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@contextmanager
+def object_store(folder: Path) -> Iterator[dict[str, str]]:
+    """The server with an empty bucket `lake`, its data in `folder`; yields the environment that its clients need."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    endpoint = f"http://127.0.0.1:{ports['s3.port']}"
+    environment = {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ALLOW_HTTP": "true",
+    }
+    command = [
+        *(str(Path(sys.executable).parent / "weed"), "mini", f"-dir={folder}", f"-bucket={BUCKET}"),
+        *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-webdav=false", "-admin.ui=false"),
+        *("-s3.port.iceberg=0", "-s3.port.lance=0", *(f"-{name}={port}" for name, port in ports.items())),
+    ]
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, env={**os.environ, **environment}, stdout=output, stderr=output)
+        try:
+            _wait(server, f"{endpoint}/{BUCKET}", log)
+            yield environment
+        finally:
+            server.kill()
+            server.wait()
+
+
+def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    """Until the server knows its bucket: to a stranger it says so by 403."""
+    deadline = time.monotonic() + STARTED_WITHIN_SECONDS
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(url)
+        except urllib.error.HTTPError as error:
+            if error.code == 403:
+                return
+        except OSError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"the S3 server did not start: {log.read_text()[-2000:]}")
