@@ -1,0 +1,33 @@
+"""The Kantorovich–Rubinstein dual of W₁: a 1-Lipschitz potential is moved to where it tells two measures apart."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from pipelines.draws import Draws
+from pipelines.objectives.game import Batch, Move
+
+
+class KantorovichRubinstein:
+    """W₁(μ, ν) = sup { E_μ f − E_ν f : f 1-Lipschitz } (Villani 2009, remark 6.5): one move that climbs.
+
+    The measures are two sets of points, all of which every step looks at; batches are not.
+    """
+
+    def __init__(self, potential: nn.Module, x_ND: Tensor, y_MD: Tensor) -> None:
+        """`potential(points [N, D])` -> [N] is 1-Lipschitz for all of its weights; `x` are points of μ, `y` of ν."""
+        self.potential, self.x_ND, self.y_MD = potential, x_ND, y_MD
+
+    @property
+    def players(self) -> Mapping[str, nn.Module]:
+        """The potential."""
+        return {"potential": self.potential}
+
+    def moves(self) -> Sequence[Move]:
+        """One move."""
+        return [Move("climb", ("potential",), self.loss)]
+
+    def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+        """Minus the difference of means, and the difference as the figure `wasserstein`."""
+        difference = self.potential(self.x_ND).mean() - self.potential(self.y_MD).mean()
+        return -difference, {"wasserstein": difference.detach()}
