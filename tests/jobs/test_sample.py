@@ -13,8 +13,8 @@ import torch
 from jobs.sample import main
 from jobs.train import main as train
 from pipelines.training import systems
-from pipelines.training.run_folder import RunFolder
-from pipelines.training.sampling import draw, slug, slugs
+from pipelines.training.run_folder import RunFolder, sections
+from pipelines.training.sampling import draw, rows, slug, slugs
 from pipelines.training.systems import Asked, diffusion
 from tests.training.tiny_runs import recipe_of, write_dataset, write_recipe
 
@@ -81,8 +81,13 @@ def test_the_size_of_a_batch_changes_nothing(run: Path) -> None:
 
 def test_rows_may_be_samples_of_the_dataset(run: Path) -> None:
     assert main([str(run), "prompts=[]", "examples=3"]) == 0
-    assert len(list((run / "samples").glob("sample-0-*.png"))) == 2  # the first caption of the dataset is null
-    assert len(list((run / "samples").glob("green-disc-*.png"))) == 2
+    folder = RunFolder(run)
+    recipe = folder.load(("sampling",), ("sampling.prompts=[]", "sampling.examples=3"))
+    assert recipe.sampling is not None
+    titles = rows(recipe.sampling, sections(recipe), (3, 16, 16)).titles
+    assert titles[0] == "sample 0"  # the first caption of each file is null
+    for name in slugs(titles):
+        assert len(list((run / "samples").glob(f"{name}-[01].png"))) == 2
 
 
 def test_it_draws_with_the_averaged_weights(run: Path) -> None:
@@ -92,7 +97,7 @@ def test_it_draws_with_the_averaged_weights(run: Path) -> None:
     from safetensors.torch import load_file
 
     averages, weights = (load_file(checkpoint / f"{name}.safetensors") for name in ("model.ema", "model"))
-    ours = artist.model.state_dict()
+    ours = artist.network.state_dict()
     assert all(torch.equal(ours[name], value) for name, value in averages.items())
     assert any(not torch.equal(ours[name], value) for name, value in weights.items())
 

@@ -20,27 +20,34 @@ COLOURS = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0)}
 
 
 def write_dataset(path: Path, images: int = 24) -> None:
-    """Squares and discs in three colours, three shards, every eighth caption null."""
+    """Squares and discs in three colours, three shards, every eighth caption null; labels are colours.
+
+    A condition is the silhouette of its image, white on black.
+    """
     rows = [_row(number) for number in range(images)]
     table = pa.table(
         {
             "sample_id": pa.array(range(images)),
-            "image": pa.array([image for image, _ in rows], pa.binary()),
-            "caption": pa.array([caption for _, caption in rows], pa.string()),
+            "image": pa.array([image for image, _, _ in rows], pa.binary()),
+            "caption": pa.array([caption for _, caption, _ in rows], pa.string()),
+            "label": pa.array([number % 3 for number in range(images)], pa.int32()),
+            "condition": pa.array([condition for _, _, condition in rows], pa.binary()),
         }
     )
     for start in range(0, images, images // 3):
         write_deltalake(str(path), table.slice(start, images // 3), mode="append")
 
 
-def _row(number: int) -> tuple[bytes, str | None]:
+def _row(number: int) -> tuple[bytes, str | None, bytes]:
     colour, shape = list(COLOURS)[number % 3], ("square", "disc")[number % 2]
     image = np.full((24, 24, 3), 255, np.uint8)
     if shape == "square":
         image[6:18, 6:18] = COLOURS[colour]
     else:
         cv2.circle(image, (12, 12), 7, COLOURS[colour], -1)
-    return cv2.imencode(".png", image)[1].tobytes(), f"{colour} {shape}" if number % 8 else None
+    silhouette = np.where((image < 255).any(2), 255, 0).astype(np.uint8)
+    encoded, condition = (cv2.imencode(".png", each)[1].tobytes() for each in (image, silhouette))
+    return encoded, f"{colour} {shape}" if number % 8 else None, condition
 
 
 def recipe_of(dataset: Path, run: Path, **training: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pipelines.recipe import Recipe
 from pipelines.recipe.text import FrozenText, Text
 from pipelines.samplers import named
 from pipelines.training.run_folder import RunFolder, Sections
-from pipelines.training.systems import autoencoder, classifier, diffusion, gan, prior
+from pipelines.training.systems import autoencoder, classifier, control, diffusion, gan, prior
 from pipelines.training.systems.artist import Artist, Asked
 
 
@@ -49,6 +49,7 @@ SYSTEMS: Mapping[str, System] = {
     "autoencoder": autoencoder,
     "prior": prior,
     "classifier": classifier,
+    "control": control,
     "diffusion": diffusion,
     "gan": gan,
 }

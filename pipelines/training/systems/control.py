@@ -13,6 +13,7 @@ from pipelines.models import Controlled
 from pipelines.recipe import Recipe
 from pipelines.recipe.control import Control
 from pipelines.recipe.control import ControlNet as ControlNetRecipe
+from pipelines.recipe.model import UNet
 from pipelines.recipe.objective import Diffusion
 from pipelines.training import frozen
 from pipelines.training.run_folder import RunFolder, Sections, sections
@@ -65,4 +66,6 @@ def _base(of: Sections) -> tuple[RunFolder, Recipe]:
     folder, recipe = frozen.run(of.model.base, KEY)
     if not isinstance(recipe.objective, Diffusion):
         raise RecipeError(f"{KEY}: found a run of another family at {folder.path}, expected one of diffusion")
+    if not isinstance(recipe.model, UNet):
+        raise RecipeError(f"{KEY}: found a run of another network at {folder.path}, expected one of a U-Net")
     return folder, recipe

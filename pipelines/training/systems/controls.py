@@ -35,10 +35,9 @@ def load(path: str, base: RunFolder, network: TextToImage, key: str, device: tor
 
 
 def fresh(base: RunFolder, network: TextToImage) -> ControlNet:
-    """A ControlNet of `network` before training. Raises RecipeError if the network cannot have one."""
+    """A ControlNet of `network`, a U-Net, before training. Raises RecipeError if the network cannot have one."""
     recipe = base.load(("model",))
-    if not isinstance(recipe.model, UNet):
-        raise RecipeError(f"model.base: found a run of another network at {base.path}, expected one of a U-Net")
+    assert isinstance(recipe.model, UNet)
     try:
         return ControlNet(network, scale=latents.stride(recipe.model))
     except ValueError as error:

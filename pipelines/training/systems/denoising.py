@@ -23,6 +23,7 @@ from pipelines.samplers import (
     classifier_free,
     classifier_guided,
     invert_ddim,
+    named,
     sample,
     sample_levels,
 )
@@ -51,6 +52,7 @@ class DenoisingArtist:
     @torch.no_grad()
     def draw(self, asked: Asked, sampling: Sampling) -> Tensor:
         """The images asked for: uint8 [N, C, H, W]. Raises RecipeError for what the network knows nothing of."""
+        self.check(sampling)
         draws = Draws(sampling.seed, torch.arange(asked.first, asked.first + len(asked), device=self.device))
         network, cond, null = self._conditions(asked, sampling)
         denoise_cond = denoiser(network, self.recipe).to(self.device)
@@ -58,8 +60,9 @@ class DenoisingArtist:
         scale = sampling.guidance if self._tells or self._controls(sampling) else 1.0
         denoise: Denoise = classifier_free(denoise_cond, cond, null, scale, interval=interval, rescale=sampling.rescale)
         if sampling.classifier is not None:
-            labels_N = self._labels(asked, self._classifier(sampling.classifier).labels, "sampling.classifier")
-            denoise = self._classified(denoise, sampling, labels_N)
+            classifier = self._classifier(sampling.classifier)
+            labels_N = self._labels(asked, classifier.labels, "sampling.classifier")
+            denoise = classifier_guided(denoise, classifier, labels_N, sampling.classifier_scale)
         table = denoise_cond.schedule.sigmas
         noise_NCHW = draws.normal("start", *self.shape)
         if sampling.start == "images":
@@ -72,18 +75,40 @@ class DenoisingArtist:
         return ((x_NCHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
 
     def check(self, sampling: Sampling) -> None:
-        """Raise RecipeError if `sampling` asks for what this network knows nothing of."""
+        """Raise RecipeError if `sampling` asks for what this network knows nothing of, or that is not there.
+
+        Classifiers and ControlNets are loaded; DataError is raised if one has no checkpoint.
+        """
+        named(sampling)
         if self.network.text is None:
             for key, found in (("prompts", sampling.prompts), ("negative", sampling.negative)):
                 if found:
                     shown = found if isinstance(found, str) else found[0]
                     expected = "expected none, for the model has no text (name rows by sampling.labels)"
                     raise RecipeError(f"sampling.{key}: found {shown!r}, {expected}")
-        if sampling.labels and not self._knows_labels and sampling.classifier is None:
-            expected = "expected none, for the model has no labels and there is no sampling.classifier"
-            raise RecipeError(f"sampling.labels: found {list(sampling.labels)}, {expected}")
+        if sampling.labels:
+            self._check_labels(sampling)
         if sampling.start == "images" and not sampling.examples:
             raise RecipeError("sampling.start: found 'images', expected sampling.examples to take them from")
+        if sampling.classifier is not None:
+            classifier = self._classifier(sampling.classifier)
+            if classifier.image_shape != self.shape:
+                found = f"found a classifier of {_shown(classifier.image_shape)}"
+                raise RecipeError(f"sampling.classifier: {found}, expected one of {_shown(self.shape)} as is denoised")
+            if not sampling.labels and not sampling.examples:
+                raise RecipeError("sampling.classifier: found no labels to guide to, expected sampling.labels")
+        self._controls(sampling)
+
+    def _check_labels(self, sampling: Sampling) -> None:
+        counts = [self.network.labels.labels] if self.network.labels is not None and self._knows_labels else []
+        if sampling.classifier is not None:
+            counts.append(self._classifier(sampling.classifier).labels)
+        if not counts:
+            expected = "expected none, for the model has no labels and there is no sampling.classifier"
+            raise RecipeError(f"sampling.labels: found {list(sampling.labels)}, {expected}")
+        for label in sampling.labels:
+            if not 0 <= label < min(counts):
+                raise RecipeError(f"sampling.labels: found {label}, expected labels from 0 to {min(counts) - 1}")
 
     @property
     def _knows_labels(self) -> bool:
@@ -96,7 +121,6 @@ class DenoisingArtist:
 
     def _conditions(self, asked: Asked, sampling: Sampling) -> tuple[nn.Module, Any, Any]:
         """The network, what it is told of each sample, and the same of nothing (or the negative prompt)."""
-        self.check(sampling)
         nothing_N = torch.full((len(asked),), UNTOLD, device=self.device)
         label_N = nothing_N
         if self._knows_labels and asked.labels is not None:
@@ -142,16 +166,6 @@ class DenoisingArtist:
             raise RecipeError("sampling.start: found 'images', expected sampling.examples to take them from")
         image_NCHW = asked.images.to(self.device).float() / 127.5 - 1
         return image_NCHW if self.latents is None else self.latents.encode(image_NCHW)
-
-    def _classified(self, denoise: Denoise, sampling: Sampling, labels_N: Tensor) -> Denoise:
-        assert sampling.classifier is not None
-        classifier = self._classifier(sampling.classifier)
-        if classifier.image_shape != self.shape:
-            expected = f"expected one of {_shown(self.shape)} as the model denoises"
-            raise RecipeError(
-                f"sampling.classifier: found a classifier of {_shown(classifier.image_shape)}, {expected}"
-            )
-        return classifier_guided(denoise, classifier, labels_N, sampling.classifier_scale)
 
     def _classifier(self, run: str) -> Classifier:
         if run not in self._loaded:
