@@ -39,17 +39,18 @@ class CodeLikelihood:
     def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean loss, and figures."""
         dropped_N = draws.uniform("drop condition") < self.recipe.drop
-        nats_N = self.nats(batch["image"], told(batch).dropped(dropped_N))
+        nats_N = code_nats(self.model, self.autoencoder, batch["image"], told(batch).dropped(dropped_N))
         kept_N = (~dropped_N).float()
         bits = (nats_N.detach() * kept_N).sum() / kept_N.sum().clamp(min=1) / math.log(2)
         return nats_N.mean(), {"bits": bits}
 
-    def nats(self, image_NCHW: Tensor, told: Told) -> Tensor:
-        """−log p of each image's codes, the mean over its codes: [N]."""
-        with torch.no_grad(), torch.autocast(image_NCHW.device.type, enabled=False):
-            codes_NL = self.autoencoder.codes(image_NCHW).flatten(1)
-        logits_NLK = self.model(codes_NL[:, :-1], told).float()
-        return F.cross_entropy(logits_NLK.transpose(1, 2), codes_NL, reduction="none").mean(1)
+
+def code_nats(model: Prior, autoencoder: Autoencoder, image_NCHW: Tensor, told: Told) -> Tensor:
+    """−log p of each image's codes, given what is told of it, the mean over its codes: [N]."""
+    with torch.no_grad(), torch.autocast(image_NCHW.device.type, enabled=False):
+        codes_NL = autoencoder.codes(image_NCHW).flatten(1)
+    logits_NLK = model(codes_NL[:, :-1], told).float()
+    return F.cross_entropy(logits_NLK.transpose(1, 2), codes_NL, reduction="none").mean(1)
 
 
 def told(batch: Batch) -> Told:

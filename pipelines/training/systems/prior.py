@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipelines.errors import RecipeError
 from pipelines.models import Autoencoder, Caption, CaptionTokenizer, Told
 from pipelines.models.conditions import UNTOLD
 from pipelines.models.prior import Prior
+from pipelines.objectives.prior import code_nats
 from pipelines.recipe import Recipe
 from pipelines.recipe.discrete import KL, AutoregressivePrior
 from pipelines.recipe.discrete import Autoencoder as AutoencoderRecipe
@@ -91,6 +93,14 @@ class PriorArtist:
             codes_NHW = sample_window(self.prior, told, draws, choice, guidance, height=height, width=width)
         x_NCHW = self.autoencoder.decode_codes(codes_NHW)
         return ((x_NCHW.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+
+    @torch.no_grad()
+    def bits(self, asked: Asked) -> Tensor:
+        """−log₂ p of the codes of the images, each told its caption or label; the mean over its codes: float32 [N]."""
+        assert asked.images is not None
+        image_NCHW = asked.images.to(self.device).float() / 127.5 - 1
+        nats_N = code_nats(self.prior, self.autoencoder, image_NCHW, self._told(asked.captions, self._labels(asked)))
+        return nats_N.cpu() / math.log(2)
 
     def _codes(self, pixels: int) -> int:
         """The codes along a side of so many pixels."""
