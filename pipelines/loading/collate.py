@@ -1,80 +1,45 @@
-"""A batch in the making: decoded and gathered in pieces by several threads, straight into its own memory."""
+"""A batch in the making: decoded in pieces by several threads, straight into its own memory."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from pipelines.errors import DataError
-from pipelines.loading.columns import Dest, Field
+from pipelines.loading.block import Batch, Block
 from pipelines.loading.decode import CHANNELS, BadImage, Mode, decode, dimensions
-from pipelines.loading.geometry import Geometry
-from pipelines.loading.memory import Memory
 from pipelines.loading.read import Shard
-from pipelines.loading.stats import BadSample, Stats
-
-Policy = Literal["fail", "skip", "replace"]
-Batch = dict[str, Any]
+from pipelines.loading.stats import BadSample
 
 POSITION = "_position"
 """the key of the samples' positions in the run"""
 
 
-@dataclass(frozen=True)
-class Source:
-    """Rows of one shard that go to `dest` of a batch."""
-
-    shard: Shard
-    rows: np.ndarray
-    dest: Dest
-    draws: np.ndarray | None = None
-    """64 random bits for each sample, where its geometry is random"""
-
-
-@dataclass(frozen=True)
-class Collator:
-    """How sources become a batch."""
-
-    decode: Mapping[str, Mode]
-    """columns to decode; a null in the first is a bad sample, in others a black image, told by `<column>_mask`"""
-    fields: Mapping[str, Field]
-    geometry: Geometry
-    on_bad_sample: Policy
-    stats: Stats
-    memory: Memory
-    hook: Callable[[Batch], Batch] | None = None
-    """called with each batch in the thread that completes it"""
-
-
 class Pending:
-    """One batch: its `tasks` may run in any order; the last of them to end completes it."""
+    """One batch: its `tasks` may run in any order; the last of them to end, or its block, completes it."""
 
-    def __init__(self, collator: Collator, sources: list[Source], positions: np.ndarray, chunk: int) -> None:
-        self._collator, self._positions = collator, positions
-        length = len(positions)
-        self._rows = np.zeros(length, np.int64)
-        self._draws = np.zeros(length, np.uint64)
-        self._shards = np.full(length, None)
-        self._bad = np.ones(length, bool)
-        for source in sources:
-            self._rows[source.dest] = source.rows
-            if source.draws is not None:
-                self._draws[source.dest] = source.draws
-            self._shards[source.dest] = source.shard
-            self._bad[source.dest] = False
-        self._sources = sources
-        self._replaced = False
-        self._starts = list(range(0, length, chunk)) if collator.decode and length else [0]
+    def __init__(self, block: Block, number: int, start: int, stop: int, chunk: int) -> None:
+        """Samples [start, stop) of `block`, of which it is batch `number`, decoded in chunks of `chunk`."""
+        self._block, self._start, self._stop = block, start, stop
+        self._collator = collator = block.collator
+        length = stop - start
+        self._bad = block.bad[start:stop].copy()
+        self._rows = block.rows[start:stop].copy()
+        self._replaced: list[int] = []
+        self._geometry = collator.geometry
+        if collator.buckets is not None and block.sizes is not None and length:
+            self._geometry = replace(collator.geometry, size=collator.buckets.sizes[block.sizes[number]])
+        self._starts = list(range(0, length, chunk)) if collator.decode else []
         self._chunk = chunk
-        self._left = len(self._starts)
+        self._left = len(self._starts) + 1
         self._lock = threading.Lock()
         self._done = threading.Event()
         self._error: tuple[int, BaseException] | None = None
@@ -84,12 +49,13 @@ class Pending:
         """bytes of the decoded images"""
         self.samples = 0
         self._rooms: dict[str, np.ndarray] = {}
-        scaled = collator.geometry.scaled
+        scaled = self._geometry.scaled
         self._decoders = [(name, partial(decode, mode=mode, scaled=scaled)) for name, mode in collator.decode.items()]
         self._masks = {name: np.ones(length, bool) for name in list(collator.decode)[1:]}
 
-    def tasks(self) -> list[partial[None]]:
+    def tasks(self) -> list[Callable[[], None]]:
         """What threads have to run, in any order, for the batch to be done."""
+        self._block.when_ready(self._gathered)
         return [partial(self._run, start) for start in self._starts]
 
     def wait(self, seconds: float) -> bool:
@@ -103,8 +69,8 @@ class Pending:
         return self._batch
 
     def _shape(self, name: str, mode: Mode) -> tuple[int, int, int, int]:
-        height, width = self._collator.geometry.size or self._first_size(name)
-        return len(self._rows), CHANNELS[mode], height, width
+        height, width = self._geometry.size or self._first_size(name)
+        return self._stop - self._start, CHANNELS[mode], height, width
 
     def _allocate(self) -> None:
         """Take memory when the first thread comes to this batch: what was given back last is still in its caches."""
@@ -114,20 +80,28 @@ class Pending:
                 self._rooms = {name: memory.empty(shape, np.dtype(np.uint8)) for name, shape in self._shapes.items()}
 
     def _first_size(self, name: str) -> tuple[int, int]:
-        for shard, row in zip(self._shards, self._rows, strict=True):
+        for shard, row in zip(self._block.shards[self._start : self._stop], self._rows.tolist(), strict=True):
             picture = shard.pictures[name].picture_of_row[row] if shard else -1
             if shard and picture >= 0:
                 try:
-                    return dimensions(shard.pictures[name].encoded(picture))
+                    return dimensions(shard.pictures[name].encoded.bytes_of(picture))
                 except BadImage:
                     continue
         return 0, 0
+
+    def _gathered(self) -> None:
+        if self._block.error is not None:
+            self._fail(-1, self._block.error)
+        self._end_one()
 
     def _run(self, start: int) -> None:
         try:
             self._decode_chunk(start)
         except BaseException as error:
             self._fail(start, error)
+        self._end_one()
+
+    def _end_one(self) -> None:
         with self._lock:
             self._left -= 1
             last = not self._left
@@ -136,8 +110,9 @@ class Pending:
                 if self._error is None:
                     self._finish()
             except BaseException as error:
-                self._fail(start, error)
-            self._shards, self._sources, self._rooms = np.empty(0, object), [], {}
+                self._fail(self._stop, error)
+            self._rooms = {}
+            del self._block
             self._done.set()
 
     def _fail(self, start: int, error: BaseException) -> None:
@@ -147,14 +122,12 @@ class Pending:
                 self._error = (start, error)
 
     def _decode_chunk(self, start: int) -> None:
-        if not self._collator.decode:
-            return
         began = time.perf_counter()
         self._allocate()
         images = 0
         for place in range(start, min(start + self._chunk, len(self._rows))):
             if not self._bad[place]:
-                images += self._sample(place, self._shards[place])
+                images += self._sample(place, self._block.shards[self._start + place])
         self._collator.stats.add(decode_seconds=time.perf_counter() - began, images=images)
 
     def _sample(self, place: int, shard: Shard) -> int:
@@ -165,34 +138,38 @@ class Pending:
             try:
                 images = self._decode_row(place, shard, (row + tried) % shard.rows)
             except _BadColumn as bad:
+                found = BadSample(shard.path, row, bad.column, bad.reason, shard.sample_id(row))
                 if policy == "fail":
-                    raise DataError(f"{shard.path}: row {row}, column {bad.column}: {bad.reason}") from bad
+                    raise DataError(str(found)) from bad
                 if not tried:
-                    self._collator.stats.add_bad(BadSample(shard.path, row, bad.column, bad.reason))
+                    self._collator.stats.add_bad(found)
                 continue
             if tried:
                 self._rows[place] = (row + tried) % shard.rows
-                self._replaced = True
+                self._replaced.append(place)
             return images
         self._bad[place] = True
         return 0
 
     def _decode_row(self, place: int, shard: Shard, row: int) -> int:
         images = 0
-        geometry = self._collator.geometry
+        block = self._block
+        draw = 0 if block.draws is None else int(block.draws[self._start + place])
         for name, decoder in self._decoders:
             pictures = shard.pictures[name]
             picture = int(pictures.picture_of_row[row])
             room_CHW = self._rooms[name][place]
             mask = self._masks.get(name)
             if mask is not None:
+                if name in block.dropped and block.dropped[name][self._start + place]:
+                    picture = -1
                 mask[place] = picture >= 0
             if picture >= 0:
                 try:
                     pixels, decoded = pictures.pixels(picture, decoder, room_CHW.nbytes)
                     images += decoded
-                    geometry.place(pixels, room_CHW, int(self._draws[place]))
-                except BadImage as error:
+                    self._geometry.place(pixels, room_CHW, draw)
+                except (BadImage, OSError) as error:
                     raise _BadColumn(name, str(error)) from error
             elif mask is None:
                 raise _BadColumn(name, "null")
@@ -201,24 +178,25 @@ class Pending:
         return images
 
     def _finish(self) -> None:
-        length = len(self._rows)
+        block, part = self._block, slice(self._start, self._stop)
         batch: Batch = {name: torch.from_numpy(room) for name, room in self._rooms.items()}
         for name, mask in self._masks.items():
             batch[f"{name}_mask"] = torch.from_numpy(mask)
-        sources = self._final_sources() if self._replaced else self._sources
         for name, field in self._collator.fields.items():
-            room = field.kind.allocate(length, self._collator.memory)
-            for source in sources:
-                field.kind.gather(source.shard.values[name], source.rows, room, source.dest)
+            room = block.rooms[name][part]
+            for place in self._replaced:
+                shard = block.shards[self._start + place]
+                field.kind.gather(shard.values[name], self._rows[place : place + 1], room, slice(place, place + 1))
             batch[name] = field.kind.finish(room)
-        batch[POSITION] = torch.from_numpy(self._positions)
+        for name, dropped in block.dropped.items():
+            batch[f"{name}_dropped"] = torch.from_numpy(dropped[part])
+        batch[POSITION] = torch.from_numpy(block.positions[part])
         if self._bad.any():
             batch = _without(batch, self._bad)
-        self.samples = length - int(self._bad.sum())
+        self.samples = len(self._bad) - int(self._bad.sum())
+        if self._collator.sample_hook is not None:
+            batch = _each(self._collator.sample_hook, batch, self.samples)
         self._batch = self._collator.hook(batch) if self._collator.hook else batch
-
-    def _final_sources(self) -> list[Source]:
-        return [Source(source.shard, self._rows[source.dest], source.dest) for source in self._sources]
 
 
 class _BadColumn(Exception):
@@ -235,3 +213,16 @@ def _without(batch: Batch, bad: np.ndarray) -> Batch:
         name: value[index] if isinstance(value, torch.Tensor) else [value[place] for place in keep]
         for name, value in batch.items()
     }
+
+
+def _each(hook: Callable[[dict[str, Any]], dict[str, Any]], batch: Batch, count: int) -> Batch:
+    """What `hook` makes of each sample, joined: tensors and numbers as a tensor, the rest as a list."""
+    samples = [hook({name: value[place] for name, value in batch.items()}) for place in range(count)]
+    joined: Batch = {}
+    for name in samples[0] if samples else ():
+        values = [sample[name] for sample in samples]
+        if isinstance(values[0], torch.Tensor):
+            joined[name] = torch.stack(values)
+        else:
+            joined[name] = torch.tensor(values) if isinstance(values[0], (int, float)) else values
+    return joined

@@ -10,12 +10,36 @@ import pyarrow as pa
 import torch
 
 from pipelines.errors import DataError
+from pipelines.loading.files import LocalFile
 from pipelines.loading.memory import Memory
 
 Rows = np.ndarray
 """row numbers in a shard, int64"""
 Dest = slice | np.ndarray
 """places in a batch"""
+
+
+class Runs:
+    """Rows of `width` bytes that lie in a file in runs (offset, count), used in place."""
+
+    def __init__(self, file: LocalFile, runs: list[tuple[int, int]], width: int) -> None:
+        mapped = file.mapped()
+        self._file = file
+        self._runs = [mapped[at : at + count * width].reshape(count, width) for at, count in runs]
+        self._starts = np.cumsum([0, *(count for _, count in runs[:-1])])
+
+    def values(self) -> np.ndarray | Runs:
+        """The rows: one array if they are one run."""
+        return self._runs[0] if len(self._runs) == 1 else self
+
+    def take(self, rows: Rows, axis: int = 0) -> np.ndarray:
+        """The rows of these numbers, as `ndarray.take`."""
+        which = np.searchsorted(self._starts, rows, "right") - 1
+        found = np.empty((len(rows), self._runs[0].shape[1]), np.uint8)
+        for run in np.unique(which).tolist():
+            mine = which == run
+            found[mine] = self._runs[run].take(rows[mine] - self._starts[run], axis=axis)
+        return found
 
 
 class Kind(Protocol):
@@ -67,7 +91,11 @@ class Numbers:
     def allocate(self, count: int, memory: Memory) -> np.ndarray:
         return memory.empty((count, *(self.shape or ())), self.dtype)
 
-    def gather(self, values: np.ndarray, rows: Rows, room: np.ndarray, dest: Dest) -> None:
+    def gather(self, values: np.ndarray | Runs, rows: Rows, room: np.ndarray, dest: Dest) -> None:
+        if isinstance(values, np.ndarray) and room.ndim > 1 and room.size and values.flags.c_contiguous:
+            # a row as one record: numpy then copies it as a whole
+            record = np.dtype((np.void, room[0].nbytes))
+            values, room = values.reshape(len(values), -1).view(record)[:, 0], _records(room, record)
         room[dest] = values.take(rows, axis=0)
 
     def finish(self, room: np.ndarray) -> torch.Tensor:
@@ -75,6 +103,10 @@ class Numbers:
 
     def nbytes(self, values: np.ndarray) -> int:
         return values.nbytes
+
+
+def _records(room: np.ndarray, record: np.dtype) -> np.ndarray:
+    return room.reshape(len(room), -1).view(record)[:, 0]
 
 
 class Objects:
@@ -150,6 +182,12 @@ class Field:
 
     column: str
     kind: Kind
+
+
+def null_at(room: Any, where: np.ndarray) -> None:
+    """Make values of a batch None where that is possible: in lists."""
+    if isinstance(room, np.ndarray) and room.dtype == object:
+        room[where] = None
 
 
 def fields_of(column: pa.Field, nullable: bool) -> dict[str, Field]:

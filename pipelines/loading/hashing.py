@@ -14,6 +14,7 @@ class Stream(IntEnum):
     WINDOW = 1
     CAPTIONS = 2
     GEOMETRY = 3
+    DROP = 4
 
 
 _GOLDEN = 0x9E3779B97F4A7C15

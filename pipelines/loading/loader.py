@@ -7,29 +7,36 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from pipelines.errors import DataError, RecipeError
+from pipelines.loading import arguments
+from pipelines.loading.block import Batch, Collator, Policy
+from pipelines.loading.buckets import BATCHES, Buckets
 from pipelines.loading.budget import Budget
 from pipelines.loading.cache import Cache
-from pipelines.loading.collate import Batch, Collator, Policy
-from pipelines.loading.columns import Field, fields_of
-from pipelines.loading.decode import CHANNELS, Mode
-from pipelines.loading.feed import Feed
+from pipelines.loading.decode import Mode
+from pipelines.loading.feed import Cuts, Feed
 from pipelines.loading.geometry import Crop, Geometry
 from pipelines.loading.memory import Memory
 from pipelines.loading.order import Order, RankOrder
 from pipelines.loading.plan import plan
-from pipelines.loading.read import Wanted, images_in_shard, read_shard
+from pipelines.loading.read import Wanted, images_in_shard, read_shard, stays_in_place
 from pipelines.loading.samples import Captions
 from pipelines.loading.shelf import Shelf
 from pipelines.loading.stats import BadSample, Stats
+from pipelines.loading.transfer import moved
 
-DEFAULT_DECODE: Mapping[str, Mode] = {"image": "rgb", "condition": "gray"}
-DEFAULT_LANES = 8
+DEFAULT_LANES = 64
+_ROWS_OF_LANE = 16
+"""samples of one lane that are laid out together: enough to spread the cost of visiting its shard"""
+_ROWS_OF_LANE_UNDECODED = 128
+_BLOCK_BYTES = 16 << 20
+"""bytes that a block may take where nothing is decoded, about"""
 
 
 class ShardLoader(IterableDataset[Batch]):
@@ -52,7 +59,7 @@ class ShardLoader(IterableDataset[Batch]):
         path: str | os.PathLike[str],
         *,
         batch_size: int,
-        decode: Mapping[str, Mode] = DEFAULT_DECODE,
+        decode: Mapping[str, Mode] = arguments.DEFAULT_DECODE,
         columns: Sequence[str] | None = None,
         shuffle: bool = True,
         seed: int = 0,
@@ -66,16 +73,20 @@ class ShardLoader(IterableDataset[Batch]):
         size: int | tuple[int, int] | None = None,
         crop: Crop = "none",
         flip: float = 0.0,
+        buckets: Sequence[tuple[int, int]] | None = None,
+        sample_hook: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
         hook: Callable[[Batch], Batch] | None = None,
         captions: Captions = "all",
         image_key: str | None = None,
         weight: str | None = None,
+        drop: Mapping[str, float] | None = None,
         on_bad_sample: Policy = "fail",
         lanes: int | None = None,
         window: int = 1,
         memory: int = 2 << 30,
-        prefetch: int = 4,
+        prefetch: int = 2,
         timeout: float = 300.0,
+        device: torch.device | str | None = None,
         storage_options: dict[str, str] | None = None,
         cache: str | os.PathLike[str] | None = None,
         cache_bytes: int = 64 << 30,
@@ -99,18 +110,26 @@ class ShardLoader(IterableDataset[Batch]):
             size: side, or (height, width), in pixels of decoded images, scaled by area; None: as stored, all the same.
             crop: `none`: scaled to `size`, whatever its shape; `centre`, `random`: scaled to cover `size`, then cut.
             flip: share of samples mirrored left to right. Conditions are cut and mirrored as their image is.
+            buckets: sizes (height, width) instead of `size`: a batch holds images of like shape, at the size of its
+                bucket; the samples of 16 consecutive batches of a rank are regrouped for it.
+            sample_hook: called with each sample (a dict of what its batch holds of it) in a worker thread; what it
+                returns is collated.
             hook: called with each batch in a worker thread; what it returns is yielded.
             captions: `all` rows; or one row an image and epoch: `one_per_image`, in turn, or `weighted`, drawn.
             image_key: the column that tells images apart; None: the first decoded one.
             weight: the column of weights, for `weighted`.
+            drop: for a column, the share of samples that lose it (for classifier-free guidance): `<column>_dropped`,
+                bool N, tells which; strings become None, decoded columns black. Drawn from (seed, epoch, sample).
             on_bad_sample: an image that is null or cannot be decoded ends the run, is left out of its batch, or is
                 replaced by the next good row of its shard. `skip` leaves out unreadable files too.
-            lanes: a global batch draws from `lanes` × `window` shards at once. None: 8, fewer if their shards would
-                take more than half of `memory`, 1 without shuffle.
+            lanes: a global batch draws from `lanes` × `window` shards at once. None: 64, or the number of shards if
+                smaller; fewer if shards cannot be used in place and would take more than half of `memory`; 1 without
+                shuffle.
             window: shards of a lane that are mixed.
             memory: bytes to hold at most; read-ahead and reuse of decoded images keep within it.
-            prefetch: batches made ahead.
+            prefetch: batches made ahead of the one in use.
             timeout: seconds without a batch after which TimeoutError shows what each thread does.
+            device: where tensors are to be; copies to a GPU run ahead, on a stream of their own. None: the CPU.
             storage_options: credentials and the like, for deltalake, S3 and fsspec.
             cache: a local folder for copies of remote shards, which several processes may share.
             cache_bytes: how many bytes of copies are kept there.
@@ -119,99 +138,47 @@ class ShardLoader(IterableDataset[Batch]):
             RecipeError: an argument is wrong.
             DataError: the dataset is missing or unreadable.
         """
-        self._check(batch_size, rank, world_size, epochs, captions, on_bad_sample, lanes, window, size, crop, flip)
+        drop = dict(drop or {})
+        arguments.check_numbers(
+            batch_size=batch_size, world_size=world_size, epochs=epochs, lanes=lanes, window=window, prefetch=prefetch
+        )
+        if not 0 <= rank < world_size:
+            raise RecipeError(f"rank: found {rank}, expected 0 to {world_size - 1}")
+        arguments.check_choices(captions, on_bad_sample, crop)
+        arguments.check_shares(flip, drop)
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
         self.seed, self.shuffle, self.epochs, self.drop_last, self.window = seed, shuffle, epochs, drop_last, window
-        self.captions, self.memory = captions, memory
+        self.captions, self.memory, self.where, self.drop = captions, memory, dict(where or {}), drop
+        self.device = None if device is None else torch.device(device)
         self.threads = threads or min(16, len(os.sched_getaffinity(0)))
         self.stats = Stats()
         self._prefetch, self._timeout = prefetch, timeout
-        self._plan = plan(
-            os.fspath(path),
-            version,
-            storage_options,
-            None if cache is None else partial(Cache, cache, cache_bytes),
-            where,
-        )
-        self.where = dict(where or {})
+        local = None if cache is None else partial(Cache, cache, cache_bytes)
+        self._plan = plan(os.fspath(path), version, storage_options, local, where)
         self.version = self._plan.place.version
-        decoded, fields = self._select(decode, columns)
-        image_key = image_key or next(iter(decoded), None)
-        self._wanted = Wanted(fields, tuple(decoded), *self._grouping(captions, image_key, weight), seed)
-        geometry = Geometry((size, size) if isinstance(size, int) else size, crop, flip)
-        self._collator = Collator(decoded, fields, geometry, on_bad_sample, self.stats, Memory(prefetch + 2), hook)
+        decoded, fields = arguments.select(self._plan, decode, columns, drop)
+        arguments.check_geometry(size, crop, buckets, decoded)
+        if buckets is not None and crop == "none":
+            crop = "centre"
+        image_key, weight = arguments.grouping(self._plan, captions, image_key or next(iter(decoded), None), weight)
+        names = arguments.SAMPLE_ID if arguments.SAMPLE_ID in self._plan.schema.names and decoded else None
+        self._wanted = Wanted(fields, tuple(decoded), image_key, weight, seed, names)
+        self._collator = Collator(
+            decoded,
+            fields,
+            Geometry((size, size) if isinstance(size, int) else size, crop, flip),
+            on_bad_sample,
+            self.stats,
+            Memory(prefetch + 1),
+            drop,
+            Buckets(buckets) if buckets is not None else None,
+            sample_hook,
+            hook,
+        )
         self._counts = self._count()
         self.lanes = lanes or self._default_lanes()
         self._epoch = 0
         self._position = 0
-
-    @staticmethod
-    def _check(
-        batch_size: int,
-        rank: int,
-        world_size: int,
-        epochs: int | None,
-        captions: str,
-        on_bad_sample: str,
-        lanes: int | None,
-        window: int,
-        size: int | tuple[int, int] | None,
-        crop: str,
-        flip: float,
-    ) -> None:
-        numbers = {
-            "batch_size": batch_size,
-            "world_size": world_size,
-            "epochs": epochs,
-            "lanes": lanes,
-            "window": window,
-        }
-        for name, number in numbers.items():
-            if number is not None and number < 1:
-                raise RecipeError(f"{name}: found {number}, expected at least 1")
-        if not 0 <= rank < world_size:
-            raise RecipeError(f"rank: found {rank}, expected 0 to {world_size - 1}")
-        if crop != "none" and size is None:
-            raise RecipeError(f"size: found None, expected the size to crop to for crop={crop!r}")
-        if not 0 <= flip <= 1:
-            raise RecipeError(f"flip: found {flip}, expected a share, 0 to 1")
-        choices = (("captions", captions, Captions), ("on_bad_sample", on_bad_sample, Policy), ("crop", crop, Crop))
-        for name, value, allowed in choices:
-            if value not in get_args(allowed):
-                raise RecipeError(f"{name}: found {value!r}, expected one of {', '.join(get_args(allowed))}")
-
-    def _grouping(self, captions: str, image_key: str | None, weight: str | None) -> tuple[str | None, str | None]:
-        """The columns that tell images apart and weigh their rows, where each image is one sample."""
-        if captions == "all":
-            return None, None
-        columns = {"image_key": image_key, **({"weight": weight} if captions == "weighted" else {})}
-        for name, column in columns.items():
-            if column not in self._plan.schema.names:
-                raise RecipeError(
-                    f"{name}: found {column!r}, expected a column of {self._plan.place.root} for captions={captions!r}"
-                )
-        return image_key, columns.get("weight")
-
-    def _select(
-        self, decode: Mapping[str, Mode], columns: Sequence[str] | None
-    ) -> tuple[dict[str, Mode], dict[str, Field]]:
-        schema = self._plan.schema
-        chosen = list(schema.names) if columns is None else list(columns)
-        if decode is DEFAULT_DECODE:
-            decode = {name: mode for name, mode in decode.items() if name in chosen}
-        for name in [*chosen, *decode]:
-            if name not in schema.names:
-                raise RecipeError(
-                    f"column {name}: found none in {self._plan.place.root}, expected one of {schema.names}"
-                )
-        for name, mode in decode.items():
-            if mode not in CHANNELS:
-                raise RecipeError(f"decode[{name!r}]: found {mode!r}, expected one of {', '.join(CHANNELS)}")
-        fields: dict[str, Field] = {}
-        for name in chosen:
-            if name not in decode:
-                fields |= fields_of(schema.field(name), name in self._plan.nullable)
-        return dict(decode), fields
 
     def _count(self) -> np.ndarray:
         if self._wanted.image_key is None:
@@ -223,9 +190,10 @@ class ShardLoader(IterableDataset[Batch]):
     def _default_lanes(self) -> int:
         if not self.shuffle:
             return 1
-        lanes = DEFAULT_LANES
-        while lanes > 1 and lanes * self.window * int(self._plan.sizes.max()) > self.memory // 2:
-            lanes //= 2
+        lanes = min(DEFAULT_LANES, len(self._plan))
+        each = self.window * int(self._plan.sizes.max())
+        if lanes * each > self.memory // 2 and not stays_in_place(self._plan, self._wanted.media):
+            lanes = max(1, self.memory // 2 // each)
         return lanes
 
     @property
@@ -265,11 +233,20 @@ class ShardLoader(IterableDataset[Batch]):
             "captions": self.captions,
             "image_key": self._wanted.image_key,
             "weight": self._wanted.weight,
+            "drop": self.drop,
+            **self._bucket_settings(),
             "lanes": self.lanes,
             "window": self.window,
             "samples": self.epoch_samples,
             "digest": self._plan.digest(),
         }
+
+    def _bucket_settings(self) -> dict[str, Any]:
+        """Buckets regroup batches, so these may not change with them."""
+        if self._collator.buckets is None:
+            return {}
+        sizes = [list(size) for size in self._collator.buckets.sizes]
+        return {"buckets": sizes, "batch_size": self.batch_size, "world_size": self.world_size}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go to where `state` was taken; batch size and world size may differ, what fixes the order may not.
@@ -286,19 +263,25 @@ class ShardLoader(IterableDataset[Batch]):
         self._epoch, self._position = int(state["epoch"]), int(state["position"])
 
     def __iter__(self) -> Iterator[Batch]:
+        return self._iterate(self._cuts(self._batches()))
+
+    def batches_cut(self, begin: Callable[[int], int], batches: int | None, largest: int) -> Iterator[Batch]:
+        """Batches of which number n begins at this rank's sample `begin(n)` from here; none is above `largest`."""
+        return self._iterate(Cuts(batches, begin, largest, self._block_batches(largest)))
+
+    def _iterate(self, cuts: Cuts) -> Iterator[Batch]:
         if get_worker_info() is not None:
             raise RecipeError("num_workers: found worker processes, expected 0: a ShardLoader has threads of its own")
-        batches = self._batches()
-        each = self.batch_size * self.world_size
-        if batches != 0:
-            feed = self._feed(batches)
+        if cuts.batches != 0:
+            origin = self._position - cuts.begin(cuts.first) * self.world_size
+            feed = self._feed(cuts, origin)
+            made = self._made(feed, cuts)
             try:
-                number = 0
+                number = cuts.first
                 asked = time.perf_counter()
-                while batches is None or number < batches:
-                    batch = feed.next()
+                for batch in moved(made, self.device) if self.device is not None else made:
                     number += 1
-                    self._position += each
+                    self._position = origin + cuts.begin(number) * self.world_size
                     given = time.perf_counter()
                     self.stats.add(wait_seconds=given - asked)
                     yield batch
@@ -307,10 +290,33 @@ class ShardLoader(IterableDataset[Batch]):
                     self.stats.add(busy_seconds=asked - given)
             finally:
                 feed.close()
-        if self.epochs is not None:
+        if self.epochs is not None and self._batches() == 0:
             self._epoch, self._position = self._epoch + self.epochs, 0
 
-    def _feed(self, batches: int | None) -> Feed:
+    @staticmethod
+    def _made(feed: Feed, cuts: Cuts) -> Iterator[Batch]:
+        number = cuts.first
+        while cuts.batches is None or number < cuts.batches:
+            yield feed.next()
+            number += 1
+
+    def _cuts(self, batches: int | None) -> Cuts:
+        size = self.batch_size
+        block = self._block_batches(size)
+        if self._collator.buckets is None:
+            return Cuts(batches, lambda number: number * size, size, block)
+        first = self._position // (size * self.world_size) % BATCHES
+        left = batches if batches is None else batches and batches + first
+        return Cuts(left, lambda number: number * size, size, BATCHES, first)
+
+    def _block_batches(self, size: int) -> int:
+        """How many batches are laid out together."""
+        rows = self.lanes * (_ROWS_OF_LANE if self._collator.decode else _ROWS_OF_LANE_UNDECODED)
+        if not self._collator.decode:
+            rows = min(rows, _BLOCK_BYTES * int(self._plan.rows.sum()) // int(self._plan.sizes.sum()))
+        return max(1, rows // size)
+
+    def _feed(self, cuts: Cuts, origin: int) -> Feed:
         order = Order(
             self._counts,
             seed=self.seed,
@@ -331,13 +337,12 @@ class ShardLoader(IterableDataset[Batch]):
             keep=keep,
         )
         return Feed(
-            RankOrder(order, origin=self._position, rank=self.rank, world_size=self.world_size),
+            RankOrder(order, origin=origin, rank=self.rank, world_size=self.world_size),
             self._collator,
             shelf,
             budget,
             self.stats,
-            batches=batches,
-            batch_size=self.batch_size,
+            cuts,
             base=self._epoch * self.epoch_samples,
             threads=self.threads,
             depth=self._prefetch,

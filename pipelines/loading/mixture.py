@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import IterableDataset
 
 from pipelines.errors import RecipeError
-from pipelines.loading.collate import Batch
+from pipelines.loading.block import Batch
 from pipelines.loading.loader import ShardLoader
 
 SOURCE = "_source"

@@ -160,27 +160,27 @@ class RankOrder:
         self.tracks = order.lanes // common
         self.stride = world_size // common
 
-    def batch_length(self, batch: int, batch_size: int) -> int:
-        """How many samples this rank has in batch `batch`: batch_size, fewer (or none) in the last of a pass."""
-        first = self.origin + batch * batch_size * self.world_size + self.rank
+    def length(self, start: int, count: int) -> int:
+        """How many of the rank's samples [start, start + count) there are before the end of the pass."""
+        first = self.origin + start * self.world_size + self.rank
         if self.order.total is None:
-            return batch_size
-        return min(batch_size, max(0, -(-(self.order.total - first) // self.world_size)))
+            return count
+        return min(count, max(0, -(-(self.order.total - first) // self.world_size)))
 
-    def positions(self, batch: int, batch_size: int) -> np.ndarray:
-        """Positions in the pass of the samples of batch `batch`, int64."""
-        first = self.origin + batch * batch_size * self.world_size + self.rank
-        return first + np.arange(self.batch_length(batch, batch_size)) * self.world_size
+    def positions(self, start: int, count: int) -> np.ndarray:
+        """Positions in the pass of the rank's samples [start, start + count), int64."""
+        first = self.origin + start * self.world_size + self.rank
+        return first + np.arange(self.length(start, count)) * self.world_size
 
-    def segments(self, batch: int, batch_size: int, windows: dict[int, Window]) -> list[Segment]:
-        """Where the samples of batch `batch` lie. `windows` keeps each track's window from one batch to the next."""
-        length = self.batch_length(batch, batch_size)
+    def segments(self, start: int, count: int, windows: dict[int, Window]) -> list[Segment]:
+        """Where the rank's samples [start, start + count) lie. `windows` keeps each track's window between calls."""
+        length = self.length(start, count)
         found = []
-        for start in range(min(self.tracks, length)):
-            place = start
-            track = (batch * batch_size + start) % self.tracks
+        for first in range(min(self.tracks, length)):
+            place = first
+            track = (start + first) % self.tracks
             while place < length:
-                position = self.origin + self.rank + (batch * batch_size + place) * self.world_size
+                position = self.origin + self.rank + (start + place) * self.world_size
                 window = windows.get(track)
                 if window is None or not window.first <= position < window.first + window.count * self.order.lanes:
                     window = windows[track] = self.order.window_at(position)

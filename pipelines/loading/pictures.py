@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -12,26 +13,30 @@ import pyarrow.compute as pc
 from pipelines.loading.budget import Lease
 from pipelines.loading.columns import one_array
 from pipelines.loading.decode import BadImage
+from pipelines.loading.files import LocalFile
+from pipelines.loading.pages import Values
+
+_thread = threading.local()
 
 
-class _Slot:
-    """A decoded image that is there, or is on its way."""
+class Encoded(Protocol):
+    """Encoded images by number."""
 
-    def __init__(self, nbytes: int) -> None:
-        self.ready = threading.Event()
-        self.nbytes = nbytes
-        self.pixels: np.ndarray | None = None
-        self.error: BadImage | None = None
+    picture_of_row: np.ndarray
+    """int64: which picture each row shows, −1 for null"""
+    nbytes: int
+    """bytes of memory that they take"""
+
+    def __len__(self) -> int: ...
+
+    def bytes_of(self, picture: int) -> np.ndarray:
+        """The bytes of a picture, uint8, which the thread's next call may overwrite."""
 
 
-class Pictures:
-    """One media column of a shard.
+class InMemory:
+    """Images in Arrow's buffers: a column of binary, of dictionaries of binary, or of structs with `bytes`."""
 
-    `picture_of_row`: int64, which picture each row shows, −1 for null. The pictures' bytes stay in Arrow's buffers.
-    """
-
-    def __init__(self, column: pa.ChunkedArray, lease: Lease, keep: bool) -> None:
-        """`keep`: hold decoded images for as long as the shard is held, for datasets that fit in memory."""
+    def __init__(self, column: pa.ChunkedArray) -> None:
         if pa.types.is_struct(column.type):
             column = pc.struct_field(column, "bytes")
         if pa.types.is_dictionary(column.type):
@@ -46,22 +51,61 @@ class Pictures:
         self._offsets = np.frombuffer(offsets or b"", np.int64 if wide else np.int32)[values.offset :]
         self._data = np.frombuffer(data or b"", np.uint8)
         self._values = values
-        self.rows_left = np.bincount(self.picture_of_row[self.picture_of_row >= 0], minlength=len(values))
-        self._slots: dict[int, _Slot] = {}
-        self._lock = threading.Lock()
-        self._lease, self._keep = lease, keep
+        self.nbytes = values.nbytes + self.picture_of_row.nbytes
 
     def __len__(self) -> int:
         return len(self._values)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the encoded images and of the map from rows to them."""
-        return self._values.nbytes + self.picture_of_row.nbytes
-
-    def encoded(self, picture: int) -> np.ndarray:
-        """The bytes of a picture, uint8, not copied."""
+    def bytes_of(self, picture: int) -> np.ndarray:
         return self._data[self._offsets[picture] : self._offsets[picture + 1]]
+
+
+class InFile:
+    """Images that stay in their file until they are wanted."""
+
+    def __init__(self, file: LocalFile, values: Values) -> None:
+        self._file, self._values = file, values
+        self.picture_of_row = values.value_of_row
+        self.nbytes = values.offsets.nbytes + values.lengths.nbytes + values.value_of_row.nbytes
+
+    def __len__(self) -> int:
+        return len(self._values.offsets)
+
+    def bytes_of(self, picture: int) -> np.ndarray:
+        room = _room(int(self._values.lengths[picture]))
+        self._file.read_into(room, int(self._values.offsets[picture]))
+        return room
+
+
+def _room(count: int) -> np.ndarray:
+    """Bytes of this thread that each call overwrites."""
+    memory = getattr(_thread, "memory", None)
+    if memory is None or memory.size < count:
+        memory = _thread.memory = np.empty(max(count, 1 << 17), np.uint8)
+    return memory[:count]
+
+
+class _Slot:
+    """A decoded image that is there, or is on its way."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.ready = threading.Event()
+        self.nbytes = nbytes
+        self.pixels: np.ndarray | None = None
+        self.error: Exception | None = None
+
+
+class Pictures:
+    """One media column of a shard, with the decoded images that other rows of the window will show again."""
+
+    def __init__(self, encoded: Encoded, lease: Lease, keep: bool) -> None:
+        """`keep`: hold decoded images for as long as the shard is held, for datasets that fit in memory."""
+        self.encoded = encoded
+        self.picture_of_row = encoded.picture_of_row
+        self._rows_left = np.bincount(self.picture_of_row[self.picture_of_row >= 0], minlength=len(encoded))
+        self._slots: dict[int, _Slot] = {}
+        self._lock = threading.Lock()
+        self._lease, self._keep = lease, keep
 
     def pixels(self, picture: int, decode: Callable[[np.ndarray], np.ndarray], nbytes: int) -> tuple[np.ndarray, bool]:
         """A picture's pixels for one row that shows it, and whether that took a call of `decode`.
@@ -69,13 +113,16 @@ class Pictures:
         The first of several rows decodes, the others find (or wait for) its result, provided that the byte budget has
         room for about `nbytes` more; else each decodes for itself. Raises what `decode(encoded)` raises.
         """
+        if self._rows_left[picture] <= 1 and not self._keep and not self._slots:
+            return decode(self.encoded.bytes_of(picture)), True
         with self._lock:
             slot = self._slots.get(picture)
             mine = slot is None
-            if mine and (self._keep or self.rows_left[picture] > 1) and self._lease.try_grow(nbytes):
+            if mine and (self._keep or self._rows_left[picture] > 1) and self._lease.try_grow(nbytes):
                 slot = self._slots[picture] = _Slot(nbytes)
         if slot is None:
-            return decode(self.encoded(picture)), True
+            self._count_down(picture)
+            return decode(self.encoded.bytes_of(picture)), True
         if mine:
             self._fill(slot, picture, decode)
         slot.ready.wait()
@@ -86,10 +133,10 @@ class Pictures:
 
     def _fill(self, slot: _Slot, picture: int, decode: Callable[[np.ndarray], np.ndarray]) -> None:
         try:
-            slot.pixels = decode(self.encoded(picture)).copy()
+            slot.pixels = decode(self.encoded.bytes_of(picture)).copy()
             self._lease.grow(slot.pixels.nbytes - slot.nbytes)
             slot.nbytes = slot.pixels.nbytes
-        except BadImage as error:
+        except (BadImage, OSError) as error:
             slot.error = error
         finally:
             slot.ready.set()
@@ -97,6 +144,6 @@ class Pictures:
     def _count_down(self, picture: int) -> None:
         """Let go of a picture when its last row has been served."""
         with self._lock:
-            self.rows_left[picture] -= 1
-            if self.rows_left[picture] <= 0 and not self._keep and (slot := self._slots.pop(picture, None)):
+            self._rows_left[picture] -= 1
+            if self._rows_left[picture] <= 0 and not self._keep and (slot := self._slots.pop(picture, None)):
                 self._lease.grow(-slot.nbytes)

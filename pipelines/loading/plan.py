@@ -34,6 +34,11 @@ class Place:
     """the version of the Delta table; None for a plain folder"""
     cache: Cache | None = None
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the files are on a local disk."""
+        return isinstance(self.filesystem, fs.LocalFileSystem)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -227,7 +232,7 @@ def _column(table: pa.Table, name: str) -> pa.Array:
 
 def _footer(filesystem: fs.FileSystem, path: str) -> pq.FileMetaData:
     try:
-        return read_with(filesystem, path, 0, None, pq.read_metadata)
+        return read_with(filesystem, path, 0, None, lambda file, _: pq.read_metadata(file))
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot read the Parquet footer: {_line(error)}") from error
 

@@ -1,10 +1,13 @@
-"""One shard: its file read by pyarrow, its columns in the form that a batch takes."""
+"""One shard: its file read by pyarrow, or used in place; its columns in the form that a batch takes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +15,15 @@ import pyarrow.parquet as pq
 
 from pipelines.errors import DataError
 from pipelines.loading.budget import Budget, Lease
-from pipelines.loading.columns import Field, one_array
-from pipelines.loading.pictures import Pictures
+from pipelines.loading.columns import Field, Runs, one_array
+from pipelines.loading.files import LocalFile
+from pipelines.loading.pages import NotInPlace, Values, byte_arrays, column_number, fixed_width
+from pipelines.loading.pictures import Encoded, InFile, InMemory, Pictures
 from pipelines.loading.plan import Plan
 from pipelines.loading.samples import EveryRow, OneRowPerImage, WeightedRowPerImage, count_images
 from pipelines.loading.storage import read_with
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,17 +39,19 @@ class Wanted:
     weight: str | None
     """the column of weights that rows of an image are drawn by; None: they take turns"""
     seed: int
+    sample_id: str | None = None
+    """the column that names samples where they are bad"""
 
     @property
     def columns(self) -> list[str]:
         """Every column that is read."""
-        extra = [name for name in (self.image_key, self.weight) if name]
+        extra = [name for name in (self.image_key, self.weight, self.sample_id) if name]
         return list(dict.fromkeys([*self.media, *(field.column for field in self.fields.values()), *extra]))
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard in memory."""
+    """A shard that is open: its values in memory or in place."""
 
     path: str
     rows: int
@@ -52,31 +61,67 @@ class Shard:
     pictures: Mapping[str, Pictures]
     lease: Lease
     """the bytes it holds, given back when nothing refers to the shard any more"""
+    ids: pa.ChunkedArray | None
+    """the names of its samples, one a row"""
+
+    def sample_id(self, row: int) -> Any:
+        """The name of the sample in `row`; None where there is none."""
+        return None if self.ids is None else self.ids[row].as_py()
+
+
+@dataclass
+class _Contents:
+    """A file's columns: tables decoded by pyarrow, and values in place."""
+
+    rows: int
+    table: pa.Table
+    images: dict[str, InFile] = field(default_factory=dict)
+    runs: dict[str, Runs] = field(default_factory=dict)
 
 
 def read_shard(plan: Plan, number: int, wanted: Wanted, budget: Budget, keep: bool) -> Shard:
-    """Read shard `number`. Raises DataError, naming the file, where it is missing, damaged or not as planned."""
+    """Open shard `number`. Raises DataError, naming the file, where it is missing, damaged or not as planned.
+
+    Uncompressed columns of images and of fixed-size binary stay in a local file until they are needed, unless the
+    shard is to be kept (`keep`) for the epochs to come.
+    """
     path = plan.path(number)
-    table = read_table(plan, number, wanted.columns, wanted.media)
+    decoded = tuple(name for name in wanted.columns if name in wanted.media or name == wanted.image_key)
+    contents = _open(plan, number, wanted.columns, decoded, wanted.image_key, in_place=not keep)
     lease = Lease(budget)
-    pictures = {name: Pictures(table.column(name), lease, keep) for name in wanted.media}
-    values = {
-        name: field.kind.load(table.column(field.column), f"{path}: column {field.column}")
-        for name, field in wanted.fields.items()
+    columns = {
+        name: _column(plan, number, contents, name)
+        for name in wanted.columns
+        if name not in contents.images and name not in contents.runs
     }
-    samples = _samples(table, number, wanted, path)
-    lease.grow(sum(column.nbytes for column in pictures.values()))
-    lease.grow(sum(wanted.fields[name].kind.nbytes(column) for name, column in values.items()))
-    return Shard(path, len(table), samples, values, pictures, lease)
+    encoded: dict[str, Encoded] = {
+        name: contents.images[name] if name in contents.images else InMemory(columns[name]) for name in wanted.media
+    }
+    pictures = {name: Pictures(images, lease, keep) for name, images in encoded.items()}
+    values = {
+        name: contents.runs[one.column].values()
+        if one.column in contents.runs
+        else one.kind.load(columns[one.column], f"{path}: column {one.column}")
+        for name, one in wanted.fields.items()
+    }
+    samples = _samples(contents, columns, number, wanted, path)
+    lease.grow(sum(images.nbytes for images in encoded.values()))
+    held = [name for name, one in wanted.fields.items() if one.column not in contents.runs]
+    lease.grow(sum(wanted.fields[name].kind.nbytes(values[name]) for name in held))
+    ids = columns.get(wanted.sample_id) if wanted.sample_id else None
+    return Shard(path, contents.rows, samples, values, pictures, lease, ids)
 
 
-def _samples(table: pa.Table, number: int, wanted: Wanted, path: str) -> EveryRow | OneRowPerImage:
-    if wanted.image_key is None:
-        return EveryRow(len(table))
-    keys = keys_of_rows(table.column(wanted.image_key))
+def _samples(
+    contents: _Contents, columns: Mapping[str, pa.ChunkedArray], number: int, wanted: Wanted, path: str
+) -> EveryRow | OneRowPerImage:
+    key = wanted.image_key
+    if key is None:
+        return EveryRow(contents.rows)
+    keys = contents.images[key].picture_of_row if key in contents.images else keys_of_rows(columns[key])
     if wanted.weight is None:
         return OneRowPerImage(keys, wanted.seed, number)
-    weights = table.column(wanted.weight).cast(pa.float64()).fill_null(0.0).to_numpy()
+    weights = columns[wanted.weight].cast(pa.float64()).fill_null(0.0).to_numpy()
     try:
         return WeightedRowPerImage(keys, weights, wanted.seed, number)
     except ValueError as error:
@@ -85,8 +130,16 @@ def _samples(table: pa.Table, number: int, wanted: Wanted, path: str) -> EveryRo
 
 def images_in_shard(plan: Plan, number: int, image_key: str) -> int:
     """How many images shard `number` has, read from the one column that tells them apart."""
-    table = read_table(plan, number, [image_key], (image_key,))
-    return count_images(keys_of_rows(table.column(image_key)))
+    contents = _open(plan, number, [image_key], (image_key,), image_key, in_place=True)
+    if image_key in contents.images:
+        return count_images(contents.images[image_key].picture_of_row)
+    return count_images(keys_of_rows(_column(plan, number, contents, image_key)))
+
+
+def stays_in_place(plan: Plan, media: Sequence[str]) -> bool:
+    """Whether images of the first shard can be used in place, so that an open shard takes little memory."""
+    local = plan.place.cache is not None or plan.place.is_local
+    return local and set(_open(plan, 0, list(media), tuple(media), None, in_place=True).images) == set(media)
 
 
 def keys_of_rows(column: pa.ChunkedArray) -> np.ndarray:
@@ -97,33 +150,90 @@ def keys_of_rows(column: pa.ChunkedArray) -> np.ndarray:
     return array.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
-def read_table(plan: Plan, number: int, columns: list[str], dictionaries: tuple[str, ...]) -> pa.Table:
-    """The wanted columns of a shard; `dictionaries` stay dictionary-encoded where the file has them so."""
+def _open(
+    plan: Plan, number: int, columns: list[str], dictionaries: tuple[str, ...], key: str | None, in_place: bool
+) -> _Contents:
+    """The wanted columns of a shard; `dictionaries` stay dictionary-encoded where the file has them so.
+
+    Equal values of the column `key` are one value.
+    """
+    with _named(plan, number):
+        read = partial(_read, plan=plan, columns=columns, dictionaries=dictionaries, key=key, in_place=in_place)
+        contents = read_with(plan.place.filesystem, plan.path(number), int(plan.sizes[number]), plan.place.cache, read)
+    if contents.rows != plan.rows[number]:
+        raise DataError(f"{plan.path(number)}: found {contents.rows} rows, expected {plan.rows[number]}{_of(plan)}")
+    return contents
+
+
+@contextmanager
+def _named(plan: Plan, number: int) -> Iterator[None]:
+    """Turn what goes wrong in reading into a DataError that names the file."""
     path = plan.path(number)
     try:
-        table = read_with(
-            plan.place.filesystem,
-            path,
-            int(plan.sizes[number]),
-            plan.place.cache,
-            lambda file: _read(file, columns, dictionaries),
-        )
+        yield
     except FileNotFoundError as error:
         raise DataError(f"{path}: file is missing, expected {plan.rows[number]} rows{_of(plan)}") from error
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot read: {' '.join(str(error).split())}") from error
-    if len(table) != plan.rows[number]:
-        raise DataError(f"{path}: found {len(table)} rows, expected {plan.rows[number]}{_of(plan)}")
-    return pa.table({name: _column(plan, number, table, name) for name in columns})
 
 
-def _read(source: pa.NativeFile, columns: list[str], dictionaries: tuple[str, ...]) -> pa.Table:
+def _read(
+    source: pa.NativeFile,
+    local: str | os.PathLike[str] | None,
+    *,
+    plan: Plan,
+    columns: list[str],
+    dictionaries: tuple[str, ...],
+    key: str | None,
+    in_place: bool,
+) -> _Contents:
     metadata = pq.read_metadata(source)
     schema = metadata.schema.to_arrow_schema()
-    encoded = [name for name in dictionaries if name in schema.names and _has_dictionary(metadata, name)]
+    contents = _Contents(metadata.num_rows, pa.table({}))
+    if in_place and local is not None:
+        _use_in_place(contents, LocalFile(local), metadata, plan, columns, dictionaries, key)
+    rest = [
+        name for name in columns if name in schema.names and name not in contents.images and name not in contents.runs
+    ]
+    encoded = [name for name in dictionaries if name in rest and _has_dictionary(metadata, name)]
     source.seek(0)
     file = pq.ParquetFile(source, metadata=metadata, read_dictionary=encoded)
-    return file.read([name for name in columns if name in schema.names], use_threads=False)
+    contents.table = file.read(rest, use_threads=False)
+    return contents
+
+
+def _use_in_place(
+    contents: _Contents,
+    file: LocalFile,
+    metadata: pq.FileMetaData,
+    plan: Plan,
+    columns: list[str],
+    dictionaries: tuple[str, ...],
+    key: str | None,
+) -> None:
+    """Find the columns whose values need not be decoded as a whole."""
+
+    def found(find: Callable[[int, pq.FileMetaData, str], T], path: str) -> T | None:
+        try:
+            return find(file.descriptor, metadata, path)
+        except NotInPlace:
+            return None
+
+    for name in columns:
+        kind = plan.schema.field(name).type
+        if name in dictionaries:
+            path = f"{name}.bytes" if pa.types.is_struct(kind) else name
+            values: Values | None = found(byte_arrays, path) if _is_bytes(kind) else None
+            if values is not None and (values.distinct or name != key):
+                contents.images[name] = InFile(file, values)
+        elif pa.types.is_fixed_size_binary(kind):
+            runs = found(fixed_width, name)
+            if runs and metadata.schema.column(column_number(metadata, name)).length == kind.byte_width:
+                contents.runs[name] = Runs(file, runs, kind.byte_width)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
 def _has_dictionary(metadata: pq.FileMetaData, name: str) -> bool:
@@ -137,17 +247,17 @@ def _has_dictionary(metadata: pq.FileMetaData, name: str) -> bool:
     return False
 
 
-def _column(plan: Plan, number: int, table: pa.Table, name: str) -> pa.ChunkedArray:
+def _column(plan: Plan, number: int, contents: _Contents, name: str) -> pa.ChunkedArray:
     """A column of a file as the dataset's schema has it: from the file, from its partition, or null."""
     kind = plan.schema.field(name).type
     if name in plan.partitions.column_names:
         value = plan.partitions.column(name)[number].cast(kind)
-        return pa.chunked_array([pa.repeat(value, len(table))])
-    if name not in table.column_names:
+        return pa.chunked_array([pa.repeat(value, contents.rows)])
+    if name not in contents.table.column_names:
         if not plan.schema.field(name).nullable:
             raise DataError(f"{plan.path(number)}: found no column {name}, expected {kind}")
-        return pa.chunked_array([pa.nulls(len(table), kind)])
-    column = table.column(name)
+        return pa.chunked_array([pa.nulls(contents.rows, kind)])
+    column = contents.table.column(name)
     found = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if found == kind:
         return column

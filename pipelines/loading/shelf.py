@@ -46,7 +46,7 @@ class Shelf:
         self._entries: dict[int, _Entry] = {}
         self._waiting: dict[int, _Entry] = {}
         self._closed = False
-        self._growth = 1.0
+        self._growth: float | None = None
         self._threads = [
             threading.Thread(target=self._run, name=f"headrace-read-{number}", daemon=True) for number in range(readers)
         ]
@@ -116,8 +116,8 @@ class Shelf:
         return None
 
     def _expected(self, entry: _Entry) -> int:
-        """Bytes that a shard will take in memory: those of its file times the worst growth seen so far."""
-        return int(entry.size * self._growth)
+        """Bytes that a shard will take in memory: those of its file times the worst ratio seen so far."""
+        return int(entry.size * (1.0 if self._growth is None else self._growth))
 
     def _fill(self, entry: _Entry) -> None:
         shard: Shard | None = None
@@ -131,7 +131,7 @@ class Shelf:
         with self._budget.changed:
             self._budget.give(entry.reserved)
             if shard is not None:
-                self._growth = max(self._growth, shard.lease.count / entry.size)
+                self._growth = max(self._growth or 0.0, shard.lease.count / entry.size)
                 self._budget.spare = max(self._budget.spare, self._expected(entry))
             entry.shard, entry.error = shard, error
             self._budget.changed.notify_all()

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 KEPT_EXAMPLES = 100
 
@@ -18,6 +19,12 @@ class BadSample:
     row: int
     column: str
     reason: str
+    sample_id: Any = None
+    """what the table's `sample_id` names it, if it has one"""
+
+    def __str__(self) -> str:
+        named = "" if self.sample_id is None else f" (sample_id {self.sample_id})"
+        return f"{self.path}: row {self.row}{named}, column {self.column}: {self.reason}"
 
 
 @dataclass

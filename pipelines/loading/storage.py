@@ -61,9 +61,13 @@ def _fsspec(path: str, options: Mapping[str, str] | None) -> tuple[fs.FileSystem
 
 
 def read_with(
-    filesystem: fs.FileSystem, path: str, size: int, cache: Cache | None, use: Callable[[pa.NativeFile], T]
+    filesystem: fs.FileSystem,
+    path: str,
+    size: int,
+    cache: Cache | None,
+    use: Callable[[pa.NativeFile, str | os.PathLike[str] | None], T],
 ) -> T:
-    """What `use` makes of the open file of `size` bytes at `path`.
+    """What `use` makes of the open file of `size` bytes at `path`, and of its path on the local disk if it has one.
 
     Local files are mapped: shards never change, and pages are decoded where the system has cached them. Others come
     from `cache` where there is one; a read that fails is tried again, 5 times in all with growing pauses, unless the
@@ -71,15 +75,15 @@ def read_with(
     """
     if isinstance(filesystem, fs.LocalFileSystem):
         with pa.memory_map(path) as file:
-            return use(file)
+            return use(file, path)
     for attempt in range(ATTEMPTS):
         try:
             if cache is None:
                 with filesystem.open_input_file(path) as file:
-                    return use(file)
+                    return use(file, None)
             copy = cache.fetch(path, size, lambda: _download(filesystem, path, size))
             with pa.memory_map(str(copy)) as file:
-                return use(file)
+                return use(file, copy)
         except FileNotFoundError:
             raise
         except (OSError, pa.ArrowException):

@@ -222,14 +222,17 @@ def bad_image_table(folder: Path) -> Path:
 
 
 def test_a_bad_image_ends_the_run_and_names_its_place(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"part-00000\.parquet: row 3, column image: truncated"):
+    with pytest.raises(DataError, match=r"part-00000\.parquet: row 3 \(sample_id 3\), column image: truncated"):
         list(ShardLoader(bad_image_table(tmp_path), batch_size=10, shuffle=False))
 
 
 def test_bad_images_are_skipped_and_counted(tmp_path: Path) -> None:
     loader = ShardLoader(bad_image_table(tmp_path), batch_size=5, shuffle=False, on_bad_sample="skip")
     assert ids(loader) == [[0, 1, 2, 4], [5, 6, 8, 9]]
-    assert sorted((bad.row, bad.reason) for bad in loader.stats.bad_samples) == [(3, "truncated"), (7, "null")]
+    assert sorted((bad.sample_id, bad.row, bad.reason) for bad in loader.stats.bad_samples) == [
+        (3, 3, "truncated"),
+        (7, 7, "null"),
+    ]
     assert sum(loader.stats.bad.values()) == 2
 
 

@@ -28,9 +28,9 @@ def samples(order: Order, origin: int, rank: int, world_size: int, batch_size: i
     windows: dict[int, Window] = {}
     batches = []
     for batch in range(-(-(order.total - origin) // (batch_size * world_size))):
-        positions = ranked.positions(batch, batch_size)
+        positions = ranked.positions(batch * batch_size, batch_size)
         found = np.full(len(positions), -1)
-        for segment in ranked.segments(batch, batch_size, windows):
+        for segment in ranked.segments(batch * batch_size, batch_size, windows):
             which, sample = segment.window.samples()
             shards = np.array([piece.shard for piece in segment.window.pieces])
             found[segment.dest] = starts[shards[which[segment.places]]] + sample[segment.places]
@@ -80,7 +80,7 @@ def test_the_window_read_ahead_is_the_one_that_comes_next(
     windows: dict[int, Window] = {}
     by_track: dict[int, list[Window]] = {}
     for batch in range(-(-order.total // (2 * world_size))):
-        for segment in ranked.segments(batch, 2, windows):
+        for segment in ranked.segments(batch * 2, 2, windows):
             seen = by_track.setdefault(segment.track, [])
             if not seen or seen[-1] != segment.window:
                 seen.append(segment.window)
@@ -94,7 +94,7 @@ def test_a_rank_meets_only_its_own_lanes_where_the_world_size_divides_them() -> 
     for rank in range(4):
         ranked = RankOrder(order, origin=0, rank=rank, world_size=4)
         windows: dict[int, Window] = {}
-        shards.append({p.shard for b in range(40) for s in ranked.segments(b, 4, windows) for p in s.window.pieces})
+        shards.append({p.shard for b in range(40) for s in ranked.segments(b * 4, 4, windows) for p in s.window.pieces})
     assert [len(mine) for mine in shards] == [16, 16, 16, 16]
     assert len(set.union(*shards)) == 64
 

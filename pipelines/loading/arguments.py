@@ -1,0 +1,94 @@
+"""What a loader is asked for: checked, and set against the columns that the dataset has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from pipelines.errors import RecipeError
+from pipelines.loading.block import Policy
+from pipelines.loading.columns import Field, fields_of
+from pipelines.loading.decode import CHANNELS, Mode
+from pipelines.loading.geometry import Crop
+from pipelines.loading.plan import Plan
+from pipelines.loading.samples import Captions
+
+DEFAULT_DECODE: Mapping[str, Mode] = {"image": "rgb", "condition": "gray"}
+SAMPLE_ID = "sample_id"
+
+
+def check_numbers(**numbers: int | None) -> None:
+    """Raise RecipeError where a number is given that is below 1."""
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise RecipeError(f"{name}: found {number}, expected at least 1")
+
+
+def check_choices(captions: str, on_bad_sample: str, crop: str) -> None:
+    """Raise RecipeError where a choice is none of those there are."""
+    choices = (("captions", captions, Captions), ("on_bad_sample", on_bad_sample, Policy), ("crop", crop, Crop))
+    for name, value, allowed in choices:
+        if value not in get_args(allowed):
+            raise RecipeError(f"{name}: found {value!r}, expected one of {', '.join(get_args(allowed))}")
+
+
+def check_shares(flip: float, drop: Mapping[str, float]) -> None:
+    """Raise RecipeError where a share is not within 0 to 1."""
+    for name, share in {"flip": flip, **{f"drop[{name!r}]": share for name, share in drop.items()}}.items():
+        if not 0 <= share <= 1:
+            raise RecipeError(f"{name}: found {share}, expected a share, 0 to 1")
+
+
+def check_geometry(
+    size: int | tuple[int, int] | None, crop: str, buckets: Sequence[tuple[int, int]] | None, decode: Mapping[str, Mode]
+) -> None:
+    """Raise RecipeError where sizes do not fit each other."""
+    if buckets is not None:
+        if size is not None or not buckets or not decode:
+            raise RecipeError(
+                f"buckets: found {buckets!r} with size={size} and decode={dict(decode)!r}, expected one or more "
+                f"(height, width) without size, and a column to decode"
+            )
+    elif crop != "none" and size is None:
+        raise RecipeError(f"size: found None, expected the size to crop to for crop={crop!r}")
+
+
+def select(
+    plan: Plan, decode: Mapping[str, Mode], columns: Sequence[str] | None, drop: Mapping[str, float]
+) -> tuple[dict[str, Mode], dict[str, Field]]:
+    """The columns to decode and the others, by the batch's key. Raises RecipeError naming what is not there."""
+    schema = plan.schema
+    chosen = list(schema.names) if columns is None else list(columns)
+    if decode is DEFAULT_DECODE:
+        decode = {name: mode for name, mode in decode.items() if name in chosen}
+    for name in [*chosen, *decode]:
+        if name not in schema.names:
+            raise RecipeError(f"column {name}: found none in {plan.place.root}, expected one of {schema.names}")
+    for name, mode in decode.items():
+        if mode not in CHANNELS:
+            raise RecipeError(f"decode[{name!r}]: found {mode!r}, expected one of {', '.join(CHANNELS)}")
+    fields: dict[str, Field] = {}
+    for name in chosen:
+        if name not in decode:
+            fields |= fields_of(schema.field(name), name in plan.nullable)
+    droppable = [*list(decode)[1:], *fields]
+    for name in drop:
+        if name not in droppable:
+            raise RecipeError(f"drop: found {name!r}, expected one of {', '.join(droppable) or 'none of this dataset'}")
+    return dict(decode), fields
+
+
+def grouping(plan: Plan, captions: str, image_key: str | None, weight: str | None) -> tuple[str | None, str | None]:
+    """The columns that tell images apart and weigh their rows, where each image is one sample.
+
+    Raises RecipeError where they are not there.
+    """
+    if captions == "all":
+        return None, None
+    wanted: dict[str, Any] = {"image_key": image_key, **({"weight": weight} if captions == "weighted" else {})}
+    for name, column in wanted.items():
+        if column not in plan.schema.names:
+            raise RecipeError(
+                f"{name}: found {column!r}, expected a column of {plan.place.root} for captions={captions!r}"
+            )
+    return image_key, wanted.get("weight")
