@@ -80,6 +80,20 @@ def loader(data: Data, shape: tuple[int, int, int], seed: int, workers: Workers)
     )
 
 
+def held_out(data: Data, shape: tuple[int, int, int], batch_size: int, workers: Workers) -> ShardLoader:
+    """This rank's part of one pass over the dataset in its own order, in whole batches of `batch_size` a rank."""
+    return _loader(
+        data,
+        shape,
+        batch_size=batch_size,
+        shuffle=False,
+        rank=workers.rank,
+        world_size=workers.world_size,
+        threads=data.threads,
+        epochs=1,
+    )
+
+
 def examples(data: Data, shape: tuple[int, int, int], count: int) -> ShardLoader:
     """The first `count` samples of the dataset, in its own order, as one batch."""
     return _loader(data, shape, batch_size=count, shuffle=False, epochs=1, drop_last=False)

@@ -39,8 +39,8 @@ class MetricsFile:
         self._open()
         os.ftruncate(self._file(), size)
 
-    def write(self, figures: Mapping[str, float | int]) -> None:
-        """Append one step's figures, which are finite: JSON has no NaN. Raises ValueError for others."""
+    def write(self, figures: Mapping[str, float | int | None]) -> None:
+        """Append one step's figures, None for what is no finite number: JSON has no NaN. Raises ValueError for that."""
         os.write(self._file(), json.dumps(dict(figures), allow_nan=False).encode() + b"\n")
 
     def sync(self) -> None:

@@ -1,34 +1,33 @@
 """A run from its recipe to its last step: start it, or go on with it exactly where it was."""
 
-import functools
 import math
 import sys
-from contextlib import nullcontext
+from collections.abc import Mapping
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from deltalake import DeltaTable
 
-from pipelines.errors import RecipeError
+from pipelines.errors import DataError, RecipeError
 from pipelines.loading import ShardLoader
-from pipelines.models.tokens import CaptionTokenizer
 from pipelines.progress import progress
 from pipelines.recipe import Recipe
 from pipelines.recipe.text import FrozenText
-from pipelines.training import activation, data, systems
-from pipelines.training.checkpoints import Checkpoint, Checkpoints
+from pipelines.training import data, flops, memory, parallel, setup, systems, validation
+from pipelines.training.board import Board
+from pipelines.training.checkpoints import METRIC, Checkpoint, Checkpoints
 from pipelines.training.files import write_text
+from pipelines.training.gallery import Gallery
 from pipelines.training.metrics import MetricsFile
 from pipelines.training.preemption import Preempted, StopRequest, stop_request
 from pipelines.training.run_folder import RunFolder, sections, with_version
+from pipelines.training.streak import Streak
 from pipelines.training.timing import Timing
-from pipelines.training.trainer import StepFigures, Trainer, part_size
+from pipelines.training.tracing import trace
+from pipelines.training.trainer import StepFigures, part_size
 from pipelines.training.workers import Workers
-
-
-class Diverged(RuntimeError):
-    """A figure of a step is no longer a finite number."""
 
 
 class Run:
@@ -44,85 +43,166 @@ class Run:
     ) -> None:
         """`recipe` has all sections of a run, and its dataset's version; `loader` loads that."""
         of = sections(recipe)
-        self.folder, self.workers, self.training = folder, workers, of.training
-        torch.manual_seed(of.training.seed)
-        system = systems.of(recipe)
-        objective = system.objective(of, folder, workers.device)
-        report = functools.partial(print, file=sys.stderr) if workers.first else lambda text: None
-        for network in objective.players.values():
-            activation.apply(network, of.training.activation, every=of.training.segment, report=report)
-        self.trainer = Trainer(objective, of.training, of.data.batch_size, workers)
-        self.loader = loader
-        tokenizer = None if system.text(of) is None else CaptionTokenizer.load(folder.tokenizer)
-        self.collate = data.Collator(of.data, tokenizer, workers.device)
-        self.checkpoints = Checkpoints(folder.checkpoints, of.training.keep)
+        self.of, self.folder, self.workers, self.training = of, folder, workers, of.training
+        self.trainer = setup.trainer(recipe, folder, workers)
+        self.loader, self.collate = loader, setup.collator(recipe, folder, workers)
+        self.checkpoints = Checkpoints(folder.checkpoints, of.training.keep, of.training.keep_best, workers)
         self.metrics = MetricsFile(folder.metrics)
         self.timing = Timing(folder.timings if workers.first else None, workers.device)
+        self.streak = Streak(of.training.max_skipped, folder.checkpoints)
+        self.validation = self._validation(recipe)
+        self.gallery = self._gallery(recipe)
+        self._digest = folder.digest(recipe)
         self._unread: StepFigures | None = None
+        self._losses: list[float] = []
+        self._evaluated: float | None = None
         if checkpoint is not None:
-            self.trainer.load(checkpoint)
-            self.loader.load_state_dict(checkpoint.state()["loader"])
+            self._load(checkpoint)
+        self.board = Board(folder.board, self.trainer.steps) if workers.first and of.training.tensorboard else None
 
-    def train(self) -> None:
-        """Play the steps that are left. Raises Preempted after SIGTERM, Diverged if a figure is no longer finite."""
+    def train(self, profiled: bool = False) -> None:
+        """Play the steps that are left; `profiled` writes a trace of a few of them.
+
+        Raises Preempted after SIGTERM, Diverged if too many steps in a row are skipped, RecipeError if the first batch
+        does not fit into memory.
+        """
         first, steps = self.workers.first, self.training.steps
         if first:
             self.checkpoints.clean()
             self.metrics.truncate(self.trainer.steps)
-        with stop_request() as request, progress("train", steps, shown=first) as bar:
+        with ExitStack() as stack:
+            request = stack.enter_context(stop_request())
+            tracer = stack.enter_context(trace(self.folder.trace(self.workers.rank))) if profiled else None
+            bar = stack.enter_context(progress("train", steps, shown=first))
             bar.advance(self.trainer.steps)
             batches = iter(self.loader)
+            fresh = True
             while self.trainer.steps < steps:
-                stopped = self._one_step(next_batch(self.timing, batches), request)
-                bar.advance(1, **self.timing.shown())
-                if self.trainer.steps % self.training.checkpoint_every == 0 or self.trainer.steps == steps or stopped:
-                    stopped = self._save() or stopped
+                raw = next_batch(self.timing, batches)
+                with memory.fits(self.of.data, self.training) if fresh else nullcontext():
+                    stopped = self._one_step(raw, request, fresh)
+                fresh = False
+                stopped = self._between(stopped)
+                bar.advance(1, **self.timing.shown(steps - self.trainer.steps))
+                if tracer is not None:
+                    tracer.step()
                 if stopped and self.trainer.steps < steps:
                     self._finish()
                     raise Preempted
         self._finish()
 
-    def _one_step(self, raw: dict[str, Any], request: StopRequest) -> bool:
+    def _one_step(self, raw: dict[str, Any], request: StopRequest, fresh: bool) -> bool:
         """Play one step and read the figures of the one before it, so that a GPU always has work waiting."""
-        figures = self.trainer.step(self.collate(raw), request.made)
+        batch = self.collate(raw)
+        if fresh and self.workers.device.type == "cuda":
+            name = torch.cuda.get_device_name(self.workers.device)
+            self.timing.counts(flops.of_step(self.trainer, batch), flops.peak(name, self.trainer.autocast_dtype))
+        figures = self.trainer.step(batch, request.made)
         stopped = self._read()
         self._unread = figures
         return stopped
 
-    def _read(self) -> bool:
-        """Log the figures not yet read; returns whether a rank wishes to stop (all ranks read the same)."""
+    def _between(self, stopped: bool) -> bool:
+        """What is due after a step: evaluation, save, grid. Returns whether a rank wishes to stop."""
+        step, steps, training = self.trainer.steps, self.training.steps, self.training
+        if self.validation is not None and (step % training.evaluate_every == 0 or step == steps):  # type: ignore[operator]
+            with self.timing.evaluating():
+                figures = self.validation.figures()
+            self._evaluated = figures["evaluation/loss"]
+            stopped = self._read(figures) or stopped
+        draws = training.sample_every is not None and (step % training.sample_every == 0 or step == steps)
+        if step % training.checkpoint_every == 0 or step == steps or stopped or draws:
+            stopped = self._read() or stopped
+            if not self.streak.length or step == steps or stopped:  # a good checkpoint is never pushed out by a bad one
+                self._save()
+        if draws:
+            with self.timing.evaluating():
+                self._draw()
+        return stopped
+
+    def _read(self, more: Mapping[str, float] | None = None) -> bool:
+        """Log the figures not yet read, and `more`; returns whether a rank wishes to stop (all ranks read the same)."""
         if self._unread is None:
             return False
-        figures, self._unread = self._unread.read(), None
-        stop = figures.pop("stop") > 0
-        for name, value in figures.items():
-            if not math.isfinite(value):
-                raise Diverged(
-                    f"step {figures['step']}: {name} is {value}; every checkpoint is of a step before it. "
-                    "A lower training.learning_rate or a longer training.warmup may help, in another training.run"
-                )
-        self.timing.step(int(figures["step"]), figures["loss"], self.trainer.batch_size)
+        read, self._unread = self._unread.read(), None
+        stop, skipped = read.pop("stop") > 0, read.pop("skipped") > 0
+        figures = {name: value if math.isfinite(value) else None for name, value in {**read, **(more or {})}.items()}
+        loss = figures["loss"]
+        if loss is not None:
+            self._losses.append(loss)
+        self.timing.step(int(read["step"]), loss, self.trainer.batch_size)
         if self.workers.first:
-            self.metrics.write(figures)
-            for line in self.trainer.warnings(figures):
-                print(f"headrace: step {figures['step']}: {line}", file=sys.stderr)
+            self.metrics.write({**figures, "skipped": 1} if skipped else figures)
+            if self.board is not None:
+                self.board.write(figures)
+            for line in self.trainer.warnings(read):
+                print(f"headrace: step {read['step']}: {line}", file=sys.stderr)
+        self.streak.see(int(read["step"]), skipped, [n for n, v in figures.items() if v is None], self.workers.first)
         return stop
 
-    def _save(self) -> bool:
-        """Save in the background, once the figures up to this step are known to be finite and on disk."""
-        stopped = self._read()
+    def _save(self) -> None:
+        """Save in the background, once the figures up to this step are on disk."""
+        state = {
+            "step": self.trainer.steps,
+            "loader": self.loader.state_dict(),
+            "skipped_in_row": self.streak.length,
+            "recipe": self._digest,
+            "torch": torch.__version__,
+            METRIC: self._metric(),
+        }
         with self.timing.saving():
+            self.checkpoints.wait()
             if self.workers.first:
                 self.metrics.sync()
-                state = {"step": self.trainer.steps, "loader": self.loader.state_dict(), "torch": torch.__version__}
+                if self.board is not None:
+                    self.board.flush()
+            if self.workers.first or self.trainer.ranks.shares_weights:
                 self.checkpoints.save(self.trainer.steps, self.trainer.tensors(), state)
-        return stopped
+        self._losses.clear()
+
+    def _metric(self) -> float | None:
+        """What tells the best checkpoint: the loss of the last evaluation, or the mean since the last save."""
+        if self.validation is not None:
+            return self._evaluated
+        return sum(self._losses) / len(self._losses) if self._losses else None
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        state = checkpoint.state()
+        if state.get("recipe") != self._digest:
+            raise DataError(f"{checkpoint.path}: found another recipe's, expected that of {self.folder.recipe}")
+        self.trainer.load(checkpoint)
+        self.loader.load_state_dict(state["loader"])
+        self.streak.length = int(state["skipped_in_row"])
+        if self.validation is not None:
+            self._evaluated = state[METRIC]
+
+    def _draw(self) -> None:
+        self.checkpoints.wait()
+        if self.gallery is not None:
+            path = self.gallery.draw(self.trainer.steps)
+            if self.board is not None:
+                self.board.picture(path, self.trainer.steps)
+        self.workers.barrier()
+
+    def _validation(self, recipe: Recipe) -> validation.Validation | None:
+        if self.training.evaluate_every is None:
+            return None
+        shape = systems.of(recipe).image_shape(self.of)
+        batches = validation.loader(self.of.data, self.training, shape, self.trainer.part, self.workers)
+        return validation.Validation(self.trainer, batches, self.collate)
+
+    def _gallery(self, recipe: Recipe) -> Gallery | None:
+        if self.training.sample_every is None or not self.workers.first:
+            return None
+        return Gallery(recipe, self.folder, self.workers.device, self.trainer.part)
 
     def _finish(self) -> None:
         self.checkpoints.wait()
         self.workers.barrier()
         self.metrics.close()
         self.timing.close()
+        if self.board is not None:
+            self.board.close()
 
 
 def next_batch(timing: Timing, batches: Any) -> dict[str, Any]:
@@ -131,7 +211,7 @@ def next_batch(timing: Timing, batches: Any) -> dict[str, Any]:
         return next(batches)
 
 
-def run(recipe: Recipe, workers: Workers) -> RunFolder:
+def run(recipe: Recipe, workers: Workers, profiled: bool = False) -> RunFolder:
     """Start the run that `recipe` describes, or go on with it; returns its folder once the last step is saved.
 
     Raises RecipeError or DataError before anything is written if the folder belongs to another run or the data is not
@@ -142,22 +222,30 @@ def run(recipe: Recipe, workers: Workers) -> RunFolder:
     recipe = folder.agree(recipe)
     systems.check(recipe)
     part_size(of.training, of.data.batch_size, workers)
+    parallel.check(of.training, workers)
     if _finished(folder, of.training.steps):
         if workers.first:
             folder.write_recipe(recipe)
             print(f"{folder.path}: finished at step {of.training.steps}; nothing to do", file=sys.stderr)
         return folder
-    table = data.table(sections(recipe).data)
-    recipe = with_version(recipe, table.version())
-    of = sections(recipe)
-    loader = data.loader(of.data, systems.of(recipe).image_shape(of), of.training.seed, workers)
+    recipe, loader, table = load(recipe, workers)
     workers.barrier()
     with folder.held() if workers.first else nullcontext():
         if workers.first:
-            _prepare(recipe, folder, table)
+            prepare(recipe, folder, table)
         workers.barrier()
-        Run(recipe, folder, workers, loader, Checkpoints(folder.checkpoints).newest()).train()
+        Run(recipe, folder, workers, loader, Checkpoints(folder.checkpoints).newest()).train(profiled)
     return folder
+
+
+def load(recipe: Recipe, workers: Workers) -> tuple[Recipe, ShardLoader, DeltaTable]:
+    """The recipe with its dataset's version, the loader, the table. Raises RecipeError if a batch cannot fit."""
+    table = data.table(sections(recipe).data)
+    recipe = with_version(recipe, table.version())
+    of = sections(recipe)
+    shape = systems.of(recipe).image_shape(of)
+    memory.check(of.data, of.training, shape, workers)
+    return recipe, data.loader(of.data, shape, of.training.seed, workers), table
 
 
 def _finished(folder: RunFolder, steps: int) -> bool:
@@ -171,7 +259,7 @@ def _finished(folder: RunFolder, steps: int) -> bool:
     return newest is not None and newest.step == steps
 
 
-def _prepare(recipe: Recipe, folder: RunFolder, table: DeltaTable) -> None:
+def prepare(recipe: Recipe, folder: RunFolder, table: DeltaTable) -> None:
     """Write the recipe, and learn the tokenizer or copy it from another run unless an earlier start did."""
     of = sections(recipe)
     folder.write_recipe(recipe)

@@ -1,6 +1,8 @@
 """The folder of a run, and the rule that only the recipe that made it may go on in it."""
 
 import fcntl
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,6 +70,20 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """One folder for each run checkpoint."""
         return self.path / "checkpoints"
+
+    @property
+    def board(self) -> Path:
+        """TensorBoard's files."""
+        return self.path / "tensorboard"
+
+    def trace(self, rank: int) -> Path:
+        """The trace of a profiled rank."""
+        return self.path / "profile" / f"rank-{rank}.json"
+
+    def digest(self, recipe: Recipe) -> str:
+        """The SHA-256 of all keys of `recipe` that a run's numbers depend on."""
+        keys = {key: value for key, value in _keys(recipe) if key not in FREE}
+        return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()
 
     @property
     def samples(self) -> Path:

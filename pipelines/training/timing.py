@@ -6,6 +6,7 @@ import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -18,15 +19,23 @@ class Timing:
     """Clocks of a run. Every few seconds a line goes to `timings.jsonl`, apart from the metrics, which have no clock.
 
     A line: `step`, `seconds` covered, `samples_per_second`, `waiting` (share of the time spent waiting for the loader),
-    `saving` (share spent in saves), `memory_bytes` (peak of the GPU's allocator, or of the process without a GPU).
+    `saving` (share spent in saves), `evaluating` (share spent in evaluations and grids), `memory_bytes` (peak of the
+    GPU's allocator, or of the process without a GPU); on a GPU also `tflops`, the operations a second that the model
+    needs in 10¹², and `mfu`, their share of what the GPU can do at most (Chowdhery et al. 2022, appendix B).
     """
 
     def __init__(self, path: Path | None, device: torch.device) -> None:
         self._path, self._device = path, device
         self._loss: float | None = None
         self._step = 0
+        self._operations: float | None = None
+        self._peak: float | None = None
+        self._rate = self._waits = self._each = 0.0
         self._start()
-        self._rate = self._waits = 0.0
+
+    def counts(self, operations: float, peak: float | None) -> None:
+        """Say how many operations a step of this rank takes, and how many a second the GPU can do at most."""
+        self._operations, self._peak = operations, peak
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -42,20 +51,35 @@ class Timing:
         yield
         self._saved += time.monotonic() - started
 
-    def step(self, number: int, loss: float, samples: int) -> None:
-        """Count step `number`, of so many samples."""
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Count the block as evaluation."""
+        started = time.monotonic()
+        yield
+        self._evaluated += time.monotonic() - started
+
+    def step(self, number: int, loss: float | None, samples: int) -> None:
+        """Count step `number`, of so many samples; `loss` is None where it is no finite number."""
         self._step = number
         self._samples += samples
-        self._loss = loss if self._loss is None else SMOOTHING * self._loss + (1 - SMOOTHING) * loss
+        self._played += 1
+        if loss is not None:
+            self._loss = loss if self._loss is None else SMOOTHING * self._loss + (1 - SMOOTHING) * loss
         seconds = time.monotonic() - self._started
+        self._each = seconds / self._played
         self._rate, self._waits = self._samples / seconds, self._waited / seconds
         if seconds >= LINE_EVERY_SECONDS:
             self._write()
 
-    def shown(self) -> dict[str, str]:
-        """What the progress bar shows."""
-        loss = "…" if self._loss is None else f"{self._loss:.4f}"
-        return {"loss": loss, "samples/s": f"{self._rate:.0f}", "loader wait": f"{self._waits:.0%}"}
+    def shown(self, left: int) -> dict[str, str]:
+        """What the progress bar shows; `left` steps are still to come."""
+        return {
+            "loss": "…" if self._loss is None else f"{self._loss:.4f}",
+            "samples/s": f"{self._rate:.0f}",
+            "loader wait": f"{self._waits:.0%}",
+            "memory": f"{self._memory() / 1e9:.1f} GB",
+            "left": str(timedelta(seconds=round(left * self._each))),
+        }
 
     def close(self) -> None:
         """Write what has been counted since the last line."""
@@ -65,7 +89,8 @@ class Timing:
     def _start(self) -> None:
         self._started = time.monotonic()
         self._samples = 0
-        self._waited = self._saved = 0.0
+        self._played = 0
+        self._waited = self._saved = self._evaluated = 0.0
 
     def _write(self) -> None:
         seconds = time.monotonic() - self._started
@@ -75,8 +100,14 @@ class Timing:
             "samples_per_second": round(self._samples / seconds, 2),
             "waiting": round(self._waited / seconds, 4),
             "saving": round(self._saved / seconds, 4),
+            "evaluating": round(self._evaluated / seconds, 4),
             "memory_bytes": self._memory(),
         }
+        if self._operations is not None:
+            done = self._operations * self._played / seconds
+            line["tflops"] = round(done / 1e12, 3)
+            if self._peak is not None:
+                line["mfu"] = round(done / self._peak, 4)
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + os.linesep)

@@ -1,7 +1,7 @@
 """The one trainer: it plays the moves of an objective, whatever they are."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,13 +11,18 @@ from pipelines.draws import Draws
 from pipelines.errors import RecipeError
 from pipelines.objectives.game import Batch, Objective
 from pipelines.recipe.training import Training
+from pipelines.training.activation import Applied
 from pipelines.training.checkpoints import Checkpoint
-from pipelines.training.player import Player
+from pipelines.training.parallel import share
+from pipelines.training.pieces import Staging
+from pipelines.training.player import Player, check_names
+from pipelines.training.scale import LossScale
 from pipelines.training.schedule import LearningRate
 from pipelines.training.turn import Turn
 from pipelines.training.workers import Workers
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+SCALES = "scales"
 
 
 @dataclass(frozen=True)
@@ -48,45 +53,69 @@ def part_size(training: Training, batch_size: int, workers: Workers) -> int:
 class Trainer:
     """Plays an objective's moves, step after step.
 
-    The state between two steps is the players' (weights, averages, optimizers) and the number of steps done. Everything
-    else is a function of these: the learning rate and all randomness of a step follow from the samples seen before it.
+    The state between two steps is the players' (weights, averages, optimizers), the scale of the loss under fp16, and
+    the number of steps done. Everything else is a function of these: the learning rate and all randomness of a step
+    follow from the samples seen before it.
     """
 
-    def __init__(self, objective: Objective, training: Training, batch_size: int, workers: Workers) -> None:
-        """`batch_size` is that of all ranks together. Raises RecipeError if it cannot be shared out evenly."""
+    def __init__(
+        self,
+        objective: Objective,
+        training: Training,
+        batch_size: int,
+        workers: Workers,
+        activations: Applied | None = None,
+    ) -> None:
+        """`batch_size` is that of all ranks together; `activations` is what `activation.apply` gave for the players.
+
+        Raises RecipeError if the batch cannot be shared out evenly or `training` names a player that is none.
+        """
         self.training, self.batch_size, self.workers = training, batch_size, workers
         self.part = part_size(training, batch_size, workers)
         self.steps = 0
+        check_names(training, objective.players)
+        moves = {move.name: move for move in objective.moves()}
+        self.ranks = share(moves, objective.players, training, workers)
         self.players = {name: Player(name, module, training) for name, module in objective.players.items()}
-        self.turns = [Turn(move, self.players, workers) for move in objective.moves()]
+        precision = self.autocast_dtype = PRECISIONS[training.precision]
+        self.autocast = torch.autocast(workers.device.type, precision, enabled=precision != torch.float32)
+        self.scales = {name: LossScale(workers.device, precision == torch.float16) for name in moves}
+        self.turns = [
+            Turn(move, self.players, self.ranks, self.autocast, self.scales[name], activations or Applied())
+            for name, move in moves.items()
+        ]
         self.learning_rate = LearningRate(
             training.learning_rate, training.warmup * batch_size, training.steps * batch_size, training.decay
         )
-        precision = PRECISIONS[training.precision]
-        self._autocast = torch.autocast(workers.device.type, precision, enabled=precision != torch.float32)
+        self._staging = Staging()
 
-    def step(self, batch: Batch, stop: bool = False) -> StepFigures:
+    def step(self, batch: Batch, stop: bool = False, seen: int | None = None, rate: float | None = None) -> StepFigures:
         """One step on this rank's share of the global batch (its samples rank, rank + world size, …).
 
-        `stop` is this rank's wish to stop: the figure `stop` is the share of the ranks that have it.
+        `stop` is this rank's wish to stop: the figure `stop` is the share of the ranks that have it. The figure
+        `skipped` counts the moves whose gradients were not finite. `seen` and `rate` replace the samples seen before,
+        which all randomness follows from, and the learning rate.
         """
-        seen = self.steps * self.batch_size
+        seen = self.steps * self.batch_size if seen is None else seen
         self._seed(seen)
         self.steps += 1
         samples = seen + self.batch_size
-        rate = self.learning_rate(samples)
-        parts = list(self._parts(batch, seen))
+        rate = self.learning_rate(samples) if rate is None else rate
+        parts = list(self.parts(batch, seen))
         figures: dict[str, Tensor] = {}
+        skipped = torch.zeros((), device=self.workers.device)
         for turn in self.turns:
             if turn.due(self.steps):
-                figures |= self._play(turn, parts, rate)
+                found, finite = turn.play(parts, rate, self.training.clip)
+                figures |= found if len(self.turns) == 1 else {f"{turn.move.name}/{n}": v for n, v in found.items()}
+                skipped += ~finite
         for player in self.players.values():
             player.ema.update(self.steps)
         losses = [value for name, value in figures.items() if name.split("/")[-1] == "loss"]
         figures = {"loss": torch.stack(losses).sum(), **figures}
-        values = torch.stack([*figures.values(), torch.tensor(float(stop), device=self.workers.device)])
-        names = (*figures, "stop")
-        return StepFigures(self.steps, samples, rate, names, self.workers.mean(values))
+        last = [skipped, torch.tensor(float(stop), device=self.workers.device)]
+        values = self.workers.mean(torch.stack([*figures.values(), *last]))
+        return StepFigures(self.steps, samples, rate, (*figures, "skipped", "stop"), values)
 
     def warnings(self, figures: Mapping[str, float]) -> list[str]:
         """What the moves say of a step's figures, a line each."""
@@ -94,29 +123,23 @@ class Trainer:
         return [line for line in said if line is not None]
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Copies of all tensors that the next step depends on, by group and name."""
-        return {group: named for player in self.players.values() for group, named in player.tensors().items()}
+        """Copies of all tensors that the next step depends on, by group and name; the next call overwrites them."""
+        groups = {
+            group: named for player in self.players.values() for group, named in player.tensors(self._staging).items()
+        }
+        scales = {f"{n}/{k}": value for n, scale in self.scales.items() for k, value in scale.state_dict().items()}
+        return {**groups, SCALES: self._staging.copies(SCALES, scales)}
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Go on from `checkpoint`."""
-        for name, player in self.players.items():
-            groups = (name, f"{name}.ema", f"{name}.optimizer")
-            player.load({group: checkpoint.tensors(group) for group in groups})
+        """Go on from `checkpoint`. Raises DataError if it is of another architecture."""
+        for player in self.players.values():
+            player.load(checkpoint)
+        scales = checkpoint.tensors(SCALES)
+        for name, scale in self.scales.items():
+            scale.load_state_dict({key: scales[f"{name}/{key}"] for key in scale.state_dict()})
         self.steps = checkpoint.step
 
-    def _play(self, turn: Turn, parts: Sequence[tuple[Batch, Draws]], rate: float) -> dict[str, Tensor]:
-        figures = turn.backward(parts, self._autocast)
-        for player in turn.players:
-            norm = player.step(rate, self.training.clip)
-            name = "grad_norm" if len(turn.players) == 1 else f"grad_norm/{player.name}"
-            figures[name] = norm.detach().float()
-        if turn.move.after is not None:
-            turn.move.after()
-        if len(self.turns) == 1:
-            return figures
-        return {f"{turn.move.name}/{name}": value for name, value in figures.items()}
-
-    def _parts(self, batch: Batch, seen: int) -> Iterator[tuple[Batch, Draws]]:
+    def parts(self, batch: Batch, seen: int) -> Iterator[tuple[Batch, Draws]]:
         """The batch in `accumulate` equal parts, each with the draws of its samples."""
         workers = self.workers
         samples = torch.arange(seen + workers.rank, seen + self.batch_size, workers.world_size, device=workers.device)

@@ -28,7 +28,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def recipe(folder: Path) -> Path:
-    return write_recipe(folder / "recipe.yaml", recipe_of(folder / "tiny", folder / "run", activation="sqrt"))
+    return write_recipe(
+        folder / "recipe.yaml", recipe_of(folder / "tiny", folder / "run", activation="sqrt", tensorboard=True)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,7 @@ def test_a_run_folder_holds_what_it_should(run: Path) -> None:
         "checkpoints",
         "metrics.jsonl",
         "recipe.yaml",
+        "tensorboard",
         "timings.jsonl",
         "tokenizer.json",
     }

@@ -116,7 +116,7 @@ def test_first_steps_are_those_of_adamw() -> None:
 
 def test_figures_of_a_step() -> None:
     figures = run(Trainer(Regression(), recipe(), 8, ALONE), 2)[1]
-    assert list(figures) == ["step", "samples", "learning_rate", "loss", "error", "grad_norm", "stop"]
+    assert list(figures) == ["step", "samples", "learning_rate", "loss", "error", "grad_norm", "skipped", "stop"]
     assert (figures["step"], figures["samples"], figures["stop"]) == (2, 16, 0.0)
     assert figures["learning_rate"] == pytest.approx(0.05 * 2 / 3)
 
@@ -190,7 +190,7 @@ def test_ranks_take_every_world_size_th_sample() -> None:
     trainer = Trainer(objective, recipe(), 8, ALONE)
     trainer.workers = Workers(rank=1, world_size=2, device=torch.device("cpu"))
     trainer.part = 4
-    (part,) = trainer._parts(batch(0, 4), seen=16)
+    (part,) = trainer.parts(batch(0, 4), seen=16)
     assert part[1].samples.tolist() == [17, 19, 21, 23]
 
 

@@ -65,7 +65,14 @@ def recipe_of(dataset: Path, run: Path, **training: Any) -> dict[str, Any]:
             "text": {"vocabulary": 300, "length": 8, "width": 16, "layers": 1, "heads": 2},
         },
         "objective": {"prediction": "v"},
-        "training": {"run": str(run), "steps": 10, "warmup": 4, "checkpoint_every": 4, **training},
+        "training": {
+            "run": str(run),
+            "steps": 10,
+            "warmup": 4,
+            "checkpoint_every": 4,
+            "tensorboard": False,
+            **training,
+        },
         "sampling": {"prompts": ["red square", "grüne Scheibe"], "steps": 3, "per_prompt": 2},
     }
 

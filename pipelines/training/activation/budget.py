@@ -62,7 +62,7 @@ class BudgetChain(Chain):
             if frame is None or not frame.goes_on(position, segment, args, kwargs):
                 frame = Frame(segment, kind.second_runs)
                 self._open = weakref.ref(frame)
-            output = frame.run(position, block._owners, forward, args, kwargs)
+            output = frame.run(position, block, block._owners, forward, args, kwargs)
         kind.ran(position)
         return output
 
@@ -162,7 +162,7 @@ class _Pass(Watch):
                 output.append(forward(*arguments, **named))
             return output[0]
 
-        return frame.run(position, block._owners, profiled, args, kwargs)
+        return frame.run(position, block, block._owners, profiled, args, kwargs)
 
     def position(self, place: int) -> int:
         """Which call of the pass this is; −1 for one that was not there when it was measured."""

@@ -50,7 +50,7 @@ class Chain(Applied):
         if frame is None or not frame.goes_on(place, segment, args, kwargs):
             frame = Frame(segment)
             self._open = weakref.ref(frame)
-        return frame.run(place, block._owners, forward, args, kwargs)
+        return frame.run(place, block, block._owners, forward, args, kwargs)
 
 
 class Checkpointed(Extended):

@@ -51,6 +51,9 @@ def apply(
         )
     for block in blocks:
         restore(block)
+    if compile and not blocks:
+        for one in models:
+            one.compile()
     if isinstance(policy, int):
         budget = BudgetChain(policy, report)
         attach(blocks, budget, compile)

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.distributed.fsdp import FSDPModule
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
 from pipelines.training.activation.ambient import Ambient, Owner, keep_buffers
@@ -68,6 +69,7 @@ class Linked:
 class Call:
     """One run of a block in a forward pass, with what is needed to run it again."""
 
+    block: nn.Module
     owners: Sequence[Owner]
     """the block's buffers"""
     forward: Callable[..., Any]
@@ -90,6 +92,8 @@ class Call:
             else:
                 leaves.append(leaf)
         args, kwargs = (leaves, {}) if self.spec is None else tree_unflatten(leaves, self.spec)
+        if isinstance(self.block, FSDPModule):  # gathered by calls of the module, and this is none
+            self.block.unshard()
         with self.ambient.again(), keep_buffers(self.owners) if self.owners else nullcontext():
             return self.forward(*args, **kwargs)
 
@@ -134,10 +138,12 @@ class Frame:
             return False
         return any(self._place(leaf) is not None for leaf in (flatten(args, kwargs)[0]))
 
-    def run(self, index: int, owners: Sequence[Owner], forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def run(
+        self, index: int, block: nn.Module, owners: Sequence[Owner], forward: Callable[..., Any], args: Any, kwargs: Any
+    ) -> Any:
         """Run a block for the first time, with a slot for each tensor that its backward needs."""
         leaves, spec = flatten(args, kwargs)
-        call = Call(owners, forward, [self._leaf(leaf) for leaf in leaves], spec, Ambient.now(leaves), index)
+        call = Call(block, owners, forward, [self._leaf(leaf) for leaf in leaves], spec, Ambient.now(leaves), index)
         self.calls[index] = call
         slots = call.slots
 

@@ -1,0 +1,44 @@
+"""How much of a GPU's arithmetic a run uses."""
+
+from __future__ import annotations
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipelines.objectives.game import Batch
+from pipelines.training.trainer import Trainer
+
+PEAKS: dict[str, dict[torch.dtype, float]] = {
+    "H200": {torch.bfloat16: 989e12, torch.float16: 989e12, torch.float32: 67e12},
+    "H100": {torch.bfloat16: 989e12, torch.float16: 989e12, torch.float32: 67e12},
+    "A100": {torch.bfloat16: 312e12, torch.float16: 312e12, torch.float32: 19.5e12},
+    "L40S": {torch.bfloat16: 362e12, torch.float16: 362e12, torch.float32: 91.6e12},
+    "L4": {torch.bfloat16: 121e12, torch.float16: 121e12, torch.float32: 30.3e12},
+    "V100": {torch.float16: 125e12, torch.float32: 15.7e12},
+}
+"""dense operations a second by the makers' data sheets"""
+
+
+def peak(device_name: str, dtype: torch.dtype) -> float | None:
+    """Operations a second that a GPU of that name can do at most; None if it is not known."""
+    for name, peaks in PEAKS.items():
+        if name in device_name:
+            return peaks.get(dtype)
+    return None
+
+
+def of_step(trainer: Trainer, batch: Batch) -> float:
+    """The operations of one step on this rank that the model needs: three times those of its forward passes.
+
+    A backward pass takes twice its forward pass (Kaplan et al. 2020, section 2.1); what checkpointing computes again is
+    not counted. Moves that are not played in every step count by their share.
+    """
+    parts = list(trainer.parts(batch, 0))
+    total = 0.0
+    for turn in trainer.turns:
+        counter = FlopCounterMode(display=False)
+        with torch.no_grad() if len(trainer.turns) == 1 else torch.enable_grad(), counter, trainer.autocast:
+            trainer.ranks.plain(turn.move.name, *parts[0])
+        total += 3 * counter.get_total_flops() * len(parts) / turn.move.every
+    trainer.ranks.rest()
+    return total

@@ -1,0 +1,159 @@
+"""How ranks share the work: gradients alone (DDP), or also weights and optimizers (FSDP2, HSDP)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from pipelines.draws import Draws
+from pipelines.errors import RecipeError
+from pipelines.objectives.game import Batch, Loss, Move
+from pipelines.recipe.training import Training
+from pipelines.training.activation import blocks_of
+from pipelines.training.workers import Workers
+
+Figures = tuple[Tensor, dict[str, Tensor]]
+
+
+class Game(nn.Module):
+    """Losses of moves as one module whose parameters are the players'.
+
+    What spreads work over ranks wraps this rather than a network, so an objective may call any method of its networks,
+    as often as it likes, and knows nothing of ranks.
+    """
+
+    def __init__(self, losses: Mapping[str, Loss], players: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.losses = dict(losses)
+        self.players = nn.ModuleDict(players)
+
+    def forward(self, move: str, batch: Batch, draws: Draws) -> Figures:
+        """The mean loss of a move over the samples, and figures."""
+        return self.losses[move](batch, draws)
+
+
+class Alone:
+    """One rank: nothing is shared. Also the base of what shares."""
+
+    shares_weights = False
+    """whether each rank holds pieces of the players"""
+
+    def __init__(self, moves: Mapping[str, Move], players: Mapping[str, nn.Module]) -> None:
+        self._game = Game({name: move.loss for name, move in moves.items()}, players)
+
+    def loss(self, move: str, batch: Batch, draws: Draws) -> Figures:
+        """The mean loss over this rank's samples, and figures."""
+        return self._game(move, batch, draws)
+
+    def plain(self, move: str, batch: Batch, draws: Draws) -> Figures:
+        """As `loss`, where no backward pass follows."""
+        return self._game(move, batch, draws)
+
+    @contextmanager
+    def part(self, move: str, last: bool) -> Iterator[None]:
+        """Around forward and backward of one part of a batch; gradients are averaged over ranks in the last one."""
+        yield
+
+    def norm(self, gradients: list[Tensor]) -> Tensor:
+        """The norm of all gradients of a player, of which this rank holds `gradients`: a scalar on the device."""
+        return nn.utils.get_total_norm(gradients)
+
+    def rest(self) -> None:
+        """After work without a backward pass: give back what was gathered for it."""
+
+
+class SharedGradients(Alone):
+    """DDP: every rank holds all weights; gradients are averaged. Each move has a wrapper over its own players."""
+
+    def __init__(self, moves: Mapping[str, Move], players: Mapping[str, nn.Module]) -> None:
+        super().__init__(moves, players)
+        self._ddp = {
+            name: DistributedDataParallel(Game({name: move.loss}, {player: players[player] for player in move.players}))
+            for name, move in moves.items()
+        }
+
+    def loss(self, move: str, batch: Batch, draws: Draws) -> Figures:
+        """As in the base."""
+        return self._ddp[move](move, batch, draws)
+
+    @contextmanager
+    def part(self, move: str, last: bool) -> Iterator[None]:
+        """As in the base."""
+        if last:
+            yield
+            return
+        with self._ddp[move].no_sync():
+            yield
+
+
+class SharedWeights(Alone):
+    """FSDP2 and HSDP: ranks of a group hold a piece each of weights, gradients, averages and optimizer state.
+
+    A block is gathered as it runs, everything else with the game itself (Zhao et al. 2023; `fully_shard`).
+    """
+
+    shares_weights = True
+
+    def __init__(self, moves: Mapping[str, Move], players: Mapping[str, nn.Module], mesh: DeviceMesh) -> None:
+        super().__init__(moves, players)
+        self._group = mesh.get_group(mesh.ndim - 1)
+        for block in dict.fromkeys(block for player in players.values() for block in blocks_of(player)):
+            if any(True for _ in block.parameters()):
+                fully_shard(block, mesh=mesh)
+        self._root = fully_shard(self._game, mesh=mesh)
+
+    @contextmanager
+    def part(self, move: str, last: bool) -> Iterator[None]:
+        """As in the base."""
+        self._root.set_requires_gradient_sync(last)
+        yield
+
+    def norm(self, gradients: list[Tensor]) -> Tensor:
+        """As in the base."""
+        square = super().norm(gradients).square()
+        torch.distributed.all_reduce(square, group=self._group)
+        return square.sqrt()
+
+    def rest(self) -> None:
+        """As in the base."""
+        for module in self._game.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
+
+def share(moves: Mapping[str, Move], players: Mapping[str, nn.Module], training: Training, workers: Workers) -> Alone:
+    """Spread the players over the ranks as `training.parallel` says. Call it before anything refers to parameters.
+
+    Raises RecipeError if groups of `training.shard` ranks do not come out even.
+    """
+    if workers.world_size == 1:
+        return Alone(moves, players)
+    if training.parallel == "ddp":
+        return SharedGradients(moves, players)
+    return SharedWeights(moves, players, _mesh(training, workers))
+
+
+def check(training: Training, workers: Workers) -> None:
+    """Raise RecipeError if ranks do not come out even in groups of `training.shard`."""
+    if training.parallel == "hsdp" and workers.world_size % _shard(training, workers):
+        expected = f"expected a divisor of the {workers.world_size} ranks that train"
+        raise RecipeError(f"training.shard: found {_shard(training, workers)}, {expected}")
+
+
+def _shard(training: Training, workers: Workers) -> int:
+    return training.shard or int(os.environ.get("LOCAL_WORLD_SIZE", workers.world_size))
+
+
+def _mesh(training: Training, workers: Workers) -> DeviceMesh:
+    kind, ranks = workers.device.type, workers.world_size
+    if training.parallel == "fsdp":
+        return init_device_mesh(kind, (ranks,), mesh_dim_names=("shard",))
+    shard = _shard(training, workers)
+    return init_device_mesh(kind, (ranks // shard, shard), mesh_dim_names=("replicate", "shard"))

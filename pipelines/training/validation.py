@@ -1,0 +1,81 @@
+"""The loss under averaged weights, on samples that are always the same, with the same noise."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipelines.draws import Draws
+from pipelines.errors import RecipeError
+from pipelines.loading import ShardLoader
+from pipelines.recipe.training import Data, Training
+from pipelines.training import data
+from pipelines.training.trainer import Trainer
+from pipelines.training.workers import Workers
+
+SEED = 0x5EED
+
+
+def loader(of_data: Data, training: Training, shape: tuple[int, int, int], part: int, workers: Workers) -> ShardLoader:
+    """This rank's loader of what is evaluated, in batches of `part`, as many as go through a network in training.
+
+    Raises RecipeError if there are not enough samples for one batch of every rank.
+    """
+    where = training.evaluate_where or of_data.where
+    found = data.held_out(of_data.model_copy(update={"where": where}), shape, part, workers)
+    if not len(found):
+        expected = f"expected at least {part * workers.world_size}"
+        raise RecipeError(f"training.evaluate_where: found {found.epoch_samples} samples in {where}, {expected}")
+    return found
+
+
+class Validation:
+    """Evaluates a trainer's players on the first `evaluate_samples` of a loader."""
+
+    def __init__(self, trainer: Trainer, batches: ShardLoader, collate: data.Collator) -> None:
+        self._trainer, self._loader, self._collate = trainer, batches, collate
+        each = batches.batch_size * batches.world_size
+        self._count = max(1, min(len(batches), trainer.training.evaluate_samples // each))
+
+    def figures(self) -> dict[str, float]:
+        """`evaluation/loss`, or with several moves `evaluation/<move>/loss` and their sum: means over all ranks."""
+        trainer = self._trainer
+        modules = [player.module for player in trainer.players.values()]
+        for player in trainer.players.values():
+            player.ema.swap()
+            player.module.eval()
+        try:
+            losses = self._losses()
+        finally:
+            trainer.ranks.rest()
+            for module in modules:
+                module.train()
+            for player in trainer.players.values():
+                player.ema.swap()
+        means = trainer.workers.mean(torch.stack(list(losses.values()))).tolist()
+        figures = dict(zip(losses, means, strict=True))
+        if len(figures) > 1:
+            return {"evaluation/loss": sum(means), **figures}
+        return {"evaluation/loss": means[0]}
+
+    def _losses(self) -> Mapping[str, Tensor]:
+        trainer = self._trainer
+        moves = [turn.move for turn in trainer.turns]
+        totals: dict[str, Tensor] = {}
+        self._loader.set_epoch(0)
+        batches: Any = itertools.islice(self._loader, self._count)
+        # A penalty on a gradient, which only games of several moves have, needs the graph.
+        with torch.set_grad_enabled(len(moves) > 1):
+            for raw in batches:
+                batch = self._collate(raw)
+                samples = raw["_position"].to(trainer.workers.device)
+                for move in moves:
+                    with trainer.autocast:
+                        loss, _ = trainer.ranks.plain(move.name, batch, Draws(SEED, samples, trainer.steps))
+                    name = f"evaluation/{move.name}/loss"
+                    totals[name] = totals.get(name, torch.zeros_like(loss.detach())) + loss.detach() / self._count
+        return totals
