@@ -1,11 +1,12 @@
 """Makes the source of the Fashion-MNIST recipes: 70,000 images of clothes with labels, captions and derived conditions.
 
-Usage: python -m jobs.fashion RECIPE [FOLDER] [key.path=value …]
+Usage: python -m jobs.fashion RECIPE [FOLDER] [key.path=value …] [--side=PIXELS]
 
 Fashion-MNIST (Xiao, Rasul & Vollgraf 2017, MIT license) is Debian's package dataset-fashion-mnist; FOLDER holds its
 four .gz files, by default where the package puts them. Written are Parquet files at the recipe's dataset.source.path:
 image_id, split (train, test), label (0 to 9), image (a gray PNG of 28×28 pixels), captions (several of each label) and
-conditions (kind, image): edges, silhouette and lowres, each of the image's size.
+conditions (kind, image): edges, silhouette and lowres, each of the image's size. With --side=16 the images are scaled
+to 16×16 pixels first, so that edges are those of the small image.
 """
 
 import gzip
@@ -30,6 +31,7 @@ PACKAGE = "dataset-fashion-mnist"
 FOLDER = "/usr/share/datasets/fashion-mnist"
 SPLITS = {"train": "train", "test": "t10k"}
 KINDS = {"images": 3, "labels": 1}  # the dimensions of an IDX file of unsigned bytes
+SIDE = 28
 LOW_RESOLUTION = 7
 BACKGROUND = 16  # pixels up to here are no clothes
 MADE_FROM = b"headrace.made_from"
@@ -69,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _make(argv: Sequence[str]) -> None:
     if not argv:
         raise RecipeError("arguments: found none, expected RECIPE [FOLDER] [key.path=value …]")
-    path, *rest = argv
+    sides = [argument for argument in argv if argument.startswith("--")]
+    path, *rest = [argument for argument in argv if not argument.startswith("--")]
     folders = [argument for argument in rest if "=" not in argument]
     if len(folders) > 1:
         raise RecipeError(f"arguments: found {' '.join(folders)}, expected one FOLDER at most")
@@ -78,16 +81,25 @@ def _make(argv: Sequence[str]) -> None:
     source = recipe.dataset.source
     if source.path is None or source.format != "parquet":
         raise RecipeError("dataset.source.path: found nothing, expected the folder of Parquet files to make")
-    make_source(Path(source.path), Path(folders[0] if folders else FOLDER))
+    make_source(Path(source.path), Path(folders[0] if folders else FOLDER), _side(sides))
 
 
-def make_source(target: Path, folder: Path) -> None:
+def _side(options: Sequence[str]) -> int:
+    if not options:
+        return SIDE
+    name, _, pixels = options[0].partition("=")
+    if len(options) > 1 or name != "--side" or not pixels.isdecimal() or not 8 <= int(pixels) <= SIDE:
+        raise RecipeError(f"arguments: found {' '.join(options)}, expected --side=PIXELS, from 8 to {SIDE}")
+    return int(pixels)
+
+
+def make_source(target: Path, folder: Path, side: int = SIDE) -> None:
     """Write `train.parquet` and `test.parquet` into `target` from the four files in `folder`.
 
-    Files that were made from the same four are left alone. Raises DataError if one of the four is missing or broken,
-    RecipeError if `target` holds something else.
+    Images are scaled to `side` pixels. Files that were made so from the same four are left alone. Raises DataError if
+    one of the four is missing or broken, RecipeError if `target` holds something else.
     """
-    origin = _origin(folder)
+    origin = _origin(folder, side)
     made = {_made_from(file) for file in target.glob("*")} if target.exists() else set()
     if made == {origin} and len(list(target.glob("*"))) == len(SPLITS):
         print(f"source: {target} is there already")
@@ -102,7 +114,7 @@ def make_source(target: Path, folder: Path) -> None:
     with progress("source", total=None, unit="images") as bar:
         for split in SPLITS:
             with pq.ParquetWriter(hidden / f"{split}.parquet", schema) as file:
-                for table in tables(folder, split):
+                for table in tables(folder, split, side):
                     file.write_table(table.replace_schema_metadata(schema.metadata))
                     bar.advance(table.num_rows)
                     rows += table.num_rows
@@ -111,8 +123,11 @@ def make_source(target: Path, folder: Path) -> None:
     print(f"source: {target} holds {rows:,} images")
 
 
-def tables(folder: Path, split: str) -> Iterator[pa.Table]:
-    """The rows of a split, some at a time. Raises DataError if its files do not belong together."""
+def tables(folder: Path, split: str, side: int = SIDE) -> Iterator[pa.Table]:
+    """The rows of a split, some at a time, images scaled to `side` pixels.
+
+    Raises DataError if its files do not belong together.
+    """
     images_NHW = read_idx(_file(folder, split, "images"), KINDS["images"])
     labels_N = read_idx(_file(folder, split, "labels"), KINDS["labels"])
     if len(images_NHW) != len(labels_N) or labels_N.max(initial=0) >= len(CAPTIONS):
@@ -122,7 +137,7 @@ def tables(folder: Path, split: str) -> Iterator[pa.Table]:
         )
     for start in range(0, len(images_NHW), ROWS_AT_ONCE):
         some = range(start, min(start + ROWS_AT_ONCE, len(images_NHW)))
-        rows = [_row(split, number, images_NHW[number], int(labels_N[number])) for number in some]
+        rows = [_row(split, number, _scaled(images_NHW[number], side), int(labels_N[number])) for number in some]
         yield pa.Table.from_pylist(rows, SCHEMA)
 
 
@@ -135,6 +150,10 @@ def _row(split: str, number: int, pixels_HW: np.ndarray, label: int) -> dict[str
         "captions": CAPTIONS[label],
         "conditions": [{"kind": kind, "image": _png(made)} for kind, made in conditions(pixels_HW).items()],
     }
+
+
+def _scaled(pixels_HW: np.ndarray, side: int) -> np.ndarray:
+    return pixels_HW if side == SIDE else cv2.resize(pixels_HW, (side, side), interpolation=cv2.INTER_AREA)
 
 
 def conditions(pixels_HW: np.ndarray) -> dict[str, np.ndarray]:
@@ -176,9 +195,9 @@ def _bytes(path: Path) -> bytes:
         ) from None
 
 
-def _origin(folder: Path) -> bytes:
+def _origin(folder: Path, side: int) -> bytes:
     """What the source is made from: the four files, and what is made of them."""
-    digest = hashlib.sha256(repr((CAPTIONS, SCHEMA, LOW_RESOLUTION, BACKGROUND)).encode())
+    digest = hashlib.sha256(repr((CAPTIONS, SCHEMA, LOW_RESOLUTION, BACKGROUND, side)).encode())
     for split in SPLITS:
         for kind in KINDS:
             digest.update(_bytes(_file(folder, split, kind)))

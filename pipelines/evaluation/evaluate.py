@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,8 +27,9 @@ from pipelines.recipe.training import Sampling
 from pipelines.training import systems
 from pipelines.training.run_folder import RunFolder
 from pipelines.training.sampling import draw
-from pipelines.training.systems import Artist
+from pipelines.training.systems import Artist, Asked
 from pipelines.training.systems.autoencoder import AutoencoderArtist
+from pipelines.training.systems.prior import PriorArtist
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,15 @@ class Evaluated:
     """one, or one for each combination of a sweep"""
 
 
-def evaluate(folder: RunFolder, recipe: Recipe, device: torch.device) -> Evaluated:
+Way = tuple[dict[str, Any], Sampling]
+"""A way of drawing: what is said of it, and its settings"""
+
+
+def evaluate(folder: RunFolder, recipe: Recipe, device: torch.device, ways: Sequence[Way] | None = None) -> Evaluated:
     """Measure the run in `folder` as the `evaluation` section of `recipe` says.
 
-    A classifier is measured by its accuracy, an autoencoder by its reconstructions, anything else by what it draws.
+    A classifier is measured by its accuracy, an autoencoder by its reconstructions, anything else by what it draws, in
+    each of `ways`; None: in those of `evaluation.sweep`, over the section `sampling`.
     Raises RecipeError or DataError, before anything is drawn, for what does not fit.
     """
     evaluation = recipe.evaluation or Evaluation()
@@ -74,7 +80,7 @@ def evaluate(folder: RunFolder, recipe: Recipe, device: torch.device) -> Evaluat
         return _classifier(folder, recipe, evaluation, device)
     eyes = _eyes(evaluation, device)
     judge = _judge(evaluation, eyes, device)
-    ways = list(_ways(recipe.sampling or Sampling(), evaluation))
+    ways = list(_ways(recipe.sampling or Sampling(), evaluation)) if ways is None else ways
     artist = systems.of(recipe).artist(folder, recipe, device)
     real = read_real(recipe, evaluation, max(evaluation.images, evaluation.reals or 0))
     with _bar("look at real", len(real.images)) as done:
@@ -88,6 +94,8 @@ def evaluate(folder: RunFolder, recipe: Recipe, device: torch.device) -> Evaluat
             originals = real.images[: len(drawn)]
             figures |= compare.means(similarity(originals, drawn), evaluation)
             counts |= _codes(artist, originals, evaluation)
+        if isinstance(artist, PriorArtist):
+            figures |= compare.means({"bits_per_code": _bits(artist, real.asked, evaluation)}, evaluation)
         found.append(Measurement(drawn, figures, counts, seconds / len(drawn), varied, labels))
     return Evaluated(eyes.name, None if judge is None else judge.name, real, ways[0][1], found)
 
@@ -95,9 +103,10 @@ def evaluate(folder: RunFolder, recipe: Recipe, device: torch.device) -> Evaluat
 def _classifier(folder: RunFolder, recipe: Recipe, evaluation: Evaluation, device: torch.device) -> Evaluated:
     """Accuracy on real images, which are not noisy."""
     eyes = open_classifier(str(folder.path), "run", device)
-    real = read_real(recipe, evaluation, evaluation.images)
-    if real.labels is None:
+    if evaluation.label is None and (recipe.data is None or recipe.data.label is None):
         raise RecipeError("data.label: found nothing, expected the column of labels")
+    real = read_real(recipe, evaluation, evaluation.images)
+    assert real.labels is not None
     with _bar("look", len(real.images)) as done:
         seen = look(eyes, real.images, evaluation.batch_size, done)
     assert seen.labels is not None
@@ -124,7 +133,7 @@ def _judge(evaluation: Evaluation, eyes: Eyes, device: torch.device) -> Classifi
     return None
 
 
-def _ways(sampling: Sampling, evaluation: Evaluation) -> Iterator[tuple[dict[str, Any], Sampling]]:
+def _ways(sampling: Sampling, evaluation: Evaluation) -> Iterator[Way]:
     """Each combination of what is swept, and the `sampling` section with it."""
     unknown = [key for key in evaluation.sweep if key not in Sampling.model_fields]
     if unknown:
@@ -175,6 +184,12 @@ def _compared(
     if real.asked.conditions is not None:
         figures |= compare.edge_figures(real.asked.conditions[: len(drawn)], drawn, evaluation)
     return figures, counts, labels
+
+
+def _bits(artist: PriorArtist, asked: Asked, evaluation: Evaluation) -> Tensor:
+    """Bits per code of real images under a prior: [N]."""
+    starts = range(0, len(asked), evaluation.batch_size)
+    return torch.cat([artist.bits(asked.part(start, start + evaluation.batch_size)) for start in starts])
 
 
 def _codes(artist: Artist, originals_NCHW: Tensor, evaluation: Evaluation) -> dict[str, float]:

@@ -74,4 +74,5 @@ def _sampling_in_words(recipe: Recipe) -> str:
     if recipe.sampling is None:
         return "not in the recipe"
     s = recipe.sampling
-    return f"{s.sampler}, {s.steps} steps, η = {s.eta:g}, guidance {s.guidance:g}, seed {s.seed}"
+    eta = "" if s.eta is None else f"η = {s.eta:g}, "
+    return f"{s.sampler}, {s.steps} steps, {eta}guidance {s.guidance:g}, seed {s.seed}"

@@ -87,6 +87,20 @@ def test_a_source_that_is_there_is_left_alone_and_one_of_other_files_made_anew(t
     assert pq.read_table(target / "test.parquet").column("label").to_pylist() == [9] * TEST
 
 
+def test_images_may_be_made_smaller_with_edges_of_their_own(tmp_path: Path, package: Path) -> None:
+    target = tmp_path / "small"
+    path = recipe_at(tmp_path)
+    assert main([str(path), str(package), f"dataset.source.path={target}", "--side=16"]) == 0
+    row = pq.read_table(target / "train.parquet").to_pylist()[3]
+    image = cv2.imdecode(np.frombuffer(row["image"], np.uint8), cv2.IMREAD_GRAYSCALE)
+    original = read_idx(package / "train-images-idx3-ubyte.gz", 3)[3]
+    assert np.array_equal(image, cv2.resize(original, (16, 16), interpolation=cv2.INTER_AREA))
+    edges = cv2.imdecode(np.frombuffer(row["conditions"][0]["image"], np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert np.array_equal(edges, cv2.Canny(image, 100, 200))
+    assert main([str(path), "--side=4"]) == 2
+    assert main([str(path), "--sides=16"]) == 2
+
+
 def test_files_of_others_are_kept(tmp_path: Path, package: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "source"
     target.mkdir()
