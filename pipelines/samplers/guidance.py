@@ -30,8 +30,9 @@ def classifier_free(
 
     `denoise(x_NCHW, sigma, cond)` is told of a caption by `cond`; `null` is the same of the null caption, or of a
     negative prompt, for as many samples. In a ControlNet's guess mode it is `control.ignored()` besides. Scale 1 is no
-    guidance. Levels outside `interval` (low < σ ≤ high) are not guided (Kynkäänniemi et al. 2024). `rescale` in [0, 1]
-    brings the deviation of each result back to that without guidance (Lin et al. 2024, section 3.4).
+    guidance, scale 0 asks for nothing; each is one plain call. Levels outside `interval` (low < σ ≤ high) are not
+    guided (Kynkäänniemi et al. 2024). `rescale` in [0, 1] brings the deviation of each result back to that without
+    guidance (Lin et al. 2024, section 3.4).
     """
     if not 0 <= rescale <= 1:
         raise ValueError(f"rescale: found {rescale}, expected a number from 0 to 1")
@@ -42,6 +43,8 @@ def classifier_free(
     def guided(x_NCHW: Tensor, sigma: Tensor) -> Tensor:
         if scale == 1 or not interval[0] < sigma <= interval[1]:
             return denoise(x_NCHW, sigma, cond)
+        if scale == 0 and rescale == 0:
+            return denoise(x_NCHW, sigma, null)
         without, plain = denoise(torch.cat([x_NCHW, x_NCHW]), sigma, both).chunk(2)
         x0_NCHW = without + scale * (plain - without)
         if rescale == 0:

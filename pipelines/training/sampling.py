@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pipelines.errors import RecipeError
 from pipelines.recipe.control import Control
+from pipelines.recipe.model import DiT, UNet
 from pipelines.recipe.training import Sampling
 from pipelines.training import data
 from pipelines.training.conditions import stack
@@ -38,7 +39,7 @@ class Rows:
 
 
 def rows(sampling: Sampling, of: Sections, shape: tuple[int, int, int]) -> Rows:
-    """The rows that `sampling` asks for: prompts, or classes, or the first samples of the dataset.
+    """The rows that `sampling` asks for: prompts, or classes, or the first samples of the dataset; else one row.
 
     `shape` is that of the images, channels first. Raises RecipeError if it asks for nothing, or not for one label or
     condition a row; DataError if a condition's file cannot be used.
@@ -62,6 +63,8 @@ def _rows(sampling: Sampling, of: Sections, shape: tuple[int, int, int]) -> Rows
         return Rows([str(label) for label in sampling.labels], Asked([None] * len(labels), labels))
     if sampling.examples:
         return _examples(sampling.examples, of, shape)
+    if isinstance(of.model, UNet | DiT) and of.model.text is None and of.model.labels is None:
+        return Rows(["samples"], Asked([None]))  # there is nothing to ask such a model for
     raise RecipeError("sampling.prompts: found none, expected prompts, or sampling.labels, or sampling.examples")
 
 

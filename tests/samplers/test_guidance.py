@@ -81,6 +81,19 @@ def test_a_negative_prompt_takes_the_place_of_the_null_caption() -> None:
     torch.testing.assert_close(negative(points(), SIGMA), 2 * parts[0] - parts[1])
 
 
+@pytest.mark.parametrize(("scale", "labels_N"), [(1.0, LABELS_N), (0.0, torch.full_like(LABELS_N, NOTHING))])
+def test_scales_that_need_one_side_alone_are_one_plain_call(scale: float, labels_N: Tensor) -> None:
+    seen: list[Tensor] = []
+
+    def denoise(x_ND: Tensor, sigma: Tensor, cond: Context) -> Tensor:
+        seen.append(cond.pooled_ND[:, 0])
+        return Conditional()(x_ND, sigma, cond)
+
+    null = context(torch.full_like(LABELS_N, NOTHING))
+    samplers.classifier_free(denoise, context(LABELS_N), null, scale)(points(), SIGMA)
+    assert [labels.tolist() for labels in seen] == [labels_N.tolist()]
+
+
 def test_outside_the_interval_the_caption_alone_counts() -> None:
     null = context(torch.full_like(LABELS_N, NOTHING))
     plain = Conditional()(points(), SIGMA, context(LABELS_N))

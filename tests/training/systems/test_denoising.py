@@ -37,7 +37,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "smld": (
         {"text": None},
         {"prediction": "score", "schedule": "geometric", "min_snr": None},
-        {"prompts": [], "examples": 2, "sampler": "langevin", "updates": 3, "steps": 4},
+        {"prompts": [], "per_prompt": 4, "sampler": "langevin", "updates": 3, "steps": 4},
     ),
     "dit": (
         {"network": "dit", "width": 16, "layers": 1, "heads": 2, "patch": 4, "text": None, "labels": 3},

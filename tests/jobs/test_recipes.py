@@ -1,0 +1,70 @@
+"""The recipes of denoisers, whole but made tiny: trained, resumed and sampled by the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from jobs.sample import main as sample
+from jobs.train import main as train
+from tests.training.tiny_runs import losses, write_dataset, write_recipe
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+TINY: dict[str, dict[str, Any]] = {
+    "fashion-ddpm": {"channels": 8},
+    "fashion-smld": {"channels": 8},
+    "fashion-dit": {"width": 24, "layers": 1},
+    "fashion-classifier": {"channels": 8},
+    "fashion-control": {},
+    "fashion-kl": {"channels": 8},
+    "fashion-latent": {"channels": 8, "text": {"vocabulary": 300, "length": 8, "width": 16, "layers": 1, "heads": 2}},
+}
+"""in an order in which each follows those that it is built on"""
+SAMPLED = {
+    "fashion-ddpm": ["labels=[1]", "guidance=0", "classifier={runs}/fashion-classifier"],
+    "fashion-smld": [],
+    "fashion-dit": ["labels=[0, 2]"],
+    "fashion-control": ["examples=2"],
+    "fashion-kl": ["examples=2"],
+    "fashion-latent": ["prompts=[a bag]"],
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the runs, all trained for two steps and gone on with for one more."""
+    folder = tmp_path_factory.mktemp("recipes")
+    write_dataset(folder / "tiny")
+    for name, model in TINY.items():
+        recipe = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
+        path = write_recipe(folder / f"{name}.yaml", _tiny(recipe, model, folder))
+        assert train([str(path), "training.steps=2"]) == 0
+        assert train([str(path)]) == 0
+    return folder / "runs"
+
+
+def _tiny(recipe: dict[str, Any], model: dict[str, Any], folder: Path) -> dict[str, Any]:
+    recipe["data"] |= {"path": str(folder / "tiny"), "where": {}, "batch_size": 8, "captions": "all"}
+    recipe["data"].pop("image_key", None)
+    recipe["model"] |= model
+    for key in ("base", "autoencoder"):
+        if key in recipe["model"]:
+            recipe["model"][key] = str(folder / recipe["model"][key])
+    recipe["training"] |= {"run": str(folder / recipe["training"]["run"]), "steps": 3, "checkpoint_every": 2}
+    return recipe
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_it_trains_and_goes_on(name: str, runs: Path) -> None:
+    assert len(losses(runs / name)) == 3
+    assert [path.name for path in sorted((runs / name / "checkpoints").iterdir())] == ["step-00000002", "step-00000003"]
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+def test_it_samples(name: str, runs: Path) -> None:
+    overrides = [override.format(runs=runs) if "{runs}" in override else override for override in SAMPLED[name]]
+    assert sample([str(runs / name), "steps=3", "per_prompt=2", *overrides]) == 0
+    assert (runs / name / "samples" / "grid.png").stat().st_size > 0
