@@ -128,7 +128,7 @@ class Codebook(nn.Module):
         takes_K = dead_K & (turn_K < len(seen.keys_R))
         new_KC = seen.vectors_RC[turn_K.clamp(0, len(seen.keys_R) - 1)]
         takes_K1 = takes_K[:, None]
-        self.vectors_KC.copy_(torch.where(takes_K1, new_KC, self.vectors_KC))
+        ranks.assign(self.vectors_KC, torch.where(takes_K1, new_KC, ranks.whole(self.vectors_KC)))
         self.uses_K.copy_(torch.where(takes_K, mean_use, self.uses_K))
         if self.recipe.update == "ema":
             self.sums_KC.copy_(torch.where(takes_K1, new_KC * mean_use, self.sums_KC))

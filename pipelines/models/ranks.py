@@ -3,6 +3,7 @@
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def total(values: Tensor) -> Tensor:
@@ -26,3 +27,15 @@ def joined(values: Tensor) -> Tensor:
     parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, values.contiguous())
     return torch.cat(parts)
+
+
+def whole(values: Tensor) -> Tensor:
+    """`values`, gathered if each rank holds a piece of them."""
+    return values.full_tensor() if isinstance(values, DTensor) else values
+
+
+def assign(target: Tensor, values: Tensor) -> None:
+    """Set `target`, of which each rank may hold a piece, to `values`, which are whole and the same on all ranks."""
+    if isinstance(target, DTensor):
+        values = distribute_tensor(values, target.device_mesh, target.placements, src_data_rank=None)
+    target.copy_(values)

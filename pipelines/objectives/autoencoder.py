@@ -76,14 +76,14 @@ class Reconstruction:
         return moves
 
     def reconstruct(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
-        """The autoencoder's mean loss, and figures."""
+        """The autoencoder's mean loss, and figures; the adversary has no part in it where nothing is trained."""
         image_NCHW = batch["image"]
         through = self.model.compress(image_NCHW, draws)
         features_NCHW = self.model.decoder.features(through.z_NCHW)
         painted_NCHW = self.model.decoder.paint(features_NCHW)
         figures = {**through.figures, **{name: value.detach() for name, value in through.penalties.items()}}
         adversary = self.recipe.discriminator
-        if adversary is not None and draws.step > adversary.start:
+        if adversary is not None and draws.step > adversary.start and self.model.training:
             self._painted[draws] = painted_NCHW.detach()
             loss = self._fooling(painted_NCHW, features_NCHW, image_NCHW, figures)
         else:
@@ -91,14 +91,18 @@ class Reconstruction:
         weights = {"kl": self.recipe.kl / image_NCHW[0].numel(), "commitment": self.recipe.commitment, "codebook": 1.0}
         for name, penalty in through.penalties.items():
             loss = loss + weights[name] * penalty
-        if self.fixed_NCHW is not None and draws.step % self.recipe.watch == 0:
+        if self.fixed_NCHW is not None and draws.step % self.recipe.watch == 0 and self.model.training:
             figures |= self._look(self.fixed_NCHW)
         return loss, figures
 
     def discriminate(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         """The discriminator's mean hinge loss (Lim & Ye 2017) on the reconstructions of move one, and figures."""
         assert self.discriminator is not None
-        real, fake = self.discriminator(batch["image"]).float(), self.discriminator(self._painted.pop(draws)).float()
+        painted_NCHW = self._painted.pop(draws, None)
+        if painted_NCHW is None:  # not in training: there was no move one
+            with torch.no_grad():
+                painted_NCHW = self.model(batch["image"])
+        real, fake = self.discriminator(batch["image"]).float(), self.discriminator(painted_NCHW).float()
         loss = (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2
         self._count("rounds_won", loss.detach() < WON)
         # With outputs of one sign nothing is told apart: the loss stays at 1 and its gradient says nothing.
@@ -149,7 +153,8 @@ class Reconstruction:
         """Count rounds in a row in a buffer of the discriminator, which checkpoints keep."""
         assert self.discriminator is not None
         rounds: Tensor = getattr(self.discriminator, name)
-        rounds.copy_(torch.where(happened, rounds + 1, 0))
+        if self.discriminator.training:
+            rounds.copy_(torch.where(happened, rounds + 1, 0))
 
     def _watch_codes(self, figures: Mapping[str, float]) -> str | None:
         used = next((value for name, value in figures.items() if name.endswith("fixed_perplexity")), None)

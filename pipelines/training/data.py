@@ -67,10 +67,8 @@ def loader(data: Data, shape: tuple[int, int, int], seed: int, workers: Workers)
     return _loader(
         data,
         shape,
+        **_rows(data),
         flip=data.flip,
-        captions=data.captions,
-        image_key=data.image_key,
-        weight=data.weight,
         batch_size=workers.share(data.batch_size),
         seed=seed,
         rank=workers.rank,
@@ -95,13 +93,13 @@ def held_out(data: Data, shape: tuple[int, int, int], batch_size: int, workers: 
 
 
 def examples(data: Data, shape: tuple[int, int, int], count: int) -> ShardLoader:
-    """The first `count` samples of the dataset, in its own order, as one batch."""
-    return _loader(data, shape, batch_size=count, shuffle=False, epochs=1, drop_last=False)
+    """The first `count` samples of an epoch in the dataset's own order, as one batch."""
+    return _loader(data, shape, **_rows(data), batch_size=count, shuffle=False, epochs=1, drop_last=False)
 
 
 def count(data: Data, shape: tuple[int, int, int]) -> int:
-    """The samples of one pass over the dataset, by its log alone."""
-    return len(_loader(data, shape, batch_size=1, shuffle=False, epochs=1))
+    """The samples of an epoch."""
+    return len(_loader(data, shape, **_rows(data), batch_size=1, shuffle=False, epochs=1))
 
 
 def one_pass(data: Data, shape: tuple[int, int, int], seed: int, batch_size: int) -> ShardLoader:
@@ -117,6 +115,11 @@ def one_pass(data: Data, shape: tuple[int, int, int], seed: int, batch_size: int
         epochs=1,
         drop_last=False,
     )
+
+
+def _rows(data: Data) -> dict[str, Any]:
+    """Which rows make an epoch."""
+    return {"captions": data.captions, "image_key": data.image_key, "weight": data.weight}
 
 
 def _loader(data: Data, shape: tuple[int, int, int], **settings: Any) -> ShardLoader:

@@ -125,6 +125,23 @@ def test_two_moves_share_one_forward_pass() -> None:
     assert not seen[1].requires_grad
 
 
+def test_evaluation_has_no_adversary_and_counts_nothing() -> None:
+    objective = vqgan()
+    assert objective.discriminator is not None
+    for network in (objective.model, objective.discriminator):
+        network.eval().requires_grad_(False)
+    before = {name: value.clone() for name, value in objective.model.state_dict().items()}
+    with torch.no_grad():
+        loss, figures = objective.reconstruct({"image": images()}, draws())
+        assert "fooling" not in figures
+        assert loss > figures["pixels"]
+        loss, figures = objective.discriminate({"image": images()}, draws())
+    assert loss.isfinite()
+    assert figures["rounds_won"] == figures["rounds_stuck"] == 0
+    objective.model.update()
+    assert all(torch.equal(value, before[name]) for name, value in objective.model.state_dict().items())
+
+
 def test_the_adversary_starts_late() -> None:
     objective, calls = vqgan(start=3), []
     assert objective.discriminator is not None
