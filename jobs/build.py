@@ -72,7 +72,8 @@ def _vacuum(path: str, option: str) -> None:
     if not grace >= 0:
         raise RecipeError(f"--vacuum: found {hours!r}, expected hours, 0 or more")
     removed = vacuum(path, grace)
-    print(f"{path}: removed {len(removed):,} files that no version names", *removed, sep="\n  ")
+    files = "file" if len(removed) == 1 else "files"
+    print(f"{path}: removed {len(removed):,} {files} that no version names", *removed, sep="\n  ")
 
 
 def _print(summary: Summary) -> None:

@@ -1,5 +1,6 @@
-"""Builds that die: killed at once, or out of disk. Readers keep the version before; the next run succeeds."""
+"""Builds that die: killed, out of disk, of a task. Readers keep the version before; the next run succeeds."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -31,14 +32,14 @@ def standing(spark, parquet, tmp_path: Path) -> tuple[Path, Path]:
     return source, output
 
 
-def start(tmp_path: Path, source: Path, output: Path, shard_bytes: int = 1024) -> subprocess.Popen[bytes]:
+def start(tmp_path: Path, source: Path, output: Path, master: str = "local[2]") -> subprocess.Popen[bytes]:
     """The job in a process group of its own, over many small shards."""
     settings = {
-        "spark.master": "local[2]",
+        "spark.master": master,
         "spark.sql.warehouse.dir": str(tmp_path / "warehouse"),
         "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={tmp_path}/metastore;create=true",
     }
-    plan = recipe(source, output, QUERY, shards={"target_bytes": shard_bytes}).model_dump(mode="json")
+    plan = recipe(source, output, QUERY, shards={"target_bytes": 1024}).model_dump(mode="json")
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump({"spark": settings, "dataset": plan}))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYSPARK_GATEWAY")}
@@ -89,6 +90,65 @@ def test_killed_while_it_writes(spark, tmp_path: Path, standing: tuple[Path, Pat
     assert build(spark, recipe(source, output, QUERY)).version == 1
     assert DeltaTable(str(output)).to_pyarrow_table().num_rows == 600
     assert len(vacuum(str(output), grace_hours=0)) >= 5
+    assert DeltaTable(str(output)).to_pyarrow_table().num_rows == 600
+
+
+def children_of(process: int) -> list[int]:
+    """The processes that `process` started, by any of its threads."""
+    found = []
+    for task in Path(f"/proc/{process}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += [int(child) for child in (task / "children").read_text().split()]
+    return found
+
+
+def kill_workers(jvm: int) -> int:
+    """Kill the Python workers that run the JVM's tasks at this moment; returns how many."""
+    killed = 0
+    for daemon in children_of(jvm):
+        for worker in children_of(daemon):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+                killed += 1
+    return killed
+
+
+@pytest.mark.slow
+def test_a_task_that_fails_twice_is_run_again(tmp_path: Path, standing: tuple[Path, Path]) -> None:
+    source, output = standing
+    before = len(list(output.glob("shard-*.parquet")))
+    job = start(tmp_path, source, output, master="local[2,3]")
+    wait_for_shards(job, output, before + 5)
+    jvm, rounds = java_of(job), 0
+    while rounds < 2:  # of any task, so none fails more than twice
+        rounds += kill_workers(jvm) > 0
+        time.sleep(0.05)
+    assert job.wait(timeout=200) == 0, (tmp_path / "stderr.txt").read_text()[-2000:]
+    assert "crashed" in (tmp_path / "stderr.txt").read_text(), "a task failed"
+    table = DeltaTable(str(output)).to_pyarrow_table()
+    assert DeltaTable(str(output)).version() == 1
+    assert table.num_rows == 600
+    assert len(set(table.column("sample_id").to_pylist())) == 600
+
+
+@pytest.mark.slow
+def test_a_task_that_fails_three_times(spark, tmp_path: Path, standing: tuple[Path, Path]) -> None:
+    source, output = standing
+    files = {path.name for path in output.glob("shard-*.parquet")}
+    job = start(tmp_path, source, output, master="local[2,3]")
+    wait_for_shards(job, output, len(files) + 5)
+    jvm = java_of(job)
+    while job.poll() is None:
+        with contextlib.suppress(FileNotFoundError):
+            kill_workers(jvm)
+        time.sleep(0.01)
+    assert job.returncode == 1
+    assert "failed 3 times" in (tmp_path / "stderr.txt").read_text()
+    assert DeltaTable(str(output)).version() == 0
+    assert DeltaTable(str(output)).to_pyarrow_table().num_rows == 4
+    vacuum(str(output), grace_hours=0)  # a task that was still running may have written one more
+    assert {path.name for path in output.glob("shard-*.parquet")} == files
+    assert build(spark, recipe(source, output, QUERY)).version == 1
     assert DeltaTable(str(output)).to_pyarrow_table().num_rows == 600
 
 

@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+import time
+from collections import Counter
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -14,6 +17,8 @@ from deltalake import DeltaTable
 
 import udfs.jar
 from jobs import build, emoji
+from tests.dataset.conftest import SCHEMA
+from tests.dataset.conftest import row as photo
 
 ROOT = Path(__file__).parents[2]
 # A skin tone; a letter of flags and a flag; a name without a word of the query.
@@ -102,6 +107,75 @@ def test_errors_are_one_line_and_a_status(
     assert len(errors) == 1
     assert named in errors[0]
     assert not (tmp_path / "out" / "_delta_log").exists()
+
+
+@pytest.fixture
+def daily(spark, tmp_path: Path) -> Path:
+    """A recipe over two days of photos, the dataset of a partition for each."""
+    for number, day in enumerate(("2026-11-21", "2026-11-22")):
+        folder = tmp_path / "photos" / f"ds={day}"
+        folder.mkdir(parents=True)
+        rows = [photo(10 * number + i) for i in range(2)]
+        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / "part-0.parquet")
+    query = "SELECT id, image, ds, caption FROM source LATERAL VIEW explode(captions) c AS caption"
+    output = {"path": str(tmp_path / "out"), "partition": "ds"}
+    recipe = {"source": {"path": str(tmp_path / "photos")}, "query": query, "shuffle": {"key": "id"}, "output": output}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"dataset": recipe}))
+    return tmp_path / "recipe.yaml"
+
+
+def test_a_dry_run_says_all_and_writes_nothing(daily: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert build.main([str(daily), "ds=2026-11-21", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "LATERAL VIEW explode(captions)" in shown
+    assert "Generate explode(captions" in shown, "Spark's plan"
+    told = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in shown.splitlines() if "│" in line}
+    size = sum(len(photo(i)["image"]) for i in range(2))
+    assert told == {
+        "media": "by reference",
+        "rows in": "2",
+        "rows with samples": "2",
+        "media bytes": f"{size:,}",
+        "shards, about": "1",
+    }
+    assert sorted(path.name for path in daily.parent.iterdir()) == ["photos", "recipe.yaml"]
+
+
+def test_a_day_is_built_alone_and_once(daily: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = daily.parent / "out"
+    assert build.main([str(daily), "ds=2026-11-21"]) == 0
+    assert "version 0" in capsys.readouterr().out
+    before = sorted(output.rglob("*"))
+    assert build.main([str(daily), "ds=2026-11-21"]) == 0
+    assert "unchanged" in capsys.readouterr().out
+    assert sorted(output.rglob("*")) == before
+    assert build.main([str(daily), "ds=2026-11-22"]) == 0
+    days = DeltaTable(str(output)).to_pyarrow_table().column("ds").to_pylist()
+    assert Counter(days) == {"2026-11-21": 4, "2026-11-22": 4}
+    for arguments, named in (([], "expected ds=VALUE"), (["ds=1", "ds=2"], "expected one"), (["day=1"], "day=1")):
+        assert build.main([str(daily), *arguments]) == 2
+        assert named in capsys.readouterr().err
+    assert build.main([str(daily), "ds=2001-01-01"]) == 3
+    assert "found no rows to write" in capsys.readouterr().err
+    assert DeltaTable(str(output)).version() == 1
+
+
+def test_vacuum_from_the_command_line(daily: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert build.main([str(daily), "--vacuum"]) == 2
+    assert "--vacuum: found nothing" in capsys.readouterr().err
+    assert build.main([str(daily), "ds=2026-11-21"]) == 0
+    orphan = daily.parent / "out" / "shard-000001-0123456789ab-7.parquet"
+    orphan.write_bytes(b"left over")
+    os.utime(orphan, (time.time() - 7200,) * 2)
+    capsys.readouterr()
+    assert build.main([str(daily), "--vacuum"]) == 0
+    assert "removed 0 files" in capsys.readouterr().out
+    assert build.main([str(daily), "--vacuum=1"]) == 0
+    shown = capsys.readouterr().out
+    assert "removed 1 file that" in shown
+    assert orphan.name in shown
+    assert not orphan.exists()
+    assert DeltaTable(str(daily.parent / "out")).to_pyarrow_table().num_rows == 4
 
 
 def test_no_java_is_one_line_that_says_what_to_install(tmp_path: Path) -> None:
