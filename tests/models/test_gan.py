@@ -105,15 +105,16 @@ def singular(weight: Tensor) -> float:
     return float(torch.linalg.matrix_norm(weight.detach().flatten(1), 2))
 
 
-def test_spectral_norms_become_one() -> None:
+@pytest.mark.parametrize(("backbone", "count"), [("dcgan", 4), ("residual", 11)])
+def test_spectral_norms_become_one(backbone: str, count: int) -> None:
     torch.manual_seed(0)
-    discriminator = build_pair(recipe(condition="label")).discriminator
+    discriminator = build_pair(recipe(condition="label", backbone=backbone)).discriminator
     embedding = discriminator.head.embedding.label.weight.clone()
     normalise_spectra(discriminator)
-    for _ in range(30):
+    for _ in range(60):
         step_spectra(discriminator)
     layers = [m for m in discriminator.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
-    assert len(layers) == 4
+    assert len(layers) == count
     for layer in layers:
         assert singular(layer.weight) == pytest.approx(1, abs=0.01)
     assert torch.equal(discriminator.head.embedding.label.weight, embedding)

@@ -20,10 +20,12 @@ def normalise_spectra(network: nn.Module) -> None:
     """Divide the weight of each linear and convolutional layer of `network` by its largest singular value, in place.
 
     A kernel counts as the matrix [out, in·height·width]. Embeddings and caption encoders, which no image goes
-    through, are left alone.
+    through, are left alone. A layer that starts at zero has no direction to keep and gets a random one.
     """
     for name, layer in list(network.named_modules()):
         if isinstance(layer, LAYERS) and "embedding" not in name.split("."):
+            if not layer.weight.any():
+                nn.init.normal_(layer.weight)
             spectral_norm(layer)
     for layer in _normalised(network):
         layer.parametrizations.weight.eval()

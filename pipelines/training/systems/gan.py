@@ -22,6 +22,8 @@ from pipelines.training.run_folder import RunFolder, Sections, sections
 from pipelines.training.systems.artist import Asked
 
 WANTS: frozenset[str] = frozenset()
+TWICE = frozenset({"gradient_penalty", "r1_r2"})
+"""regularisers that differentiate gradients"""
 
 
 def image_shape(of: Sections) -> tuple[int, int, int]:
@@ -85,14 +87,27 @@ def artist(folder: RunFolder, recipe: Recipe, device: torch.device) -> GanArtist
     return GanArtist(generator.to(device).eval().requires_grad_(False), model, tokenizer, device)
 
 
+def _check_twice(of: Sections, regulariser: str) -> None:
+    """Raise RecipeError if the run uses what torch differentiates once only."""
+    found = {"compile": (of.training.compile, "false"), "activation": (of.training.activation, "another policy")}
+    for key, (value, expected) in found.items():
+        if value is True or value == "selective":
+            raise RecipeError(
+                f"training.{key}: found {value!r}, expected {expected}: objective.regulariser "
+                f"{regulariser} differentiates gradients, which torch does not do through this"
+            )
+
+
 def _sections(of: Sections) -> tuple[Gan, Adversarial]:
     """The two sections that make a GAN. Raises RecipeError if they do not fit each other."""
     assert isinstance(of.objective, Adversarial)
     if not isinstance(of.model, Gan):
         raise RecipeError(f"model.network: found {of.model.network!r}, expected 'gan' as objective.family is")
-    if of.objective.regulariser in {"gradient_penalty", "r1_r2"} and of.model.norm == "batch":
+    if of.objective.regulariser in TWICE and of.model.norm == "batch":
         raise RecipeError(
             f"model.norm: found 'batch', expected none or group: objective.regulariser {of.objective.regulariser} "
             "needs a gradient of each sample's own (Gulrajani et al. 2017, section 4)"
         )
+    if of.objective.regulariser in TWICE:
+        _check_twice(of, of.objective.regulariser)
     return of.model, of.objective

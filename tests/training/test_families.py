@@ -1,0 +1,231 @@
+"""Every objective under every way of training: the common trainer, with no code of a family's own for any of them.
+
+A new objective needs one entry in `FAMILIES`. In-process runs of a few steps; two ranks are real processes.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from jobs.train import main as train
+from tests.training.test_ranks import train_on
+from tests.training.tiny_runs import losses, recipe_of, write_recipe
+
+STEPS = 6
+TEXT = {"vocabulary": 300, "length": 6, "width": 16, "layers": 1, "heads": 2}
+DCGAN = {"network": "gan", "resolution": 16, "latent": 8, "channels": 8, "multipliers": [1, 2]}
+RESIDUAL = {**DCGAN, "backbone": "residual", "patch": 2}
+WGAN = {"family": "gan", "loss": "wasserstein", "rounds": 2}
+CODER = {"network": "autoencoder", "resolution": 16, "channels": 8}
+BOOK = {"kind": "vq", "codes": 16, "channels": 4}
+VQGAN = {**CODER, "bottleneck": BOOK}
+ADVERSARY = {"start": 2, "channels": 8}
+PRIOR = {"network": "prior", "codes": 16, "side": 4, "width": 16, "layers": 2, "heads": 2}
+
+Family = tuple[dict[str, Any], dict[str, Any]]
+"""the sections `model` and `objective`"""
+
+FAMILIES: dict[str, Family] = {
+    "diffusion": ({}, {}),
+    "gan": ({**DCGAN, "condition": "label"}, {"family": "gan"}),
+    "gan, minimax": (DCGAN, {"family": "gan", "loss": "minimax"}),
+    "gan, batch norm": ({**DCGAN, "norm": "batch"}, {"family": "gan"}),
+    "gan, captions": ({**DCGAN, "norm": "group", "condition": "caption", "text": TEXT}, {"family": "gan"}),
+    "r3gan": (
+        {**RESIDUAL, "condition": "label"},
+        {"family": "gan", "loss": "relativistic", "regulariser": "r1_r2", "gamma_final": 0.1, "burn_in": 30},
+    ),
+    "wgan, clipping": (DCGAN, {**WGAN, "regulariser": "clip"}),
+    "wgan, gradient penalty": (
+        {**DCGAN, "norm": "group", "condition": "caption", "text": TEXT},
+        {**WGAN, "regulariser": "gradient_penalty"},
+    ),
+    "wgan, spectral norm": (RESIDUAL, {**WGAN, "regulariser": "spectral"}),
+    "autoencoder, kl": ({**CODER, "bottleneck": {"kind": "kl"}}, {"family": "autoencoder", "kl": 1e-2}),
+    "vqgan": (VQGAN, {"family": "autoencoder", "watch": 2, "discriminator": ADVERSARY}),
+    "vqgan, cosine codes": (
+        {**CODER, "bottleneck": {**BOOK, "cosine": True, "update": "gradient"}},
+        {"family": "autoencoder", "discriminator": ADVERSARY},
+    ),
+    "prior": ({**PRIOR, "labels": 3}, {"family": "prior"}),
+    "prior, lstm": ({**PRIOR, "core": "lstm", "text": TEXT}, {"family": "prior"}),
+}
+TWICE = {"r3gan", "wgan, gradient penalty"}
+"""objectives that differentiate gradients"""
+BATCHED = {"gan, batch norm"}
+"""networks whose samples depend on the batch that a rank sees"""
+
+WAYS: dict[str, dict[str, Any]] = {
+    "computed again": {"activation": "full"},
+    "computed again by segments": {"activation": "sqrt"},
+    "selective": {"activation": "selective"},
+    "in parts": {"accumulate": 2},
+}
+"""what must not change a loss by more than rounding"""
+NOT = {
+    ("gan, batch norm", "in parts"): "batch normalisation sees a part as its batch",
+    **{(name, "in parts"): "the adaptive weight is a part's own" for name in ("vqgan", "vqgan, cosine codes")},
+    **{(name, "selective"): "refused: torch's selective checkpointing is differentiated once only" for name in TWICE},
+}
+
+
+def recipe_for(name: str, dataset: Path, run: Path, **training: Any) -> dict[str, Any]:
+    model, objective = FAMILIES[name]
+    recipe = recipe_of(dataset, run, steps=STEPS, checkpoint_every=3, warmup=0, **training)
+    recipe["data"] |= {"label": "label"}
+    if name != "diffusion":
+        recipe["model"], recipe["objective"] = model, objective
+    if objective.get("family") == "prior":
+        recipe["objective"] = {**objective, "autoencoder": str(codes_of(dataset))}
+    return recipe
+
+
+@functools.cache
+def codes_of(dataset: Path) -> Path:
+    """The run of a VQGAN, trained once: what priors are trained on."""
+    return run_of("vqgan", dataset, dataset.with_name("codes"))
+
+
+def run_of(name: str, dataset: Path, run: Path, *overrides: str, **training: Any) -> Path:
+    path = write_recipe(run.with_suffix(".yaml"), recipe_for(name, dataset, run, **training))
+    assert train([str(path), *overrides]) == 0
+    return run
+
+
+def newest(run: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """All tensors of the last checkpoint, by file."""
+    checkpoint = run / "checkpoints" / f"step-{STEPS:08d}"
+    return {path.stem: load_file(path) for path in sorted(checkpoint.glob("*.safetensors"))}
+
+
+@pytest.fixture(scope="module")
+def plain(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Each family trained as it is, in float32."""
+    folder = tmp_path_factory.mktemp("families")
+    return {name: run_of(name, dataset, folder / f"family-{i}") for i, name in enumerate(FAMILIES)}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_step_is_skipped(name: str, plain: dict[str, Path]) -> None:
+    skipped = [json.loads(line).get("skipped", 0) for line in (plain[name] / "metrics.jsonl").open()]
+    assert skipped == [0] * STEPS
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_averages_follow_every_player(name: str, plain: dict[str, Path]) -> None:
+    tensors = newest(plain[name])
+    players = [group for group in tensors if f"{group}.ema" in tensors]
+    assert players
+    for player in players:
+        weights, averages = tensors[player], tensors[f"{player}.ema"]
+        assert weights.keys() == averages.keys()
+        moved = {key.rsplit("/", 1)[0] for key in tensors[f"{player}.optimizer"]}
+        assert any(not torch.equal(weights[key], averages[key]) for key in moved)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_resumed_run_is_the_same_run(name: str, plain: dict[str, Path], dataset: Path, tmp_path: Path) -> None:
+    run = run_of(name, dataset, tmp_path / "resumed")
+    shutil.rmtree(run / "checkpoints" / f"step-{STEPS:08d}")
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:-1]))
+    assert train([str(tmp_path / "resumed.yaml")]) == 0
+    assert (run / "metrics.jsonl").read_bytes() == (plain[name] / "metrics.jsonl").read_bytes()
+    for group, expected in newest(plain[name]).items():
+        found = newest(run)[group]
+        assert all(torch.equal(found[key], value) for key, value in expected.items()), group
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_ways_that_change_nothing(name: str, way: str, plain: dict[str, Path], dataset: Path, tmp_path: Path) -> None:
+    if (name, way) in NOT:
+        pytest.skip(NOT[name, way])
+    run = run_of(name, dataset, tmp_path / "run", **WAYS[way])
+    assert losses(run) == pytest.approx(losses(plain[name]), rel=2e-4, abs=2e-4)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_bf16_stays_near(name: str, plain: dict[str, Path], dataset: Path, tmp_path: Path) -> None:
+    run = run_of(name, dataset, tmp_path / "run", precision="bf16", activation="full")
+    found, expected = losses(run), losses(plain[name])
+    assert found != expected
+    assert found[0] == pytest.approx(expected[0], rel=0.1, abs=0.05)
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name in {"gan", "r3gan"}])
+def test_two_ranks(
+    name: str, plain: dict[str, Path], dataset: Path, tmp_path: Path, processes: ForkServerContext
+) -> None:
+    check_two_ranks(name, plain, dataset, tmp_path, processes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in {"gan", "r3gan"}])
+def test_two_ranks_of_the_others(
+    name: str, plain: dict[str, Path], dataset: Path, tmp_path: Path, processes: ForkServerContext
+) -> None:
+    check_two_ranks(name, plain, dataset, tmp_path, processes)
+
+
+def check_two_ranks(
+    name: str, plain: dict[str, Path], dataset: Path, folder: Path, processes: ForkServerContext
+) -> None:
+    """Under activation checkpointing, and going on with one rank where two began."""
+    run = folder / "two"
+    path = write_recipe(folder / "two.yaml", recipe_for(name, dataset, run, activation="full"))
+    assert train_on(processes, 2, path, run) == [0, 0], (folder / "two.log").read_text()
+    if name in BATCHED:
+        assert losses(run)[0] == pytest.approx(losses(plain[name])[0], rel=0.5)
+    else:
+        assert losses(run) == pytest.approx(losses(plain[name]), rel=5e-4, abs=5e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in TWICE])
+def test_compiled(name: str, plain: dict[str, Path], dataset: Path, tmp_path: Path) -> None:
+    run = run_of(name, dataset, tmp_path / "run", compile=True)
+    assert losses(run) == pytest.approx(losses(plain[name]), rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("training", "line"),
+    [
+        ({"compile": True}, "training.compile: found True, expected false: objective.regulariser"),
+        ({"activation": "selective"}, "training.activation: found 'selective', expected another policy: objective."),
+    ],
+)
+@pytest.mark.parametrize("name", sorted(TWICE))
+def test_what_torch_differentiates_only_once_is_one_line(
+    name: str, training: dict[str, Any], line: str, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_recipe(tmp_path / "recipe.yaml", recipe_for(name, dataset, tmp_path / "run", **training))
+    assert train([str(path)]) == 2
+    (found,) = capsys.readouterr().err.splitlines()
+    assert line in found
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_discriminator_that_wins_outright_is_reported(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The generator hardly moves, the discriminator learns fast: its rounds are counted in the metrics, and said."""
+    monkeypatch.setattr("pipelines.objectives.gan.PATIENCE", 5)
+    recipe = recipe_for("gan, minimax", dataset, tmp_path / "run")
+    recipe["training"] |= {"steps": 60, "learning_rate": 1e-2, "players": {"generator": {"learning_rate": 1e-9}}}
+    assert train([str(write_recipe(tmp_path / "recipe.yaml", recipe))]) == 0
+    won = [json.loads(line)["discriminator/rounds_won"] for line in (tmp_path / "run/metrics.jsonl").open()]
+    assert max(won) >= 5
+    assert won[0] == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "rounds in a row outright" in line]
+    assert len(said) == sum(count > 0 and count % 5 == 0 for count in won)
+    assert said[0].startswith(f"headrace: step {won.index(5) + 1}: the discriminator has won 5 rounds in a row")
