@@ -151,6 +151,8 @@ def _ways(sampling: Sampling, evaluation: Evaluation) -> Iterator[Way]:
 
 def _drawn(artist: Artist, real: Real, sampling: Sampling, evaluation: Evaluation, name: str) -> tuple[Tensor, float]:
     asked = real.asked.part(0, evaluation.images)
+    # What is asked for comes from the dataset, whatever rows the recipe's own grid has.
+    sampling = sampling.model_copy(update={"prompts": (), "labels": (), "examples": len(asked)})
     with _bar(f"draw{name}", len(asked)) as done:
         start = time.perf_counter()
         drawn_NCHW = draw(artist, asked, sampling, done)

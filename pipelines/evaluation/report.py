@@ -8,16 +8,19 @@ from jinja2 import Environment, PackageLoader
 from pipelines.errors import RecipeError
 from pipelines.evaluation.dataset_card import DatasetCard, read_dataset
 from pipelines.evaluation.run_card import RunCard, read_run
+from pipelines.loading.storage import open_filesystem
 from pipelines.recipe import load_recipe
 from pipelines.training.files import write_text
 
 
-def write_report(folder: str) -> Path:
+def write_report(folder: str) -> Path | str:
     """Write the report of the run or dataset in `folder` and return where it is.
 
     A run's report is `report.html` in its folder, a dataset's is `_headrace/report.html`. Raises RecipeError where
-    `folder` holds neither.
+    `folder` holds neither. A dataset may be a URI.
     """
+    if "://" in folder:
+        return _write_remote(folder)
     path = Path(folder)
     run, dataset = None, None
     if (path / "recipe.yaml").is_file():
@@ -35,6 +38,15 @@ def write_report(folder: str) -> Path:
     target.parent.mkdir(exist_ok=True)
     write_text(target, _page(path.name, run, dataset))
     return target
+
+
+def _write_remote(uri: str) -> str:
+    """The report of a dataset in an object store, beside it there."""
+    dataset = read_dataset(uri)
+    filesystem, folder = open_filesystem(uri)
+    with filesystem.open_output_stream(f"{folder}/_headrace/report.html") as file:
+        file.write(_page(folder.rpartition("/")[2], None, dataset).encode())
+    return f"{uri.rstrip('/')}/_headrace/report.html"
 
 
 def _page(title: str, run: RunCard | None, dataset: DatasetCard | None) -> str:

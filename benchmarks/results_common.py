@@ -1,0 +1,94 @@
+"""What the benchmarks of docs/results.md share: ways of drawing measured one after the other, tables, curves."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+from jobs.run import exit_status
+from pipelines.evaluation.evaluate import Evaluated, Measurement, Way, evaluate
+from pipelines.evaluation.resampling import Measured
+from pipelines.recipe.training import Sampling
+from pipelines.training.run_folder import RunFolder
+
+SECTIONS = ("data", "model", "objective", "training")
+PICTURES = Path("docs/results")
+
+
+def arguments(description: str, run: str, images: int) -> argparse.ArgumentParser:
+    """The options that every benchmark has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--run", default=run, help="the run folder")
+    parser.add_argument("--features", default=None, help="the judge's run folder, or a TorchScript file")
+    parser.add_argument("--images", type=int, default=images, help="images of each row; a GPU can have 10,000")
+    parser.add_argument("--reals", type=int, default=5000, help="real images compared with")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of PyTorch")
+    parser.add_argument("--quick", action="store_true", help="few images and few rows, to see that it works")
+    return parser
+
+
+def started(main: Callable[[], None]) -> None:
+    """Run a benchmark; what is wrong with its arguments is one line."""
+    sys.exit(exit_status(lambda argv: main(), []))
+
+
+def measure(options: argparse.Namespace, ways: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Evaluated:
+    """Measure the run in each of `ways`: what it is called, and the keys of `sampling` that it sets."""
+    torch.set_num_threads(options.threads)
+    images = 100 if options.quick else options.images
+    reals = 200 if options.quick else max(options.reals, images)
+    overrides = {"images": images, "reals": reals}
+    if options.features is not None:
+        overrides["features"] = options.features
+    folder = RunFolder(Path(options.run))
+    recipe = folder.load(SECTIONS, tuple(f"evaluation.{name}={value}" for name, value in overrides.items()))
+    plain = (recipe.sampling or Sampling()).model_dump()
+    each: list[Way] = [(name, Sampling.model_validate(plain | keys)) for name, keys in ways]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    evaluated = evaluate(folder, recipe, device, each)
+    print(f"\n{heading(options, evaluated, reals, device)}\n", flush=True)
+    return evaluated
+
+
+def heading(options: argparse.Namespace, evaluated: Evaluated, reals: int, device: torch.device) -> str:
+    """What the figures below it were measured on."""
+    machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{options.threads} threads of a CPU"
+    real = evaluated.real.source
+    where = ", ".join(f"{name} {value}" for name, value in dict(real["where"]).items())  # type: ignore[call-overload]
+    return (
+        f"`{options.run}`, {len(evaluated.measurements[0].drawn):,} images a row against {reals:,} of "
+        f"{real['path']} ({where}), features of {evaluated.eyes}, on {machine}, torch {torch.__version__}, "
+        f"{platform.machine()}."
+    )
+
+
+def cell(figure: Measured) -> str:
+    """A figure with half the width of its 95 % interval."""
+    return f"{figure.value:.3g} ± {figure.high - figure.value:.2g}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def save(figure: Figure, name: str) -> Path:
+    """Save a plot among the pictures of docs/results.md."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    path = PICTURES / f"{name}.png"
+    figure.savefig(path, dpi=100)
+    print(f"\nplot: {path}", flush=True)
+    return path
+
+
+def by_name(evaluated: Evaluated) -> dict[str, Measurement]:
+    """The measurements by what their way is called."""
+    return {str(each.varied["name"]): each for each in evaluated.measurements}

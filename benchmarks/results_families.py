@@ -1,0 +1,84 @@
+"""FID and the like of each family's run on Fashion-MNIST, side by side, by one judge.
+
+Run with `python benchmarks/results_families.py [RUN …]` once the runs are trained; those that are not there are left
+out. Each is measured as `headrace evaluate` does, in its recipe's own way of drawing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from results_common import SECTIONS, cell, table
+
+from jobs.run import exit_status
+from pipelines.errors import DataError, RecipeError
+from pipelines.evaluation.evaluate import Evaluated, evaluate
+from pipelines.evaluation.evaluation_card import write_evaluation
+from pipelines.training.checkpoints import Checkpoints
+from pipelines.training.run_folder import RunFolder
+
+RUNS = {
+    "runs/fashion-ddpm": "runs/fashion-judge-16",
+    "runs/fashion-gan": "runs/fashion-judge",
+    "runs/fashion-wgan": "runs/fashion-judge",
+    "runs/fashion-r3gan": "runs/fashion-judge",
+    "runs/fashion-vqvae": "runs/fashion-judge",
+    "runs/fashion-vqgan": "runs/fashion-judge",
+    "runs/fashion-kl": "runs/fashion-judge",
+    "runs/fashion-prior": "runs/fashion-judge",
+}
+"""runs, and the judge of each: at the run's own resolution"""
+SHOWN = ("fid", "kid", "precision", "recall", "coverage", "label_agreement", "psnr", "ssim")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="*", default=list(RUNS), help="run folders")
+    parser.add_argument("--images", type=int, default=1000, help="images of each run")
+    parser.add_argument("--quick", action="store_true", help="few images, to see that it works")
+    options = parser.parse_args()
+    images = 100 if options.quick else options.images
+    rows = []
+    judges = set()
+    for run in options.runs:
+        try:
+            found, step = measured(run, images)
+        except (RecipeError, DataError) as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        (each,) = found.measurements
+        judges.add(found.eyes)
+        usage = each.counts.get("codebook_usage")
+        rows.append(
+            [
+                f"`{run}`",
+                f"{step:,}",
+                *(cell(each.figures[name]) if name in each.figures else "" for name in SHOWN),
+                "" if usage is None else f"{100 * usage:.0f} %",
+                f"{1e3 * each.seconds_per_image:.3g}",
+            ]
+        )
+    print(f"{images:,} images of each against as many real ones; features of {', '.join(sorted(map(str, judges)))}.\n")
+    print(table(["run", "steps trained", *SHOWN, "codes used", "ms an image"], rows))
+
+
+def measured(run: str, images: int) -> tuple[Evaluated, int]:
+    """The evaluation of a run, which its folder keeps, and the steps it was trained for."""
+    folder = RunFolder(Path(run))
+    judge = RUNS.get(run, "runs/fashion-judge")
+    wanted = {"features": judge, "images": images, "label": "label"}
+    recipe = folder.load(SECTIONS, tuple(f"evaluation.{name}={value}" for name, value in wanted.items()))
+    assert recipe.evaluation is not None
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = evaluate(folder, recipe, device)
+    write_evaluation(folder.path, found, recipe.evaluation.model_dump(mode="json", include={"resamples", "seed"}))
+    newest = Checkpoints(folder.checkpoints).newest()
+    assert newest is not None
+    return found, newest.step
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(lambda argv: main(), []))
