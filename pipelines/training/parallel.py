@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -104,10 +105,14 @@ class SharedWeights(Alone):
     def __init__(self, moves: Mapping[str, Move], players: Mapping[str, nn.Module], mesh: DeviceMesh) -> None:
         super().__init__(moves, players)
         self._group = mesh.get_group(mesh.ndim - 1)
+        for parameter in self._game.parameters():  # rows of a kernel that lies channels last are no piece of memory
+            parameter.data = parameter.data.contiguous()
         for block in dict.fromkeys(block for player in players.values() for block in blocks_of(player)):
             if any(True for _ in block.parameters()):
                 fully_shard(block, mesh=mesh)
         self._root = fully_shard(self._game, mesh=mesh)
+        # It warns of blocks whose output is a view, for whoever would change that in place; nothing here does.
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
 
     @contextmanager
     def part(self, move: str, last: bool) -> Iterator[None]:

@@ -96,6 +96,33 @@ def test_the_last_ones_are_kept(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize(
+    ("losses", "kept"),
+    [
+        ([3.0, 1.0, 2.0, 4.0, 5.0], [2, 4, 5]),
+        ([5.0, 4.0, 3.0, 2.0, 1.0], [4, 5]),
+        ([1.0, None, 2.0, None, 3.0], [1, 4, 5]),
+    ],
+)
+def test_the_best_one_is_kept_too(tmp_path: Path, losses: list[float | None], kept: list[int]) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2, best=True)
+    for step, loss in enumerate(losses, start=1):
+        checkpoints.save(step, tensors(step), {"metric": loss})
+    checkpoints.wait()
+    assert steps_of(checkpoints) == kept
+
+
+def test_a_damaged_best_one_does_not_take_the_place_of_good_ones(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1, best=True)
+    for step, loss in ((1, 0.1), (2, 0.5)):
+        checkpoints.save(step, tensors(step), {"metric": loss})
+    checkpoints.wait()
+    (checkpoints.all()[0].path / "state.json").write_text("{")
+    checkpoints.save(3, tensors(3), {"metric": 0.7})
+    checkpoints.wait()
+    assert steps_of(checkpoints) == [2, 3]
+
+
 def test_a_damaged_newer_one_does_not_push_out_the_one_just_saved(tmp_path: Path) -> None:
     checkpoints = saved(tmp_path, 10, 20, 30, keep=1)
     (checkpoints.all()[0].path / "state.json").unlink()

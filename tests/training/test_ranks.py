@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from pipelines.training.checkpoints import Checkpoints
 from tests.training.tiny_runs import losses, rank_of, recipe_of, write_recipe
 
 
@@ -26,6 +28,11 @@ def train_on(processes: ForkServerContext, ranks: int, recipe: Path, run: Path, 
     for worker in workers:
         worker.join(60)
     return [worker.exitcode for worker in workers]
+
+
+def rates(run: Path) -> list[float]:
+    """The learning rates of a run: a function of the samples that all ranks have seen together."""
+    return [json.loads(line)["learning_rate"] for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +53,50 @@ def test_losses_are_those_of_one_rank(ranks: int, recipe: Path, alone: Path, pro
     run = recipe.parent / f"on-{ranks}"
     assert train_on(processes, ranks, recipe, run) == [0] * ranks
     assert losses(run) == pytest.approx(losses(alone), abs=1e-6)
+    assert rates(run) == rates(alone)
     averages = "checkpoints/step-00000010/model.ema.safetensors"
     ours, theirs = load_file(run / averages), load_file(alone / averages)
     for name, value in theirs.items():
         assert (ours[name] - value).abs().max() < 1e-4, name
+
+
+SHARED = [
+    ("fsdp", 2, "sqrt"),
+    pytest.param("fsdp", 4, "full", marks=pytest.mark.slow),
+    pytest.param("hsdp", 4, "none", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("parallel", "ranks", "policy"), SHARED)
+def test_ranks_that_share_weights(
+    parallel: str, ranks: int, policy: str, recipe: Path, alone: Path, processes: ForkServerContext
+) -> None:
+    """The same losses; what they save together is read by one rank, and what one rank saved by them."""
+    run = recipe.parent / f"{parallel}-{ranks}"
+    shared = (f"training.parallel={parallel}", f"training.activation={policy}", "training.shard=2")
+    assert train_on(processes, 1, recipe, run, "training.steps=3") == [0]
+    assert train_on(processes, ranks, recipe, run, *shared, "training.steps=6") == [0] * ranks
+    checkpoint = Checkpoints(run / "checkpoints").newest()
+    assert checkpoint is not None
+    assert {path.suffix for path in checkpoint.path.rglob("*") if path.is_file()} == {".json", ".safetensors"}
+    assert len(list((checkpoint.path / "shards").iterdir())) == ranks
+    assert train_on(processes, 2, recipe, run, "training.parallel=fsdp", "training.steps=8") == [0] * 2
+    assert train_on(processes, 1, recipe, run) == [0]
+    assert losses(run) == pytest.approx(losses(alone), abs=1e-6)
+    ours, theirs = (Checkpoints(folder / "checkpoints").newest() for folder in (run, alone))
+    assert ours is not None
+    assert theirs is not None
+    for group in ("model", "model.ema"):
+        found = ours.tensors(group)
+        for name, value in theirs.tensors(group).items():
+            assert (found[name] - value).abs().max() < 1e-4, name
+
+
+def test_groups_of_ranks_that_do_not_come_out_even(recipe: Path, processes: ForkServerContext) -> None:
+    run = recipe.parent / "groups"
+    assert train_on(processes, 2, recipe, run, "training.parallel=hsdp", "training.shard=3") == [2, 2]
+    line = "headrace: training.shard: found 3, expected a divisor of the 2 ranks that train"
+    assert set((recipe.parent / "groups.log").read_text().splitlines()) == {line}
 
 
 def test_a_resume_on_more_ranks_goes_on_with_the_same_batches(

@@ -1,0 +1,118 @@
+"""Two short trainings that tell whether a long one is worth starting: one batch by heart, and a range of rates."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from pipelines.errors import RecipeError
+from pipelines.progress import progress
+from pipelines.recipe import Recipe
+from pipelines.training import run, setup, systems
+from pipelines.training.files import write_text
+from pipelines.training.run_folder import RunFolder, sections
+from pipelines.training.trainer import Trainer, part_size
+from pipelines.training.workers import Workers
+
+LOWEST, HIGHEST = 1e-7, 10.0
+SMOOTHING, RISE = 0.8, 4.0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A loss against steps or rates, and what it tells, in one line."""
+
+    picture: Path
+    says: str
+
+
+def overfit(recipe: Recipe, workers: Workers, steps: int) -> Curve:
+    """Train on the first batch alone, with the same noise in every step, at the recipe's peak rate.
+
+    A network and an objective that are right learn it by heart. The curve goes to `<training.run>-overfit/`, and the
+    run's own folder is not touched.
+    """
+    with _probe(recipe, workers, "overfit") as (folder, trainer, batches):
+        batch = next(batches)
+        losses = []
+        with progress("overfit", steps, shown=workers.first) as bar:
+            for _ in range(steps):
+                losses.append(float(trainer.step(batch, seen=0, rate=trainer.training.learning_rate).read()["loss"]))
+                bar.advance(1, loss=f"{losses[-1]:.4f}")
+    says = f"the loss of one batch went from {losses[0]:.4f} to {losses[-1]:.4f} in {steps} steps"
+    return _drawn(folder, "overfit", "step", list(range(1, steps + 1)), losses, says, workers)
+
+
+def rate_range(recipe: Recipe, workers: Workers, steps: int) -> Curve:
+    """Raise the learning rate from 10⁻⁷ to 10 in `steps` equal factors, until the loss explodes (Smith 2017, 3.3).
+
+    The rate at which the smoothed loss falls fastest is a good peak. The curve goes to `<training.run>-lr-range/`.
+    """
+    if steps < 2:
+        raise RecipeError(f"--lr-range: found {steps}, expected at least 2 steps")
+    rates: list[float] = []
+    losses: list[float] = []
+    with _probe(recipe, workers, "lr-range") as (folder, trainer, batches):
+        mean, best = 0.0, math.inf
+        with progress("lr-range", steps, shown=workers.first) as bar:
+            for step in range(steps):
+                rate = LOWEST * (HIGHEST / LOWEST) ** (step / (steps - 1))
+                loss = float(trainer.step(next(batches), rate=rate).read()["loss"])
+                mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+                smooth = mean / (1 - SMOOTHING ** (step + 1))
+                if not math.isfinite(smooth) or (step > steps // 10 and smooth > RISE * best):
+                    break
+                best = min(best, smooth)
+                rates.append(rate)
+                losses.append(smooth)
+                bar.advance(1, rate=f"{rate:.1e}", loss=f"{smooth:.4f}")
+    falls = [(losses[i + 1] - losses[i - 1], rates[i]) for i in range(1, len(losses) - 1)]
+    says = f"the loss falls fastest at a rate of {min(falls)[1]:.1e}" if falls else "the loss explodes at once"
+    return _drawn(folder, "lr-range", "learning rate", rates, losses, says, workers)
+
+
+@contextmanager
+def _probe(recipe: Recipe, workers: Workers, name: str) -> Iterator[tuple[RunFolder, Trainer, Iterator[Any]]]:
+    """A folder of its own, a fresh trainer, and batches without end."""
+    training = sections(recipe).training
+    recipe = recipe.model_copy(
+        update={"training": training.model_copy(update={"run": f"{training.run.rstrip('/')}-{name}"})}
+    )
+    systems.check(recipe)
+    part_size(training, sections(recipe).data.batch_size, workers)
+    recipe, loader, table = run.load(recipe, workers)
+    folder = RunFolder(Path(sections(recipe).training.run))
+    with folder.held() if workers.first else nullcontext():
+        if workers.first:
+            run.prepare(recipe, folder, table)
+        workers.barrier()
+        trainer = setup.trainer(recipe, folder, workers)
+        collate = setup.collator(recipe, folder, workers)
+        batches = iter(loader)
+        yield folder, trainer, (collate(raw) for raw in batches)
+        batches.close()  # type: ignore[attr-defined]
+        workers.barrier()
+
+
+def _drawn(
+    folder: RunFolder, name: str, axis: str, xs: list[Any], losses: list[float], says: str, workers: Workers
+) -> Curve:
+    picture = folder.path / f"{name}.png"
+    if workers.first:
+        write_text(folder.path / f"{name}.json", json.dumps({axis: xs, "loss": losses}))
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        axes = figure.add_subplot(xlabel=axis, ylabel="loss", title=says)
+        axes.plot(xs, losses)
+        if name == "lr-range":
+            axes.set_xscale("log")
+        elif losses and min(losses) > 0:
+            axes.set_yscale("log")
+        figure.savefig(picture)
+    return Curve(picture, says)
