@@ -53,6 +53,8 @@ class PlayerSettings(Section):
     """AdamW's memory of the gradient's square"""
     ema: float | None = Field(None, ge=0, lt=1)
     """decay of the averaged weights, per step"""
+    ema_width: float | None = Field(None, gt=0, lt=0.28)
+    """instead of a decay, the relative width of the average"""
 
 
 class Training(Section):
@@ -80,6 +82,8 @@ class Training(Section):
     """largest norm of a gradient"""
     ema: float = Field(0.999, ge=0, lt=1)
     """decay of the averaged weights, per step"""
+    ema_width: float | None = Field(None, gt=0, lt=0.28)
+    """instead of a decay, the width of the average as a share of the run so far; null: ema"""
     accumulate: int = Field(1, ge=1)
     """parts that a rank's batch is cut into, one after the other"""
     players: dict[str, PlayerSettings] = Field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,17 +12,22 @@ from pipelines.training.pieces import piece
 class Ema:
     """Averaged copies of parameters, or of this rank's pieces of them.
 
-    After step n (from 1) each average a becomes a + (1 − d)·(p − a) with d = min(decay, n / (n + 9)), so that a short
-    run is not dominated by the random weights that it started from.
+    After step n (from 1) each average a becomes a + (1 − d)·(p − a). With a constant decay, d = min(decay, n/(n + 9)),
+    so that a short run is not dominated by the random weights that it started from. With a `width`, d is
+    (1 − 1/n)^(γ + 1): the weights of step k count as k^γ (Karras et al. 2024, equation 2), and `width` is the deviation
+    of that profile as a share of the run so far, whatever its length.
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], decay: float) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], decay: float, width: float | None = None) -> None:
         self.decay = decay
+        self.exponent = None if width is None else exponent(width)
         self._parameters = {name: piece(parameter) for name, parameter in parameters.items()}
         self.averages: dict[str, Tensor] = {name: own.clone() for name, own in self._parameters.items()}
 
     def decay_at(self, step: int) -> float:
         """The decay used after step `step` (≥ 1)."""
+        if self.exponent is not None:
+            return float((1 - 1 / step) ** (self.exponent + 1))
         return min(self.decay, step / (step + 9))
 
     @torch.no_grad()
@@ -43,3 +49,12 @@ class Ema:
         """Take the averages. Raises KeyError if one is missing."""
         for name, average in self.averages.items():
             average.copy_(averages[name])
+
+
+def exponent(width: float) -> float:
+    """γ of the profile k^γ whose deviation is `width`, in (0, 1/√12), of its length.
+
+    The deviation is √((γ + 1) / ((γ + 2)²·(γ + 3))) (Karras et al. 2024, appendix C): a cubic in γ.
+    """
+    roots = np.roots([1, 7, 16 - width**-2, 12 - width**-2])
+    return float(roots.real.max())

@@ -29,7 +29,7 @@ class Player:
         settings = _settings(training, training.players.get(name, PlayerSettings()))
         self._factor = settings.learning_rate / training.learning_rate
         everything = dict(module.named_parameters())
-        self.ema = Ema(everything, settings.ema)
+        self.ema = Ema(everything, settings.ema, settings.ema_width)
         self.parameters = {n: p for n, p in everything.items() if p.requires_grad}
         self._pieces = {n: _optimized(p) for n, p in self.parameters.items()}
         matrices = [self._pieces[n] for n, p in self.parameters.items() if p.ndim > 1]

@@ -57,9 +57,9 @@ def test_every_parameter_matters_and_the_gradient_reaches_the_image() -> None:
         assert parameter.grad.abs().max() > 0, name
 
 
-def test_it_is_one_graph_forwards_and_backwards() -> None:
+def test_it_is_one_graph_and_runs_in_bfloat16() -> None:
     model, x_NCHW = build(), images()
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(x_NCHW, torch.tensor(0.3)), model(x_NCHW, torch.tensor(0.3)))
     with torch.autocast("cpu", torch.bfloat16):
         rounded = model(x_NCHW, 0.3).float()

@@ -138,3 +138,20 @@ def test_a_real_encoder_puts_captions_of_one_meaning_near_each_other() -> None:
     alike_NN = mean_ND @ mean_ND.T
     assert alike_NN[0, 1] > alike_NN[0, 2:].max()
     assert alike_NN[2, 3] > alike_NN[2, :2].max()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("text", "labels"), [(TEXT, 3), (None, None)])
+def test_what_is_told_stays_in_one_graph_forwards_and_backwards(text: Text | None, labels: int | None) -> None:
+    model, condition = build(text, labels), told([0, 2])
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    x_NCHW = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    arguments = (x_NCHW, torch.tensor([10.0, 900.0]), condition)
+    found, expected = compiled(*arguments), model(*arguments)
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(out.square().sum(), list(model.parameters())) for out in (found, expected)]
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model(*arguments).float()
+    assert (rounded - expected).norm() < 0.05 * expected.norm()

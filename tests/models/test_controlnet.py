@@ -124,3 +124,29 @@ def test_patches_must_be_a_power_of_two() -> None:
     network = models.build(RECIPE.model_copy(update={"patch": 3, "resolution": 18}))
     with pytest.raises(ValueError, match="patch: found 3, expected a power of 2"):
         ControlNet(network)
+
+
+def test_it_is_one_graph_and_runs_in_bfloat16() -> None:
+    network = base()
+    controlled = Controlled(network, [ControlNet(network), ControlNet(network)])
+    noisy(controlled.controls, 3)
+    arguments = inputs(2)
+    expected = controlled(*arguments)
+    compiled = torch.compile(controlled, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(*arguments), expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = controlled(*arguments).float()
+    assert (rounded - expected).norm() < 0.05 * expected.norm()
+
+
+def test_a_condition_of_the_image_s_size_joins_latents() -> None:
+    network = base()
+    control_net = ControlNet(network, scale=4)
+    noisy(control_net, 3)
+    x_NCHW, c_noise_N, control = inputs()
+    whole = control._replace(conditions=(torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(5)),))
+    obeyed = Controlled(network, [control_net])(x_NCHW, c_noise_N, whole)
+    assert obeyed.shape == x_NCHW.shape
+    assert not torch.allclose(obeyed, network(x_NCHW, c_noise_N, control.told), atol=1e-3)
+    with pytest.raises(ValueError, match=r"condition: found \[2, 1, 16, 16\], expected \[2, 1, 64, 64\]"):
+        Controlled(network, [control_net])(x_NCHW, c_noise_N, control)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipelines.training.ema import Ema
+from pipelines.training.ema import Ema, exponent
 
 
 def test_closed_form() -> None:
@@ -41,3 +41,22 @@ def test_weights_and_averages_trade_places() -> None:
     ema.swap()
     assert torch.equal(ema.averages["weight"], average)
     assert (module.weight == 7.0).all()
+
+
+@pytest.mark.parametrize("width", [0.05, 0.1, 0.25])
+def test_a_power_function_average_has_its_width_at_every_length_of_the_run(width: float) -> None:
+    """The weight of step k is what is left of a one that the parameters had in that step alone."""
+    for steps in (200, 2000):
+        parameter = torch.zeros(steps, dtype=torch.float64)
+        ema = Ema({"p": parameter}, 0.999, width)
+        for step in range(1, steps + 1):
+            parameter.zero_()
+            parameter[step - 1] = 1
+            ema.update(step)
+        profile = ema.averages["p"]
+        assert profile.sum().item() == pytest.approx(1)
+        times = (torch.arange(steps, dtype=torch.float64) + 0.5) / steps
+        mean = (profile * times).sum()
+        deviation = (profile * (times - mean).square()).sum().sqrt().item()
+        assert deviation == pytest.approx(width, rel=0.02)
+        assert mean.item() == pytest.approx((exponent(width) + 1) / (exponent(width) + 2), rel=0.01)
