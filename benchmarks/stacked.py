@@ -3,9 +3,9 @@
 An image's three channels are three images drawn at random, so it shows one of 10³ combinations of labels; a classifier
 that this project trained (runs/fashion-judge) reads them from 26,000 samples (Lin et al. 2018, PacGAN, section 4.2,
 whose table gives DCGAN 99 modes of stacked MNIST, and PacDCGAN all 1,000). Run with `python benchmarks/stacked.py`
-after `headrace build recipes/fashion.yaml split=train` and `headrace train recipes/fashion-judge.yaml`; it prints a table and
-writes a picture, docs/stacked.png. The default is sized for 2 CPU cores, `--full` for a GPU; `--quick` only shows that
-it works.
+after `headrace build recipes/fashion.yaml split=train` and `headrace train recipes/fashion-judge.yaml`; it prints a
+table and writes a picture, docs/stacked.png. The default is sized for 2 CPU cores, `--full` for a GPU; `--quick` only
+shows that it works.
 """
 
 import argparse
