@@ -1,106 +1,230 @@
-"""Memory against time of activation checkpointing: `python benchmarks/activation.py [--repeats 5] [--plot FILE]`.
+"""Memory against time of activation checkpointing: `python benchmarks/activation.py [--plot docs/activation.png]`.
 
-For a chain of 100 blocks, whose sizes differ, and for the emoji U-Net: every policy, budgets from 20 % to 100 % of what
-no checkpointing takes, and PyTorch's `checkpoint_sequential` on the chain. Memory is the most that a step holds at
-once beyond what was there before it: a GPU's allocator peak, on a CPU the bytes of live tensors. Time is the median of
-the repeats, sides interleaved; on a CPU it is the time of the one thread that computes, which other work on the
-machine disturbs least.
+For a chain of 100 blocks whose sizes differ, a U-Net, a DiT and diffusers' own U-Net: every policy and budgets from
+20 % to 100 % of what no checkpointing takes; beside them PyTorch's `checkpoint_sequential` (on the chain), diffusers'
+own switch (on its U-Net), and, all compiled by torch.compile, PyTorch's `activation_memory_budget` against ours.
+
+Memory is the most that the allocator hands out in a step beyond what was there before it: a GPU's statistics say so; on
+a CPU the profiler does, which sees the bytes that compiled code takes too. Time is the median of the repeats, sides
+interleaved; on a CPU it is the time of the one thread that computes. `--quick` takes small models and two repeats.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint_sequential
 
 from pipelines.errors import RecipeError
 from pipelines.models import Caption, build
-from pipelines.recipe.model import UNet
+from pipelines.recipe.model import DiT, UNet
 from pipelines.training import activation
-from pipelines.training.activation.allocations import peak_bytes
 
 POLICIES = ("none", "full", "every_k", "sqrt", "selective")
-SHARES = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2)
-Step = Callable[[], object]
+SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
+THEIR_SHARES = (1.0, 0.8, 0.6, 0.4, 0.2, 0.0)
+SETTLED = 4
+"""steps until a budget's plan is followed"""
 
 
 class ChainBlock(nn.Module):
-    """A convolution and a few cheap operations that save a lot."""
+    """A residual block of a Transformer's feed-forward network, of its own width inside."""
 
-    def __init__(self, width: int, depth: int) -> None:
+    def __init__(self, width: int, inside: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
-        self.depth = depth
+        self.norm = nn.LayerNorm(width)
+        self.up, self.down = nn.Linear(width, inside), nn.Linear(inside, width)
 
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        h_NCHW = self.conv(x_NCHW)
-        for _ in range(self.depth):
-            h_NCHW = torch.tanh(h_NCHW)
-        return x_NCHW + h_NCHW
+    def forward(self, x_NC: Tensor) -> Tensor:
+        return x_NC + self.down(nn.functional.gelu(self.up(self.norm(x_NC))))
 
 
-def chain(device: torch.device) -> tuple[nn.Module, Callable[[], Tensor]]:
-    """100 blocks that save 2 to 5 activations each."""
-    model = nn.Sequential(*(ChainBlock(16, 1 + number % 4) for number in range(100))).to(device)
-    model.blocks = list(model)
-    x_NCHW = torch.randn(4, 16, 32, 32, device=device)
-    return model, lambda: model(x_NCHW).square().mean()
+@dataclass
+class Subject:
+    """A model with the loss of one step."""
+
+    model: nn.Module
+    loss: Callable[[], Tensor]
+    sequence: tuple[nn.Sequential, Tensor] | None = None
+    switch: Callable[[bool], None] | None = None
+    compiled: bool = False
+    """whether it is compared under torch.compile too"""
 
 
-def u_net(device: torch.device) -> tuple[nn.Module, Callable[[], Tensor]]:
-    """The model of recipes/emoji.yaml, batch 8."""
-    model = build(UNet(resolution=32, patch=2, channels=64, multipliers=(1, 2), attention=(1,))).to(device)
-    x_NCHW, noise_N = torch.randn(8, 3, 32, 32, device=device), torch.rand(8, device=device)
-    caption = Caption(torch.ones(8, 16, dtype=torch.int64, device=device), torch.ones(8, 16, device=device) > 0)
-    return model, lambda: model(x_NCHW, noise_N, caption).square().mean()
+def chain(device: torch.device, quick: bool) -> Subject:
+    """100 blocks that save one to four times their output inside."""
+    width, samples = (32, 64) if quick else (128, 1024)
+    blocks = nn.Sequential(*(ChainBlock(width, width * (1 + number % 4)) for number in range(100))).to(device)
+    blocks.blocks = list(blocks)
+    x_NC = torch.randn(samples, width, device=device, requires_grad=True)
+    return Subject(blocks, lambda: blocks(x_NC).square().mean(), sequence=(blocks, x_NC), compiled=True)
 
 
-def sides(model: nn.Module, loss: Callable[[], Tensor], whole: int) -> dict[str, tuple[Callable[[], None], Step]]:
-    """For each side: how to prepare the model, and its step."""
+def inputs(device: torch.device, samples: int) -> tuple[Tensor, Tensor, Caption]:
+    """Images, noise levels and captions."""
+    caption = Caption(
+        torch.ones(samples, 16, dtype=torch.int64, device=device), torch.ones(samples, 16, device=device) > 0
+    )
+    return torch.randn(samples, 3, 32, 32, device=device), torch.rand(samples, device=device), caption
 
-    def step() -> None:
-        loss().backward()
 
-    found: dict[str, tuple[Callable[[], None], Step]] = {}
+def u_net(device: torch.device, quick: bool) -> Subject:
+    """A U-Net of three levels."""
+    channels, samples = (16, 2) if quick else (64, 8)
+    recipe = UNet(resolution=32, patch=1, channels=channels, multipliers=(1, 2, 2), attention=(1, 2), blocks=2)
+    model = build(recipe).to(device)
+    given = inputs(device, samples)
+    return Subject(model, lambda: model(*given).square().mean(), compiled=True)
+
+
+def dit(device: torch.device, quick: bool) -> Subject:
+    """A Transformer of 12 blocks."""
+    width, samples = (32, 2) if quick else (192, 8)
+    model = build(DiT(network="dit", resolution=32, patch=2, width=width, layers=12, heads=4)).to(device)
+    given = inputs(device, samples)
+    return Subject(model, lambda: model(*given).square().mean(), compiled=True)
+
+
+def diffusers_u_net(device: torch.device, quick: bool) -> Subject:
+    """diffusers' U-Net with its own switch, which our policies work on as well."""
+    from diffusers import UNet2DConditionModel
+
+    channels, samples = ((16, 32, 32), 2) if quick else ((64, 128, 128), 8)
+    model = UNet2DConditionModel(
+        sample_size=32,
+        block_out_channels=channels,
+        layers_per_block=2,
+        cross_attention_dim=64,
+        attention_head_dim=8,
+        norm_num_groups=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        in_channels=3,
+        out_channels=3,
+    ).to(device)
+    model.train()
+    x_NCHW, t_N = torch.randn(samples, 3, 32, 32, device=device), torch.randint(0, 1000, (samples,), device=device)
+    context_NLD = torch.randn(samples, 16, 64, device=device)
+
+    def switch(on: bool) -> None:
+        (model.enable_gradient_checkpointing if on else model.disable_gradient_checkpointing)()
+
+    return Subject(model, lambda: model(x_NCHW, t_N, context_NLD).sample.square().mean(), switch=switch)
+
+
+SUBJECTS = {"chain": chain, "unet": u_net, "dit": dit, "diffusers": diffusers_u_net}
+
+
+@dataclass
+class Side:
+    """One way to run a subject."""
+
+    prepare: Callable[[], None]
+    step: Callable[[], object]
+    said: list[str] = field(default_factory=list)
+    """what a budget reports"""
+
+
+def sides(subject: Subject, whole: int, compiled: bool, shares: tuple[float, ...]) -> Iterator[tuple[str, Side]]:
+    """Every side by name; `whole` is what no checkpointing takes in bytes."""
+    model, device = subject.model, next(subject.model.parameters()).device
+
+    def plain() -> None:
+        subject.loss().backward()
+
     for policy in POLICIES:
-        found[policy] = (lambda policy=policy: activation.apply(model, policy), step)
-    for share in SHARES:
-        budget = int(share * whole)
-        found[f"budget {share:.0%}"] = (
-            lambda budget=budget: activation.apply(model, budget, report=lambda table: None),
-            step,
-        )
-    if isinstance(model, nn.Sequential):
-        x_NCHW = torch.randn(4, 16, 32, 32, requires_grad=True)
+        yield policy, Side(lambda policy=policy: void(activation.apply(model, policy, compile=compiled)), plain)
+    for share in shares:
+        side = Side(lambda: None, plain)
+
+        def prepare(side: Side = side, budget: int = int(share * whole)) -> None:
+            side.said.clear()
+            applied = activation.apply(model, budget, report=side.said.append, compile=compiled)
+
+            def watched() -> None:
+                with applied.watch("", device, model.parameters()):
+                    subject.loss().backward()
+
+            side.step = watched if not compiled else plain
+
+        side.prepare = prepare
+        yield f"budget {share:.0%}", side
+    if subject.sequence is not None and not compiled:
+        blocks, x_NC = subject.sequence
 
         def sequential() -> None:
-            checkpoint_sequential(model, 10, x_NCHW, use_reentrant=False).square().mean().backward()
+            checkpoint_sequential(blocks, 10, x_NC, use_reentrant=False).square().mean().backward()
 
-        found["torch checkpoint_sequential"] = (lambda: activation.apply(model, "none"), sequential)
-    return found
+        yield "torch checkpoint_sequential", Side(lambda: void(activation.apply(model, "none")), sequential)
+    if subject.switch is not None:
+        switch = subject.switch
+
+        def switched() -> None:
+            switch(True)
+            subject.loss().backward()
+            switch(False)
+
+        yield "diffusers' switch", Side(lambda: void(activation.apply(model, "none")), switched)
+    if compiled:
+        for share in THEIR_SHARES:
+            yield f"torch activation_memory_budget {share:.0%}", theirs(subject, share)
 
 
-def memory(model: nn.Module, step: Step, device: torch.device) -> int:
+def theirs(subject: Subject, share: float) -> Side:
+    """The whole loss compiled, with PyTorch's own choice of what to compute again."""
+    side = Side(lambda: None, lambda: None)
+
+    def prepare() -> None:
+        activation.apply(subject.model, "none")
+        torch._functorch.config.activation_memory_budget = share
+        compiled = torch.compile(subject.loss, dynamic=False)
+        side.step = lambda: compiled().backward()
+        side.step()  # compiles while the budget is set
+        torch._functorch.config.activation_memory_budget = 1.0
+
+    side.prepare = prepare
+    return side
+
+
+def void(nothing: object) -> None:
+    """Forget a value."""
+
+
+def peak(model: nn.Module, step: Callable[[], object], device: torch.device) -> int:
+    """The most bytes that a step takes from the allocator, gradients of parameters apart."""
     model.zero_grad(set_to_none=False)
     gc.collect()
-    if device.type != "cuda":
-        return peak_bytes(step)
-    torch.cuda.synchronize()
-    before = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    step()
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() - before
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        step()
+    nodes = list(profiled.profiler.kineto_results.experimental_event_tree())
+    changes: list[tuple[int, int]] = []
+    while nodes:
+        node = nodes.pop()
+        nodes += node.children
+        if node.tag == torch._C._profiler._EventType.Allocation:
+            changes.append((node.start_time_ns, node.extra_fields.alloc_size))
+    return max(itertools.accumulate(size for _, size in sorted(changes, key=lambda change: change[0])))
 
 
-def seconds(model: nn.Module, step: Step, device: torch.device) -> float:
+def seconds(model: nn.Module, step: Callable[[], object], device: torch.device) -> float:
+    """How long a step takes."""
     model.zero_grad(set_to_none=False)
     if device.type != "cuda":
         started = time.thread_time()
@@ -113,56 +237,112 @@ def seconds(model: nn.Module, step: Step, device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def measure(name: str, device: torch.device, repeats: int) -> dict[str, tuple[float, float]]:
-    """Megabytes and seconds of each side; a budget that no plan fits is left out."""
-    model, loss = {"chain": chain, "unet": u_net}[name](device)
-    loss().backward()  # gradients exist from here on
-    activation.apply(model, "none")
-    whole = memory(model, lambda: loss().backward(), device)
-    peaks: dict[str, int] = {}
-    times: dict[str, list[float]] = {}
+@dataclass
+class Found:
+    """What was measured of a side."""
+
+    megabytes: float
+    times: list[float] = field(default_factory=list)
+    said: str = ""
+
+    @property
+    def milliseconds(self) -> float:
+        """The median."""
+        return 1e3 * statistics.median(self.times)
+
+
+def measure(subject: Subject, repeats: int, compiled: bool, shares: tuple[float, ...]) -> dict[str, Found]:
+    """Each side; a budget that no plan fits is left out."""
+    model, device = subject.model, next(subject.model.parameters()).device
+    activation.apply(model, "none", compile=compiled)
+    subject.loss().backward()  # gradients exist from here on
+    whole = peak(model, lambda: subject.loss().backward(), device)
+    found: dict[str, Found] = {}
+    ready: dict[str, Side] = {}
     for repeat in range(repeats):
-        for side, (prepare, step) in sides(model, loss, whole).items():
-            if repeat and side not in peaks:
-                continue
-            prepare()
+        for name, side in sides(subject, whole, compiled, shares) if not repeat else list(ready.items()):
+            side.prepare()
             try:
-                step()  # a budget measures here
-                step()
+                for _ in range(SETTLED + 2 if name.startswith("budget") else 2):
+                    side.step()
             except RecipeError as error:
-                print(f"{name}: {side}: {error}")
+                print(f"{name}: {error}")
                 continue
             if not repeat:
-                peaks[side] = memory(model, step, device)
-            times.setdefault(side, []).append(seconds(model, step, device))
-    return {side: (peaks[side] / 1e6, statistics.median(times[side])) for side in peaks}
+                ready[name] = side
+                found[name] = Found(peak(model, side.step, device) / 1e6)
+                found[name].said = next((line for line in side.said if line.startswith("measured")), "")
+            for _ in range(3):
+                found[name].times.append(seconds(model, side.step, device))
+    return found
+
+
+def show(title: str, found: dict[str, Found]) -> None:
+    """Print the sides, and what lies below the curve of budgets."""
+    none = found["none"]
+    print(f"\n{title}\n{'':38}{'MB':>10}{'of none':>9}{'ms':>10}{'slower':>8}")
+    for name, side in found.items():
+        slower = side.milliseconds / none.milliseconds - 1
+        size = f"{side.megabytes:10.1f}{side.megabytes / none.megabytes:9.0%}"
+        print(f"{name:38}{size}{side.milliseconds:10.1f}{slower:8.0%}  {side.said}")
+    budgets = [side for name, side in found.items() if name.startswith("budget")]
+    for name, side in found.items():
+        if name.startswith("budget") or name == "none":
+            continue
+        rivals = [b for b in budgets if b.megabytes <= 1.01 * side.megabytes]
+        best = min((b.milliseconds for b in rivals), default=None)
+        if best is None:
+            print(f"  no budget was asked for with as little memory as {name}")
+        elif best > side.milliseconds:
+            print(
+                f"  {name} is below the curve: {best / side.milliseconds - 1:.1%} faster than the budget of its memory"
+            )
+
+
+def draw(figure: Figure, place: int, title: str, found: dict[str, Found]) -> None:
+    """Memory against time."""
+    axes = figure.add_subplot(2, -(-place // 2) if place > 4 else 4, place, title=title, xlabel="MB at most")
+    axes.set_ylabel("ms a step")
+    lines = {"budget": "our budget", "torch activation": "torch's budget"}
+    for prefix, label in lines.items():
+        points = sorted((f.megabytes, f.milliseconds) for name, f in found.items() if name.startswith(prefix))
+        if points:
+            axes.plot(*zip(*points, strict=True), "o-", markersize=3, label=label)
+    for name, side in found.items():
+        if not name.startswith(tuple(lines)):
+            axes.plot(side.megabytes, side.milliseconds, "x", color="black")
+            axes.annotate(name, (side.megabytes, side.milliseconds), fontsize=7)
+    axes.legend(fontsize=7)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--models", default=",".join(SUBJECTS), help="some of them, by comma")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--compile", choices=["both", "no", "only"], default="both")
     parser.add_argument("--plot", help="a PNG or SVG to write")
     arguments = parser.parse_args()
-    torch.manual_seed(0)
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    for column, name in enumerate(("chain", "unet")):
-        found = measure(name, device, arguments.repeats)
-        megabytes, fastest = found["none"]
-        print(f"\n{name} on {device.type}\n{'':30}{'MB':>10}{'of none':>9}{'ms':>10}{'slower':>8}")
-        for side, (size, time_) in found.items():
-            print(f"{side:30}{size:10.1f}{size / megabytes:9.0%}{time_ * 1e3:10.1f}{time_ / fastest - 1:8.0%}")
-        axes = figure.add_subplot(1, 2, column + 1, title=name, xlabel="MB at most", ylabel="ms a step")
-        budgets = sorted(point for side, point in found.items() if side.startswith("budget"))
-        axes.plot([x for x, _ in budgets], [1e3 * y for _, y in budgets], "o-", label="budget")
-        for side, (size, time_) in found.items():
-            if not side.startswith("budget"):
-                axes.plot(size, 1e3 * time_, "x")
-                axes.annotate(side, (size, 1e3 * time_))
-        axes.legend()
+    where = torch.cuda.get_device_name() if device.type == "cuda" else "cpu, one thread"
+    figure = Figure(figsize=(18, 8), layout="constrained")
+    place = 0
+    for name in arguments.models.split(","):
+        for compiled in (False, True):
+            torch.manual_seed(0)
+            subject = SUBJECTS[name](device, arguments.quick)
+            if arguments.compile == ("no" if compiled else "only") or (compiled and not subject.compiled):
+                continue
+            shares = SHARES[::2] if compiled or arguments.quick else SHARES
+            found = measure(subject, 2 if arguments.quick else arguments.repeats, compiled, shares)
+            title = f"{name}{', compiled' if compiled else ''}"
+            show(f"{title} on {where}", found)
+            place += 1
+            draw(figure, place, title, found)
+            torch.compiler.reset()
     if arguments.plot:
-        figure.savefig(arguments.plot)
+        figure.savefig(arguments.plot, dpi=90)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ def of_step(trainer: Trainer, batch: Batch) -> float:
     parts = list(trainer.parts(batch, 0))
     total = 0.0
     for turn in trainer.turns:
+        turn.begin()
         counter = FlopCounterMode(display=False)
         with torch.no_grad() if len(trainer.turns) == 1 else torch.enable_grad(), counter, trainer.autocast:
             trainer.ranks.plain(turn.move.name, *parts[0])

@@ -53,7 +53,8 @@ def overfit(recipe: Recipe, workers: Workers, steps: int) -> Curve:
 def rate_range(recipe: Recipe, workers: Workers, steps: int) -> Curve:
     """Raise the learning rate from 10⁻⁷ to 10 in `steps` equal factors, until the loss explodes (Smith 2017, 3.3).
 
-    The rate at which the smoothed loss falls fastest is a good peak. The curve goes to `<training.run>-lr-range/`.
+    A tenth of the rate at which the smoothed loss is least is a usual peak. The curve goes to
+    `<training.run>-lr-range/`.
     """
     if steps < 2:
         raise RecipeError(f"--lr-range: found {steps}, expected at least 2 steps")
@@ -73,8 +74,11 @@ def rate_range(recipe: Recipe, workers: Workers, steps: int) -> Curve:
                 rates.append(rate)
                 losses.append(smooth)
                 bar.advance(1, rate=f"{rate:.1e}", loss=f"{smooth:.4f}")
-    falls = [(losses[i + 1] - losses[i - 1], rates[i]) for i in range(1, len(losses) - 1)]
-    says = f"the loss falls fastest at a rate of {min(falls)[1]:.1e}" if falls else "the loss explodes at once"
+    if losses:
+        lowest = rates[losses.index(min(losses))]
+        says = f"the loss is least at a rate of {lowest:.1e}; a tenth of it, {lowest / 10:.1e}, is a usual peak"
+    else:
+        says = "the loss is no finite number from the first step on"
     return _drawn(folder, "lr-range", "learning rate", rates, losses, says, workers)
 
 

@@ -65,11 +65,15 @@ class Turn:
             self.move.after()
         return figures, finite
 
-    def _backward(self, parts: Sequence[Part]) -> dict[str, Tensor]:
+    def begin(self) -> None:
+        """Turn gradients on for the move's players only."""
         for player in self.players:
             player.require_grad(True)
         for player in self._others:
             player.require_grad(False)
+
+    def _backward(self, parts: Sequence[Part]) -> dict[str, Tensor]:
+        self.begin()
         parameters = [p for player in self.players for p in player.parameters.values()]
         device = parameters[0].device
         totals: dict[str, Tensor] = {}

@@ -64,18 +64,18 @@ class Validation:
 
     def _losses(self) -> Mapping[str, Tensor]:
         trainer = self._trainer
-        moves = [turn.move for turn in trainer.turns]
         totals: dict[str, Tensor] = {}
         self._loader.set_epoch(0)
         batches: Any = itertools.islice(self._loader, self._count)
         # A penalty on a gradient, which only games of several moves have, needs the graph.
-        with torch.set_grad_enabled(len(moves) > 1):
+        with torch.set_grad_enabled(len(trainer.turns) > 1):
             for raw in batches:
                 batch = self._collate(raw)
                 samples = raw["_position"].to(trainer.workers.device)
-                for move in moves:
+                for turn in trainer.turns:
+                    turn.begin()
                     with trainer.autocast:
-                        loss, _ = trainer.ranks.plain(move.name, batch, Draws(SEED, samples, trainer.steps))
-                    name = f"evaluation/{move.name}/loss"
+                        loss, _ = trainer.ranks.plain(turn.move.name, batch, Draws(SEED, samples, trainer.steps))
+                    name = f"evaluation/{turn.move.name}/loss"
                     totals[name] = totals.get(name, torch.zeros_like(loss.detach())) + loss.detach() / self._count
         return totals

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,15 +30,14 @@ class Ambient:
         """As it is, on the CPU and on the GPUs that `leaves` lie on."""
         devices = {leaf.get_device() for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_cuda}
         return cls(
-            torch.default_generator.get_state(),
+            _random_now(),
             {device: torch.cuda.get_rng_state(device) for device in devices},
             _autocast(bool(devices)),
             torch.is_autocast_cache_enabled(),
         )
 
-    @contextmanager
-    def again(self) -> Iterator[None]:
-        """Bring it back for the block; afterwards everything is as it was before."""
+    def run(self, function: Callable[[], Any]) -> Any:
+        """Call `function` as if it were then; afterwards everything is as it was before."""
         random = torch.default_generator.get_state()
         random_cuda = {device: torch.cuda.get_rng_state(device) for device in self.random_cuda}
         torch.default_generator.set_state(self.random)
@@ -45,10 +45,9 @@ class Ambient:
             torch.cuda.set_rng_state(state, device)
         try:
             if self.autocast == _autocast(len(self.autocast) > 1):
-                yield
-            else:
-                with self._autocast_again():
-                    yield
+                return function()
+            with self._autocast_again():
+                return function()
         finally:
             torch.default_generator.set_state(random)
             for device, state in random_cuda.items():
@@ -62,6 +61,20 @@ class Ambient:
                     torch.autocast(kind, dtype, enabled=dtype is not None, cache_enabled=self.autocast_cache)
                 )
             yield
+
+
+_last_random: weakref.ref[Tensor] | None = None
+
+
+def _random_now() -> Tensor:
+    """The CPU generator's state, 5 kB: blocks that draw nothing between them share one."""
+    global _last_random
+    state = torch.default_generator.get_state()
+    last = _last_random() if _last_random is not None else None
+    if last is not None and torch.equal(last, state):
+        return last
+    _last_random = weakref.ref(state)
+    return state
 
 
 def _autocast(cuda: bool) -> tuple[tuple[str, torch.dtype | None], ...]:

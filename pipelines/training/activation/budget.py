@@ -133,7 +133,7 @@ class _Pass(Watch):
         """What second runs are put into."""
         if self._stage == "weigh":
             return self
-        return self.clock if self._stage == "time" else None
+        return self.clock if self._stage in ("pace", "time") else None
 
     def over(self, place: int) -> bool:
         """Whether a call of block `place` begins a new pass: what its last call kept is gone."""
@@ -214,13 +214,12 @@ class _Pass(Watch):
     def end(self, settle: Callable[[_Pass], None], report: Report) -> None:
         """A watched pass is over."""
         if self._stage == "profile":
-            again = sum(block.forward for block in self._profile.cost().blocks) if self._profile else 0.0
             self.end_of_profile()
-            if self.cost is not None:
-                blocks = replace(self.cost, around=0.0).seconds
-                self.cost = replace(self.cost, around=max(0.0, self.clock.seconds - again - blocks))
             if not self.measures:
-                self.segments, self._stage = each(len(self.cost.blocks) if self.cost else 0).segments(), "weigh"
+                self.segments, self._stage = each(len(self.cost.blocks) if self.cost else 0).segments(), "pace"
+        elif self._stage == "pace":
+            assert self.cost is not None
+            self.cost, self._stage = paced(self.cost, self.clock), "weigh"
         elif self._stage == "weigh":
             self.meter = None
             settle(self)
@@ -244,3 +243,12 @@ class _Pass(Watch):
     def follow(self, plan: Plan) -> None:
         """Go by `plan` from the next pass on."""
         self.plan, self.segments = plan, plan.segments()
+
+
+def paced(cost: ChainCost, clock: Clock) -> ChainCost:
+    """`cost` with the times of a pass in which each block was computed again and nothing else was measured."""
+    forward = sum(block.forward for block in cost.blocks)
+    factor = clock.seconds_again / forward if forward else 1.0
+    blocks = tuple(replace(block, forward=factor * block.forward) for block in cost.blocks)
+    cost = replace(cost, blocks=blocks, around=0.0)
+    return replace(cost, around=clock.seconds - clock.seconds_again - cost.seconds)

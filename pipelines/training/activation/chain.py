@@ -61,10 +61,18 @@ class Checkpointed(Extended):
     _owners: Sequence[Owner]
     _compiled: Callable[..., Any] | None
 
-    @torch.compiler.disable
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The block's own forward, as the plan says."""
-        return self._chain.call(self._place, self, self._compiled or super().forward, args, kwargs)
+        forward = self._compiled or super().forward
+        if torch.compiler.is_compiling():
+            return _apart(self._chain, self._place, self, forward, args, kwargs)
+        return self._chain.call(self._place, self, forward, args, kwargs)
+
+
+@torch.compiler.disable
+def _apart(chain: Chain, place: int, block: Checkpointed, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """A graph of the model around the block ends here and goes on after it."""
+    return chain.call(place, block, forward, args, kwargs)
 
 
 def attach(blocks: Sequence[nn.Module], chain: Chain, compiled: bool = False) -> None:

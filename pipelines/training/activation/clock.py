@@ -16,14 +16,14 @@ class Clock(Watch):
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self._again = 0.0
+        self.seconds_again = 0.0
         self._device = torch.device("cpu")
         self._started = 0.0
 
     def start(self, device: torch.device) -> None:
         """The pass begins."""
         self._device = device
-        self._again = 0.0
+        self.seconds_again = 0.0
         self._started = self._now()
 
     def stop(self) -> None:
@@ -35,12 +35,12 @@ class Clock(Watch):
         """Count the block as computing again."""
         started = self._now()
         yield
-        self._again += self._now() - started
+        self.seconds_again += self._now() - started
 
     @property
     def slowdown(self) -> float:
         """By what share computing again made the pass slower."""
-        return self._again / max(1e-9, self.seconds - self._again)
+        return self.seconds_again / max(1e-9, self.seconds - self.seconds_again)
 
     def _now(self) -> float:
         if self._device.type == "cuda":

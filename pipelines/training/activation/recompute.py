@@ -94,8 +94,10 @@ class Call:
         args, kwargs = (leaves, {}) if self.spec is None else tree_unflatten(leaves, self.spec)
         if isinstance(self.block, FSDPModule):  # gathered by calls of the module, and this is none
             self.block.unshard()
-        with self.ambient.again(), keep_buffers(self.owners) if self.owners else nullcontext():
-            return self.forward(*args, **kwargs)
+        if not self.owners:
+            return self.ambient.run(lambda: self.forward(*args, **kwargs))
+        with keep_buffers(self.owners):
+            return self.ambient.run(lambda: self.forward(*args, **kwargs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,73 @@
+"""One batch by heart, and a range of learning rates, as commands."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.train import main
+from tests.training.tiny_runs import recipe_of, write_recipe
+
+
+@pytest.fixture(scope="module")
+def recipe(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("probes")
+    return write_recipe(folder / "recipe.yaml", recipe_of(dataset, folder / "run", learning_rate=5e-3))
+
+
+def test_one_batch_is_learnt_by_heart(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two runs of it are equal, the loss falls to a small part, and the run's own folder is not made."""
+    assert main([str(recipe), "--overfit=60"]) == 0
+    run = recipe.parent / "run-overfit"
+    losses = json.loads((run / "overfit.json").read_text())["loss"]
+    assert losses[-1] < 0.5 * losses[0]
+    assert (run / "overfit.png").read_bytes().startswith(b"\x89PNG")
+    assert f"to {losses[-1]:.4f} in 60 steps" in capsys.readouterr().out
+    assert main([str(recipe), "--overfit=3"]) == 0
+    assert json.loads((run / "overfit.json").read_text())["loss"] == losses[:3]
+    assert not (recipe.parent / "run").exists()
+
+
+def test_a_range_of_rates_ends_where_the_loss_explodes(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(recipe), "--lr-range=40"]) == 0
+    run = recipe.parent / "run-lr-range"
+    found = json.loads((run / "lr-range.json").read_text())
+    rates = found["learning rate"]
+    assert rates[0] == pytest.approx(1e-7)
+    assert all(b / a == pytest.approx((1e8) ** (1 / 39)) for a, b in itertools.pairwise(rates))
+    assert (run / "lr-range.png").read_bytes().startswith(b"\x89PNG")
+    said = capsys.readouterr().out
+    best = float(said.split("at a rate of ")[1].split(";")[0])
+    assert 1e-4 < best < 1
+    assert found["loss"][-1] > min(found["loss"])
+
+
+WRONG = {
+    "--overfit=none": "--overfit: found 'none', expected a whole number from 1",
+    "--lr-range=1": "--lr-range: found 1, expected at least 2 steps",
+    "--fast": "arguments: found '--fast', expected --profile, --overfit, --lr-range, --launcher, --ranks",
+    "--launcher=slurm": "--launcher: found 'slurm', expected spark",
+    "--ranks=2": "--ranks: found it without --launcher spark",
+}
+
+
+@pytest.mark.parametrize("option", WRONG)
+def test_a_wrong_option_is_one_line(recipe: Path, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(recipe), option]) == 2
+    error = capsys.readouterr().err
+    assert WRONG[option] in error
+    assert error.count("\n") == 1
+
+
+def test_options_that_exclude_each_other(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(recipe), "--overfit", "--profile"]) == 2
+    assert "found --profile and --overfit, expected one of them" in capsys.readouterr().err
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"--{option}" in said for option in ("profile", "overfit", "lr-range", "launcher", "ranks"))
