@@ -1,10 +1,12 @@
 """One training step and one sampling step of the U-Net, against `diffusers`' conditional U-Net of equal size.
 
 Both see the same feature maps (32×32 images, unshuffled into 2×2 patches), the same captions' vectors and the same
-precision. Run with `python benchmarks/unet.py`; it prints a table. Time is CPU time of one thread, the best of several
-runs, so that a busy machine matters little.
+precision. Run with `python benchmarks/unet.py`; it prints a table. On a CPU time is CPU time of one thread, the best of
+several runs, so that a busy machine matters little; on a GPU, where there is one, it is that of the GPU, at batch 256.
+Memory is the most bytes of tensors that a step holds at once, beyond weights and inputs; gradients are among them.
 """
 
+import argparse
 import time
 from collections.abc import Callable
 
@@ -16,8 +18,10 @@ from pipelines import models
 from pipelines.models import Context
 from pipelines.recipe.model import UNet
 from pipelines.recipe.text import Text
+from pipelines.training.activation.allocations import peak_bytes
 
-BATCH, LENGTH, WIDTH, RUNS = 32, 12, 128, 3
+LENGTH, WIDTH = 12, 128
+BATCH = {"cpu": 32, "cuda": 256}
 
 
 def ours() -> tuple[nn.Module, Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]]:
@@ -61,36 +65,79 @@ def parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def seconds(network: nn.Module, call: Callable[..., Tensor], inputs: tuple[Tensor, ...], **how: bool) -> float:
-    """CPU seconds of one call, the best of RUNS after one that warms up; `how` says `bf16` and `train`."""
+def step(network: nn.Module, call: Callable[..., Tensor], inputs: tuple[Tensor, ...], bf16: bool, train: bool) -> None:
+    """One call, and the backward pass when training."""
+    with torch.autocast(inputs[0].device.type, torch.bfloat16, enabled=bf16), torch.set_grad_enabled(train):
+        out = call(network, *inputs)
+    if train:
+        out.float().square().mean().backward()
+        network.zero_grad()
+
+
+def seconds(run: Callable[[], None], device: torch.device, runs: int) -> float:
+    """Seconds of one step, the best of `runs` after one that warms up."""
     best = float("inf")
-    for run in range(RUNS + 1):
-        start = time.process_time()
-        with torch.autocast("cpu", torch.bfloat16, enabled=how["bf16"]), torch.set_grad_enabled(how["train"]):
-            out = call(network, *inputs)
-        if how["train"]:
-            out.float().square().mean().backward()
-            network.zero_grad()
-        best = min(best, time.process_time() - start) if run else best
+    for number in range(runs + 1):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            run()
+            torch.cuda.synchronize()
+            spent = time.perf_counter() - start
+        else:
+            start = time.process_time()
+            run()
+            spent = time.process_time() - start
+        best = min(best, spent) if number else best
     return best
 
 
+def memory(run: Callable[[], None], device: torch.device) -> int:
+    """The most bytes that a step holds at once."""
+    if device.type == "cpu":
+        return peak_bytes(run)
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    run()
+    return torch.cuda.max_memory_allocated() - before
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=3, help="timed runs of each step, of which the best counts")
+    parser.add_argument("--quick", action="store_true", help="one run, to see that it works")
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(1)
     torch.manual_seed(0)
     unet, call = ours()
     peer, peer_call = theirs(parameters(unet))
-    inputs = torch.randn(BATCH, 3, 32, 32), torch.linspace(0, 999, BATCH), torch.randn(BATCH, LENGTH, WIDTH)
-    print(f"parameters: {parameters(unet):,} ours, {parameters(peer):,} diffusers; batch {BATCH}, 1 thread")
-    print("| precision | step | ours, s | diffusers, s | ratio |\n| --- | --- | --- | --- | --- |")
+    batch = BATCH[device.type]
+    images, steps, tokens = (
+        torch.randn(batch, 3, 32, 32),
+        torch.linspace(0, 999, batch),
+        torch.randn(batch, LENGTH, WIDTH),
+    )
+    inputs = (images.to(device), steps.to(device), torch.randn(batch, LENGTH, WIDTH).to(device))
+    machine = torch.cuda.get_device_name() if device.type == "cuda" else "1 thread of a CPU"
+    sizes = f"{parameters(unet):,} parameters, {parameters(peer):,} of diffusers'"
+    print(f"{sizes}; batch {batch}, {machine}, torch {torch.__version__}.\n")
+    print("| precision | step | ours, s | diffusers, s | ratio | ours, MB | diffusers, MB | ratio |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for network in (unet, peer):
-        network.to(memory_format=torch.channels_last)
+        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     for bf16 in (False, True):
         for train in (True, False):
-            mine = seconds(unet, call, inputs, bf16=bf16, train=train)
-            other = seconds(peer, peer_call, inputs, bf16=bf16, train=train)
+            mine, other = (
+                lambda pair=pair, bf16=bf16, train=train: step(*pair, inputs, bf16, train)
+                for pair in ((unet, call), (peer, peer_call))
+            )
+            times = [seconds(run, device, 1 if options.quick else options.runs) for run in (mine, other)]
+            bytes_ = [memory(run, device) / 1e6 for run in (mine, other)]
             names = f"{'bf16' if bf16 else 'fp32'} | {'training' if train else 'sampling'}"
-            print(f"| {names} | {mine:.3f} | {other:.3f} | {mine / other:.2f} |", flush=True)
+            told = f"{times[0]:.3f} | {times[1]:.3f} | {times[0] / times[1]:.2f}"
+            held = f"{bytes_[0]:.1f} | {bytes_[1]:.1f} | {bytes_[0] / bytes_[1]:.2f}"
+            print(f"| {names} | {told} | {held} |", flush=True)
 
 
 if __name__ == "__main__":
