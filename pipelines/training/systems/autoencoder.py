@@ -27,8 +27,14 @@ WANTS: frozenset[str] = frozenset()
 
 
 def image_shape(of: Sections) -> tuple[int, int, int]:
-    """The images that the network sees."""
+    """The images that the network sees. Raises RecipeError for an adversary where ranks share weights."""
     model = _network(of)
+    assert isinstance(of.objective, Autoencoding)
+    if of.objective.discriminator is not None and of.training.parallel != "ddp":
+        expected = (
+            "expected ddp: the adaptive weight differentiates inside of a loss, where shared weights are given back"
+        )
+        raise RecipeError(f"training.parallel: found {of.training.parallel!r}, {expected}")
     return model.image_channels, model.resolution, model.resolution
 
 

@@ -126,7 +126,7 @@ def test_a_prior_trains_resumes_exactly_and_draws(kind: str, dataset: Path, eyes
 def test_ranks_that_share_weights_have_the_losses_of_one_rank(
     bottleneck: str, dataset: Path, processes: ForkServerContext, tmp_path: Path
 ) -> None:
-    recipe = autoencoder(dataset, tmp_path / "unused", bottleneck, discriminator=ADVERSARY)
+    recipe = autoencoder(dataset, tmp_path / "unused", bottleneck)
     recipe["training"] |= {"activation": "full", "parallel": "fsdp"}
     path = write_recipe(tmp_path / "recipe.yaml", recipe)
     alone, pair = tmp_path / "alone", tmp_path / "pair"
@@ -201,12 +201,13 @@ def test_a_codebook_larger_than_the_data(dataset: Path, tmp_path: Path, capsys: 
         ),
         ("objective", {"discriminator": {"start": -1}}, "objective.discriminator.start: found -1, "),
         ("objective", {"family": "prior", "autoencoder": "x"}, "found an unknown key"),
+        ("training", {"parallel": "fsdp"}, "training.parallel: found 'fsdp', expected ddp: the adaptive weight"),
     ],
 )
 def test_recipes_of_autoencoders_that_are_wrong(
     section: str, change: dict[str, Any], line: str, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = autoencoder(dataset, tmp_path / "run")
+    recipe = autoencoder(dataset, tmp_path / "run", discriminator=ADVERSARY)
     recipe[section] |= change
     assert line in refused(recipe, capsys)
 
