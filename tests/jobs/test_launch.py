@@ -1,0 +1,138 @@
+"""How a run is launched and how it ends: torchrun, Spark's distributor, schedulers' examples."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.recipe import load_recipe
+from tests.training.tiny_runs import losses, recipe_of, write_dataset, write_recipe
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "docs" / "examples"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("launch")
+    write_dataset(folder / "tiny")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe(folder: Path) -> Path:
+    return write_recipe(folder / "recipe.yaml", recipe_of(folder / "tiny", folder / "run", activation="full"))
+
+
+def torchrun(recipe: Path, *arguments: str) -> subprocess.Popen[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, str(ROOT / "jobs" / "train.py"), str(recipe), *arguments]
+    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def long_run(recipe: Path, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Two ranks in the middle of a run that would take minutes."""
+    run = folder / "long"
+    process = torchrun(recipe, f"training.run={run}", "training.steps=100000")
+    deadline = time.monotonic() + 90
+    while not (run / "metrics.jsonl").exists() or (run / "metrics.jsonl").read_text().count("\n") < 3:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_rank_that_dies_ends_the_job(long_run: subprocess.Popen[str]) -> None:
+    """Within 30 seconds, and the launcher names the rank and what ended it."""
+    ranks = Path(f"/proc/{long_run.pid}/task/{long_run.pid}/children").read_text().split()
+    os.kill(int(ranks[-1]), signal.SIGKILL)
+    started = time.monotonic()
+    _, errors = long_run.communicate(timeout=30)
+    assert time.monotonic() - started < 30
+    assert long_run.returncode != 0
+    assert "Signal 9 (SIGKILL) received by PID" in errors
+    assert "local_rank: 1" in errors
+
+
+@pytest.mark.slow
+def test_the_words_of_a_rank_that_fails_are_shown(recipe: Path, folder: Path) -> None:
+    """A shard is gone, as one rank finds out."""
+    write_dataset(folder / "broken")
+    next((folder / "broken").glob("*.parquet")).unlink()
+    started = time.monotonic()
+    process = torchrun(recipe, f"training.run={folder / 'fails'}", f"data.path={folder / 'broken'}")
+    _, errors = process.communicate(timeout=90)
+    assert process.returncode != 0
+    assert "headrace: " in errors
+    assert ".parquet" in errors
+    assert time.monotonic() - started < 60
+
+
+@pytest.mark.slow
+def test_ranks_as_tasks_of_spark(recipe: Path, folder: Path) -> None:
+    """Two barrier tasks of local[2] give the losses of one process; a wrong recipe is one line before Spark starts."""
+    code = "import sys; from jobs.train import main; sys.exit(main(sys.argv[1:]))"
+    spark = "spark={spark.master: 'local[2]', spark.ui.enabled: 'false'}"
+    command = [sys.executable, "-c", code, str(recipe), spark, f"training.run={folder / 'spark'}"]
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
+    options = ["--launcher", "spark", "--ranks", "2"]
+    done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Finished distributed training with 2 executor processes" in done.stderr + done.stdout
+    alone = subprocess.run(
+        [*command[:-1], f"training.run={folder / 'alone'}"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert alone.returncode == 0, alone.stderr
+    assert losses(folder / "spark") == pytest.approx(losses(folder / "alone"), abs=1e-6)
+    wrong = subprocess.run([*command, *options, "data.path=nowhere"], env=environment, capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert "found no dataset at nowhere" in wrong.stderr
+    many = subprocess.run([*command, "--launcher=spark", "--ranks=9"], env=environment, capture_output=True, text=True)
+    assert many.returncode == 2
+    assert "--ranks: found 9, expected at most the 2 tasks that Spark runs at a time" in many.stderr
+
+
+def test_the_example_for_slurm() -> None:
+    """It is a shell script whose launcher and recipe are there, and it asks to be told before its time is over."""
+    script = EXAMPLES / "train.slurm"
+    assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
+    text = script.read_text()
+    assert {"--requeue", "--signal=TERM@60"} <= set(text.split())
+    assert "jobs/train.py" in text
+    stub = 'scontrol() { echo "$@" >&2; echo node1; }; srun() { echo "$@"; return 143; }; export -f scontrol srun;'
+    environment = {**os.environ, "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NNODES": "2", "SLURM_JOB_ID": "7"}
+    command = ["bash", "-c", f"{stub} bash {script} recipes/emoji-gpu.yaml training.steps=5"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 143
+    assert done.stdout.split()[-3:] == ["jobs/train.py", "recipes/emoji-gpu.yaml", "training.steps=5"]
+    assert "--rdzv-endpoint=node1:29500" in done.stdout
+    assert "requeue 7" in done.stderr
+
+
+def test_the_example_for_kubernetes() -> None:
+    """Its command is one that `headrace train` takes."""
+    job = yaml.safe_load((EXAMPLES / "train.pytorchjob.yaml").read_text())
+    worker = job["spec"]["pytorchReplicaSpecs"]["Worker"]
+    assert worker["restartPolicy"] == "ExitCode"
+    launcher, script, recipe, *overrides = worker["template"]["spec"]["containers"][0]["command"]
+    assert launcher == "torchrun"
+    assert (ROOT / script).is_file()
+    loaded = load_recipe(str(ROOT / recipe), overrides, ("data", "model", "objective", "training"))
+    assert loaded.training is not None
+    assert loaded.training.parallel == "fsdp"
