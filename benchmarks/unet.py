@@ -113,11 +113,7 @@ def main() -> None:
     unet, call = ours()
     peer, peer_call = theirs(parameters(unet))
     batch = BATCH[device.type]
-    images, steps, tokens = (
-        torch.randn(batch, 3, 32, 32),
-        torch.linspace(0, 999, batch),
-        torch.randn(batch, LENGTH, WIDTH),
-    )
+    images, steps = torch.randn(batch, 3, 32, 32), torch.linspace(0, 999, batch)
     inputs = (images.to(device), steps.to(device), torch.randn(batch, LENGTH, WIDTH).to(device))
     machine = torch.cuda.get_device_name() if device.type == "cuda" else "1 thread of a CPU"
     sizes = f"{parameters(unet):,} parameters, {parameters(peer):,} of diffusers'"
