@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipelines import samplers
-from tests.oracles.mixture import Mixture, sliced_wasserstein
+from tests.oracles.mixture import Mixture, sliced_wasserstein, wasserstein
 
 COUNT = 4000
 PLANE = Mixture([[-1.0, 0.0], [1.0, 0.3], [0.2, 1.2]], [0.15, 0.1, 0.2], [0.3, 0.5, 0.2])
@@ -41,10 +41,20 @@ SAMPLERS: dict[str, tuple[Mixture, Callable[..., Tensor], Tensor]] = {
 }
 
 
+FEW = 1000
+"""points of an exact pairing, whose cost grows as their cube"""
+
+
 @functools.cache
 def exact_gap(mixture: Mixture) -> float:
-    """The distance of two exact sets of samples, the largest of some."""
+    """The sliced distance of two exact sets of samples, the largest of some."""
     return max(sliced_wasserstein(mixture.sample(COUNT, i), mixture.sample(COUNT, 1000 + i)) for i in range(8))
+
+
+@functools.cache
+def exact_pairing(mixture: Mixture) -> float:
+    """The Wasserstein-2 distance of two exact sets of `FEW` samples, the largest of some."""
+    return max(wasserstein(mixture.sample(FEW, i), mixture.sample(FEW, 1000 + i)) for i in range(8))
 
 
 def drawn(sampler: Callable[..., Tensor], mixture: Mixture, sigmas: Tensor, seed: int = 7) -> Tensor:
@@ -58,6 +68,7 @@ def test_draws_from_the_mixture(name: str) -> None:
     mixture, sampler, sigmas = SAMPLERS[name]
     x_ND = drawn(sampler, mixture, sigmas)
     assert sliced_wasserstein(x_ND, mixture.sample(COUNT, 99)) < 1.25 * exact_gap(mixture)
+    assert wasserstein(x_ND[:FEW], mixture.sample(FEW, 99)) < 1.25 * exact_pairing(mixture)
     assert (mixture.shares(x_ND) - mixture.weights_K).abs().max() < 0.02
 
 
