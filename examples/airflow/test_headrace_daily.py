@@ -5,6 +5,7 @@ Run by `./run test-airflow`, in an environment of Airflow's own; HEADRACE_PYTHON
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,18 +81,10 @@ def airflow(folder: Path, *arguments: str, **environment: str) -> subprocess.Com
 
 
 def state(folder: Path, day: str, **environment: str) -> tuple[str, str]:
-    """What became of the task of `day`, and all that was printed."""
+    """The state that the task of `day` came to, as Airflow logs it, and all that was printed."""
     ran = airflow(folder, "dags", "test", "headrace_daily", day, **environment)
     printed = ran.stdout + ran.stderr
-    runs = table(airflow(folder, "dags", "list-runs", "headrace_daily", "--output", "json"))
-    run_id = max((run["start_date"], run["run_id"]) for run in runs if run["logical_date"].startswith(day))[1]
-    (task,) = table(airflow(folder, "tasks", "states-for-dag-run", "headrace_daily", run_id, "--output", "json"))
-    return task["state"], printed
-
-
-def table(told: subprocess.CompletedProcess[str]) -> list[dict[str, str]]:
-    """What a command of Airflow's printed as JSON, its log lines aside."""
-    return json.loads(told.stdout[told.stdout.index("[{") :])
+    return re.findall(r"new_state=(\w+)", printed)[-1], printed
 
 
 def dataset(folder: Path) -> dict:

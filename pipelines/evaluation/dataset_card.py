@@ -120,7 +120,11 @@ def _picture(rows: pa.Table, who: Roles) -> Picture:
     for name in who.conditions:
         for kind, image in _distinct(rows, (who.kind, name)):
             conditions.setdefault(image, kind or name)
-    shown = [(kind, uri) for image, kind in conditions.items() if (uri := thumbnail(image)) is not None]
+    shown = [
+        (kind, uri)
+        for image, kind in sorted(conditions.items(), key=lambda c: c[1])
+        if (uri := thumbnail(image)) is not None
+    ]
     return Picture(
         name=_name(rows, who),
         image=thumbnail(first[who.image]),
