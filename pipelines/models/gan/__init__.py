@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from pipelines.models.gan.condition import Condition
@@ -21,10 +22,13 @@ class Pair(NamedTuple):
 
 
 def build_pair(recipe: Gan) -> Pair:
-    """The networks that the `model` section describes, their weights fresh from torch's generator."""
-    if recipe.backbone == "dcgan":
-        return Pair(DcganGenerator(recipe), DcganDiscriminator(recipe))
-    return Pair(ResidualGenerator(recipe), ResidualDiscriminator(recipe))
+    """The networks that the `model` section describes, their weights fresh from torch's generator and channels last."""
+    pair: tuple[nn.Module, nn.Module] = (
+        (DcganGenerator(recipe), DcganDiscriminator(recipe))
+        if recipe.backbone == "dcgan"
+        else (ResidualGenerator(recipe), ResidualDiscriminator(recipe))
+    )
+    return Pair(*(network.to(memory_format=torch.channels_last) for network in pair))  # type: ignore[call-overload]
 
 
 __all__ = ["Condition", "Pair", "build_pair", "normalise_spectra", "step_spectra"]
