@@ -28,14 +28,13 @@ import torch
 from torch import Tensor, nn
 
 from jobs.train import main as train
-from pipelines import models, objectives
 from pipelines.draws import Draws
+from pipelines.objectives import Objective
 from pipelines.objectives.game import Batch, Move
 from pipelines.recipe import load_recipe
-from pipelines.recipe.model import DiT, UNet
 from pipelines.recipe.training import Training
-from pipelines.training import activation, flops
-from pipelines.training.run_folder import sections
+from pipelines.training import activation, flops, systems
+from pipelines.training.run_folder import RunFolder, sections
 from pipelines.training.trainer import Trainer
 from pipelines.training.workers import Workers
 
@@ -85,6 +84,20 @@ def table(title: str, times: Mapping[str, float], batch: int, base: str) -> None
         print(f"{name:44}{batch / time_:10.1f}{time_ / times[base] - 1:+9.1%}")
 
 
+RECIPE = str(ROOT / "recipes" / "emoji.yaml")
+
+
+def objective_of(**model: Any) -> Objective:
+    """The emoji recipe's objective over its network, or over another one of this description."""
+    recipe = load_recipe(RECIPE, [f"model={json.dumps(model)}"] if model else [])
+    return systems.of(recipe).objective(sections(recipe), RunFolder(Path("unused")), DEVICE)
+
+
+def parameters(objective: Objective) -> int:
+    """The parameters of all players."""
+    return sum(p.numel() for player in objective.players.values() for p in player.parameters())
+
+
 def settings(**changes: Any) -> Training:
     """The trainer's settings for all sides."""
     return Training(run="unused", steps=10_000, warmup=0, **changes)
@@ -105,10 +118,11 @@ def lists(trainer: Trainer, batch: Batch) -> Callable[[], object]:
 
 def beside_bare(batch_size: int, rounds: int, count: int) -> None:
     """The emoji network: the trainer against forward, backward, clipping and AdamW, with and without an average."""
-    of = sections(load_recipe(str(ROOT / "recipes" / "emoji.yaml")))
+    of = sections(load_recipe(RECIPE))
     batch = batch_of(batch_size)
-    network = models.build(of.model).to(DEVICE)
-    loss_of = objectives.build(of.objective, network).moves()[0].loss
+    plain = objective_of()
+    network = plain.players["model"]
+    loss_of = plain.moves()[0].loss
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     draws = Draws(0, torch.arange(batch_size, device=DEVICE))
     autocast = torch.autocast(DEVICE.type, torch.bfloat16, enabled=of.training.precision == "bf16")
@@ -129,11 +143,9 @@ def beside_bare(batch_size: int, rounds: int, count: int) -> None:
         bare()
         averaged.update_parameters(network)
 
-    objective = objectives.build(of.objective, models.build(of.model).to(DEVICE))
-    trainer = Trainer(objective, of.training, batch_size, ALONE)
+    trainer = Trainer(objective_of(), of.training, batch_size, ALONE)
     steps = {"bare loop": bare, "bare loop with an average": bare_averaged, "trainer": lists(trainer, batch)}
-    parameters = sum(p.numel() for p in network.parameters())
-    title = f"The same network ({parameters / 1e6:.1f} M parameters, batch {batch_size}, {where()})"
+    title = f"The same network ({parameters(plain) / 1e6:.1f} M parameters, batch {batch_size}, {where()})"
     table(title, medians(steps, rounds, count), batch_size, "bare loop")
 
 
@@ -218,20 +230,19 @@ def beside_accelerate(batch_size: int, rounds: int, count: int) -> None:
     context_NLD = torch.randn(batch_size, TOKENS, 64, device=DEVICE)
     theirs = their_network()
     size = sum(p.numel() for p in theirs.parameters())
+    text = {"width": 64, "layers": 1, "heads": 2, "length": TOKENS}
     ours = min(
-        (models.build(UNet(channels=width, multipliers=(1, 2), blocks=1, patch=1)) for width in range(48, 128, 8)),
-        key=lambda network: abs(sum(p.numel() for p in network.parameters()) - size),
+        (objective_of(channels=width, multipliers=[1, 2], blocks=1, patch=1, text=text) for width in range(48, 128, 8)),
+        key=lambda objective: abs(parameters(objective) - size),
     )
-    recipe = load_recipe(str(ROOT / "recipes" / "emoji.yaml")).objective
     of = settings(precision=precision)
-    own = Trainer(objectives.build(recipe, ours.to(DEVICE)), of, batch_size, ALONE)
+    own = Trainer(ours, of, batch_size, ALONE)
     same = Trainer(Noise(theirs, context_NLD), of, batch_size, ALONE)
-    own_size = sum(p.numel() for p in ours.parameters())
     base = "accelerate, diffusers' U-Net"
     steps = {
         base: accelerated(batch, context_NLD, precision),
         "our trainer, diffusers' U-Net": lists(same, batch),
-        f"our trainer, our U-Net ({own_size / 1e6:.1f} M)": lists(own, batch),
+        f"our trainer, our U-Net ({parameters(ours) / 1e6:.1f} M)": lists(own, batch),
     }
     title = (
         f"Beside accelerate with diffusers ({size / 1e6:.1f} M parameters, batch {batch_size}, {precision}, {where()})"
@@ -252,7 +263,7 @@ def whole_run(batch_size: int, steps: int) -> None:
             f"training.steps={steps}",
             f"training.checkpoint_every={every}",
         ]
-        if train([str(ROOT / "recipes" / "emoji.yaml"), *overrides]):
+        if train([RECIPE, *overrides]):
             raise SystemExit("the run failed")
         lines = [json.loads(line) for line in (Path(folder) / "run" / "timings.jsonl").read_text().splitlines()]
         size = sum(p.stat().st_size for p in next((Path(folder) / "run" / "checkpoints").iterdir()).iterdir())
@@ -267,19 +278,17 @@ def whole_run(batch_size: int, steps: int) -> None:
 def on_gpu(rounds: int, count: int) -> None:
     """MFU and memory of large networks."""
     text: dict[str, Any] = {"width": 512, "layers": 6, "heads": 8}
-    large = {
-        "U-Net": (UNet(resolution=64, patch=1, channels=256, multipliers=(1, 2, 3), attention=(1, 2), text=text), 64),
-        "DiT": (DiT(network="dit", resolution=64, patch=2, width=1152, layers=28, heads=16, text=text), 32),
-    }
+    u_net = {"resolution": 64, "patch": 1, "channels": 256, "multipliers": [1, 2, 3], "attention": [1, 2], "text": text}
+    dit = {"network": "dit", "resolution": 64, "patch": 2, "width": 1152, "layers": 28, "heads": 16, "text": text}
+    large: dict[str, tuple[dict[str, Any], int]] = {"U-Net": (u_net, 64), "DiT": (dit, 32)}
     peak = flops.peak(torch.cuda.get_device_name(), torch.bfloat16)
-    recipe = load_recipe(str(ROOT / "recipes" / "emoji.yaml")).objective
     for name, (of, size) in large.items():
         print(f"\n{name} in bf16, compiled, batch {size}, 64×64, {where()}")
         print(f"{'policy':12}{'images/s':>10}{'TFLOP/s':>9}{'MFU':>7}{'GB at most':>12}")
         for policy in POLICIES:
             gc.collect()
             torch.cuda.empty_cache()
-            objective = objectives.build(recipe, models.build(of).to(DEVICE))
+            objective = objective_of(**of)
             applied = activation.apply(list(objective.players.values()), policy, compile=True)
             trainer = Trainer(objective, settings(precision="bf16"), size, ALONE, applied)
             batch = batch_of(size, 64)
