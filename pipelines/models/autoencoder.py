@@ -175,13 +175,14 @@ class Autoencoder(nn.Module):
         if self._moments_3C is None:
             return
         (count_C, sum_C, square_C), self._moments_3C = ranks.total(self._moments_3C), None
-        if not square_C.isfinite().all():
-            return
-        mean_C = sum_C / count_C
-        self.updates += 1
+        finite, mean_C = square_C.isfinite().all(), sum_C / count_C
+        self.updates += finite
         step = 1 - (self.updates / (self.updates + 9)).clamp(max=0.99)
-        self.latent_mean_C += step * (mean_C - self.latent_mean_C)
-        self.latent_variance_C += step * (square_C / count_C - mean_C.square() - self.latent_variance_C)
+        for average_C, value_C in (
+            (self.latent_mean_C, mean_C),
+            (self.latent_variance_C, square_C / count_C - mean_C.square()),
+        ):
+            average_C.copy_(torch.where(finite, average_C.lerp(value_C, step), average_C))
 
     def _latent(self, image_NCHW: Tensor) -> Tensor:
         if image_NCHW.shape[-1] % self.stride or image_NCHW.shape[-2] % self.stride:

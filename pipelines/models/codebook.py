@@ -104,34 +104,40 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Follow what was seen since the last call, on all ranks; start codes anew that are hardly used."""
+        """Follow what was seen since the last call, on all ranks; start codes anew that are hardly used.
+
+        What is no finite number is not followed: whoever reads the step's loss will say so.
+        """
         if self._seen is None:
             return
         seen, self._seen = self._seen.over_ranks(self.size), None
-        if not seen.sums_KC.isfinite().all():  # the step was not a number; whoever reads its loss will say so
-            return
-        decay = self.recipe.decay
-        self.uses_K.lerp_(seen.uses_K, 1 - decay)
-        if self.recipe.update == "ema":  # appendix A.1 of van den Oord et al. (2017)
-            self.sums_KC.lerp_(seen.sums_KC, 1 - decay)
-            used_K1 = self.uses_K[:, None] > 1e-6
-            means_KC = self.sums_KC / self.uses_K[:, None].clamp(min=1e-6)
-            self.vectors_KC.copy_(torch.where(used_K1, self._scaled(means_KC), self.vectors_KC))
-        self._revive(seen)
+        finite = seen.sums_KC.isfinite().all()
+        for name, value in self._next(seen).items():
+            target = getattr(self, name)
+            ranks.assign(target, torch.where(finite, value, ranks.whole(target)))
 
-    def _revive(self, seen: Seen) -> None:
-        """Give codes used less than a share of the mean use the place of a vector that was just seen."""
+    def _next(self, seen: Seen) -> dict[str, Tensor]:
+        """What follows on the present state, by name."""
+        decay, moving = self.recipe.decay, self.recipe.update == "ema"
+        uses_K = self.uses_K.lerp(seen.uses_K, 1 - decay)
+        vectors_KC = sums_KC = ranks.whole(self.vectors_KC)
+        if moving:  # appendix A.1 of van den Oord et al. (2017)
+            sums_KC = self.sums_KC.lerp(seen.sums_KC, 1 - decay)
+            means_KC = self._scaled(sums_KC / uses_K[:, None].clamp(min=1e-6))
+            vectors_KC = torch.where(uses_K[:, None] > 1e-6, means_KC, vectors_KC)
+        # Codes used less than a share of the mean use: the nth of them takes candidate n, or waits if there is none.
         mean_use = seen.uses_K.sum() / self.size
-        dead_K = self.uses_K < self.recipe.revive * mean_use
-        # The nth dead code takes candidate n; without a candidate it stays dead.
+        dead_K = uses_K < self.recipe.revive * mean_use
         turn_K = dead_K.cumsum(0) - 1
         takes_K = dead_K & (turn_K < len(seen.keys_R))
         new_KC = seen.vectors_RC[turn_K.clamp(0, len(seen.keys_R) - 1)]
-        takes_K1 = takes_K[:, None]
-        ranks.assign(self.vectors_KC, torch.where(takes_K1, new_KC, ranks.whole(self.vectors_KC)))
-        self.uses_K.copy_(torch.where(takes_K, mean_use, self.uses_K))
-        if self.recipe.update == "ema":
-            self.sums_KC.copy_(torch.where(takes_K1, new_KC * mean_use, self.sums_KC))
+        found = {
+            "uses_K": torch.where(takes_K, mean_use, uses_K),
+            "vectors_KC": torch.where(takes_K[:, None], new_KC, vectors_KC),
+        }
+        if moving:
+            found["sums_KC"] = torch.where(takes_K[:, None], new_KC * mean_use, sums_KC)
+        return found
 
     def _note(self, latent_NCHW: Tensor, codes_NHW: Tensor, draws: Draws) -> None:
         vectors_MC = latent_NCHW.permute(0, 2, 3, 1).flatten(0, 2)

@@ -142,6 +142,18 @@ def test_evaluation_has_no_adversary_and_counts_nothing() -> None:
     assert all(torch.equal(value, before[name]) for name, value in objective.model.state_dict().items())
 
 
+@pytest.mark.parametrize("bottleneck", BOTTLENECKS)
+def test_a_step_that_is_no_number_leaves_the_state_alone(bottleneck: str) -> None:
+    objective = vqgan(start=9, bottleneck=bottleneck)
+    objective.reconstruct({"image": images()}, draws(1))
+    objective.model.update()
+    before = {name: value.clone() for name, value in objective.model.state_dict().items()}
+    assert before["updates"] == 1
+    objective.reconstruct({"image": images() * float("nan")}, draws(2))
+    objective.model.update()
+    assert all(torch.equal(value, before[name]) for name, value in objective.model.state_dict().items())
+
+
 def test_the_adversary_starts_late() -> None:
     objective, calls = vqgan(start=3), []
     assert objective.discriminator is not None

@@ -108,6 +108,35 @@ def test_an_autoencoder_trains_resumes_exactly_and_draws_again(bottleneck: str, 
         assert state["bottleneck.uses_K"].sum() > 0
 
 
+@pytest.fixture(scope="module")
+def classifier(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe = recipe_of(dataset, tmp_path_factory.mktemp("classifier") / "classifier", steps=3)
+    recipe["data"] |= {"label": "label", "caption": None}
+    recipe["model"] = {"network": "classifier", "labels": 3, "resolution": 16, "channels": 8, "multipliers": [1, 2]}
+    recipe["objective"] = {"family": "classifier"}
+    return started(recipe)
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_features_of_a_trained_classifier_are_compared(
+    compiled: bool, dataset: Path, classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    perceptual = {"perceptual": {"run": str(classifier), "weight": 2.0}}
+    recipe = autoencoder(dataset, tmp_path / "run", discriminator=ADVERSARY, **perceptual)
+    recipe["training"] |= {"activation": "full", "compile": compiled}
+    run = started(recipe)
+    first = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
+    parts = first["reconstruct/pixels"] + 2.0 * first["reconstruct/perceptual"]
+    assert first["reconstruct/perceptual"] > 0
+    assert first["reconstruct/loss"] == pytest.approx(parts + 0.25 * first["reconstruct/commitment"], rel=1e-5)
+    assert "objective.perceptual.run" in json.loads((run / "frozen.json").read_text())
+    recipe["model"]["image_channels"] = 1
+    recipe["training"]["run"] = str(tmp_path / "gray")
+    capsys.readouterr()
+    line = "expected one that takes 1 channels and 16 pixels"
+    assert line in refused(recipe, capsys)
+
+
 @pytest.mark.parametrize("kind", PRIORS)
 def test_a_prior_trains_resumes_exactly_and_draws(kind: str, dataset: Path, eyes: Path, tmp_path: Path) -> None:
     model, asked = PRIORS[kind]
