@@ -21,6 +21,10 @@ COMMANDS = {
     "control": ["benchmarks/results_control.py"],
     "families": ["benchmarks/results_families.py"],
     "unet": ["benchmarks/unet.py"],
+    "gaussians": ["benchmarks/gaussians.py"],
+    "stacked": ["benchmarks/stacked.py"],
+    "adversarial": ["benchmarks/adversarial.py"],
+    "prior": ["benchmarks/prior.py", "--plot", "docs/prior.png"],
 }
 
 
