@@ -1,8 +1,8 @@
 """One step of each adversarial objective, against a plain PyTorch loop over the same networks.
 
 The loop is what one writes by hand: the generator's and the discriminator's losses, AdamW, no averages, no figures, no
-metrics. Both do the same mathematics on equal networks and batches. Time is CPU time of
-one thread; rounds of the two are interleaved and the best of each counts, so that a busy machine matters little.
+metrics. Both do the same mathematics on equal networks and batches. Time is CPU time of one thread; rounds of the two
+are interleaved and the best of each counts, so that a busy machine matters little.
 Run with `python benchmarks/adversarial.py`; it prints a table. `--quick` only shows that it works.
 """
 
