@@ -112,7 +112,7 @@ def samples(generator: nn.Module) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=12_000, help="rounds of the discriminator")
+    parser.add_argument("--steps", type=int, default=8_000, help="rounds of the discriminator")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each kind; figures are means")
     parser.add_argument("--games", nargs="*", default=list(GAMES), choices=list(GAMES), help="kinds of GAN")
     parser.add_argument("--quick", action="store_true", help="a twentieth of the steps, no picture")
