@@ -102,9 +102,10 @@ class Grid(nn.Module):
         return self.embed(self.codes(latent_NCHW))
 
     def codes(self, latent_NCHW: Tensor) -> Tensor:
-        """The number of the grid's nearest point: int64 [N, H, W]."""
+        """The number of the grid's nearest point (what is no number is 0): int64 [N, H, W]."""
         top_C11 = (self.levels_C - 1)[:, None, None]
-        digits_NCHW = ((latent_NCHW.float().clamp(-1, 1) + 1) / 2 * top_C11).round().long()
+        share_NCHW = (latent_NCHW.float().nan_to_num().clamp(-1, 1) + 1) / 2
+        digits_NCHW = (share_NCHW * top_C11).round().long()
         return (digits_NCHW * self.strides_C[:, None, None]).sum(1)
 
     def embed(self, codes_NHW: Tensor) -> Tensor:
