@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -151,14 +152,16 @@ def test_evaluation_and_grids_work_in_bounded_batches(recipe: Path, whole: Path)
     small, large = peak_bytes(lambda: one.draw(1)), peak_bytes(lambda: all_at_once.draw(2))
     assert small < 0.5 * large
     pictures = [cv2.imread(str(whole / "samples" / f"step-0000000{step}.png")) for step in (1, 2)]
-    assert (pictures[0] == pictures[1]).all()  # how many are drawn at once changes nothing
+    # how many are drawn at once changes nothing but rounding
+    assert np.abs(pictures[0].astype(int) - pictures[1].astype(int)).mean() < 0.1
     for step in (1, 2):
         (whole / "samples" / f"step-0000000{step}.png").unlink()
 
 
 def test_a_trace_of_a_few_steps(recipe: Path) -> None:
     run = recipe.parent / "traced"
-    assert main([str(recipe), f"training.run={run}", "--profile"]) == 0
+    overrides = (f"training.run={run}", "training.evaluate_every=null", "training.sample_every=null")
+    assert main([str(recipe), *overrides, "--profile"]) == 0
     trace = json.loads((run / "profile" / "rank-0.json").read_text())
     steps = {event["name"] for event in trace["traceEvents"] if str(event.get("name", "")).startswith("ProfilerStep")}
     assert len(steps) == 3
