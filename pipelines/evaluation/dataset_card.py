@@ -11,7 +11,7 @@ from pyarrow import fs
 
 from pipelines.evaluation.dataset_charts import Chart, charts
 from pipelines.evaluation.dataset_sample import Roles, Sampled, images, roles, sample
-from pipelines.evaluation.dataset_versions import Version, read_versions
+from pipelines.evaluation.dataset_versions import Version, read_versions, size_in_words
 from pipelines.evaluation.thumbnails import thumbnail
 from pipelines.loading.plan import Place, Plan, plan
 
@@ -90,7 +90,7 @@ def _facts(path: str, found: Plan, versions: list[Version]) -> list[tuple[str, s
         ("version", "none" if found.place.version is None else str(found.place.version)),
         ("rows", f"{found.rows.sum():,}"),
         ("shards", f"{len(found):,}"),
-        ("stored", f"{found.sizes.sum() / 1e6:,.1f} MB"),
+        ("stored", size_in_words(int(found.sizes.sum()))),
     ]
     if versions:
         facts.append(("committed", f"{versions[0].when} UTC"))

@@ -42,6 +42,11 @@ def read_versions(path: str) -> list[Version]:
     return versions[::-1][:SHOWN]
 
 
+def size_in_words(count: int) -> str:
+    """`count` bytes in a unit that fits."""
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
+
+
 def _version(entry: Mapping[str, Any], before: Mapping[str, Any] | None) -> Version:
     when = datetime.fromtimestamp(entry["timestamp"] / 1000, UTC).strftime("%Y-%m-%d %H:%M")
     if "headrace.rows" not in entry:
@@ -55,7 +60,7 @@ def _version(entry: Mapping[str, Any], before: Mapping[str, Any] | None) -> Vers
         partition="=".join(partition) if partition else "",
         rows=_counted(entry, before, "headrace.rows"),
         images=_counted(entry, before, "headrace.images"),
-        stored=f"{int(entry['headrace.stored_bytes']) / 1e6:,.1f} MB",
+        stored=size_in_words(int(entry["headrace.stored_bytes"])),
         dropped=", ".join(f"{count:,} {reason}" for reason, count in dropped.items()),
         changes=_changes(entry, before),
         query=_diff(before["headrace.query"], entry["headrace.query"]) if before else [],

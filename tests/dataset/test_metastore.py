@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,11 @@ import pytest
 import yaml
 from deltalake import DeltaTable
 
-from tests.dataset.conftest import SCHEMA, recipe, row
+from tests.dataset.conftest import SCHEMA, row
 from tests.dataset.metastore import metastore
 
 ROOT = Path(__file__).parents[2]
-QUERY = "SELECT id, image, ds, caption FROM source LATERAL VIEW explode(captions) t AS caption"
+DOCS = ROOT / "docs" / "operations.md"
 TABLE = """
 import sys
 from pipelines.dataset.session import spark_session
@@ -46,12 +47,10 @@ def test_a_table_of_a_metastore_by_its_uri(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([row(i) for i in range(5)], SCHEMA), source / "part-0.parquet")
     with metastore(tmp_path / "metastore") as uri:
         run("-c", TABLE, uri, str(tmp_path / "warehouse"), str(source))
-        made = recipe(
-            source, output, QUERY, source={"table": "gallery.photos"}, output={"path": str(output), "partition": "ds"}
-        )
-        settings = {"spark.master": "local[2]", "spark.hadoop.hive.metastore.uris": uri}
-        written = yaml.safe_dump({"spark": settings, "dataset": made.model_dump(mode="json")})
-        (tmp_path / "recipe.yaml").write_text(written)
+        told = next(text for text in re.findall(r"```yaml\n(.*?)```", DOCS.read_text(), re.DOTALL) if "thrift" in text)
+        made = yaml.safe_load(told.replace("thrift://metastore:9083", uri).replace("datasets/gallery", str(output)))
+        made["spark"]["spark.master"] = "local[2]"
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(made))
         build = ("-m", "jobs.build", str(tmp_path / "recipe.yaml"), "ds=2026-11-22")
         run(*build)
         assert "unchanged" in run(*build)
