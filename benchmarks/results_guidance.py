@@ -14,7 +14,7 @@ from results_common import arguments, by_name, cell, measure, save, started, tab
 from pipelines.evaluation.evaluate import Measurement
 
 FREE = (0.0, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-CLASSIFIER = (0.5, 1.0, 2.0, 4.0, 8.0)
+CLASSIFIER = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 SHOWN = ("fid", "precision", "recall", "coverage", "label_agreement")
 
 
