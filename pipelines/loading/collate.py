@@ -166,7 +166,7 @@ class Pending:
                 mask[place] = picture >= 0
             if picture >= 0:
                 try:
-                    pixels, decoded = pictures.pixels(picture, decoder, room_CHW.nbytes)
+                    pixels, decoded = pictures.pixels(picture, decoder, room_CHW.nbytes, self._geometry.size)
                     images += decoded
                     self._geometry.place(pixels, room_CHW, draw)
                 except (BadImage, OSError) as error:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Callable
+from io import BytesIO
 from typing import Literal
 
 import cv2
 import numpy as np
 import simplejpeg
+from PIL import Image, UnidentifiedImageError
 
 Mode = Literal["rgb", "gray"]
 Scaled = Callable[[int, int], tuple[int, int]]
@@ -48,7 +51,7 @@ def decode(data: np.ndarray, mode: Mode, scaled: Scaled | None = None) -> np.nda
 
 
 def dimensions(data: np.ndarray) -> tuple[int, int]:
-    """Height and width of an image, from its header where that is cheap. Raises BadImage."""
+    """Height and width of an image, from its header. Raises BadImage."""
     head = data[:8].tobytes()
     if head.startswith(_JPEG):
         try:
@@ -58,8 +61,15 @@ def dimensions(data: np.ndarray) -> tuple[int, int]:
         return height, width
     if head == _PNG and data.size >= 33:
         return int.from_bytes(data[20:24].tobytes(), "big"), int.from_bytes(data[16:20].tobytes(), "big")
-    height, width = decode(data, "rgb").shape[:2]
-    return height, width
+    try:
+        with Image.open(BytesIO(data.data)) as image:
+            return image.height, image.width
+    except UnidentifiedImageError as error:
+        raise BadImage("unknown format") from error
+    except Image.DecompressionBombError as error:
+        raise BadImage("too large") from error
+    except (OSError, ValueError, SyntaxError, struct.error) as error:
+        raise BadImage("corrupt") from error
 
 
 def _jpeg(data: np.ndarray, mode: Mode, scaled: Scaled | None) -> tuple[tuple[int, int], np.ndarray]:
@@ -113,8 +123,8 @@ def _has_transparency(data: np.ndarray) -> bool:
 
 
 def _other(data: np.ndarray, mode: Mode) -> np.ndarray:
+    _check(*dimensions(data))
     pixels = _imdecode(data, cv2.IMREAD_UNCHANGED)
-    _check(*pixels.shape[:2])
     if pixels.ndim == 3 and pixels.shape[2] == 4:
         return _on_white(pixels, mode)
     return _imdecode(data, cv2.IMREAD_GRAYSCALE if mode == "gray" else cv2.IMREAD_COLOR_RGB)

@@ -179,6 +179,7 @@ class ShardLoader(IterableDataset[Batch]):
         self.lanes = lanes or self._default_lanes()
         self._epoch = 0
         self._position = 0
+        self._given_all = False
 
     def _count(self) -> np.ndarray:
         if self._wanted.image_key is None:
@@ -203,22 +204,28 @@ class ShardLoader(IterableDataset[Batch]):
 
     def __len__(self) -> int:
         """Batches from the present position to the end of the pass. Raises TypeError where `epochs` is None."""
-        batches = self._batches()
+        batches = self._batches(0 if self._given_all else self._position)
         if batches is None:
             raise TypeError("a loader with epochs=None has no length")
         return batches
 
-    def _batches(self) -> int | None:
+    def _batches(self, position: int) -> int | None:
         if self.epochs is None:
             return None
-        left = self.epochs * self.epoch_samples - self._position
+        left = self.epochs * self.epoch_samples - position
         each = self.batch_size * self.world_size
         left = max(0, left)
         return left // each if self.drop_last else -(-left // each)
 
+    def samples_left(self) -> int | None:
+        """This rank's samples from the present position to the end of the pass; None where `epochs` is None."""
+        if self.epochs is None:
+            return None
+        return max(0, self.epochs * self.epoch_samples - self._position) // self.world_size
+
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of `epoch`."""
-        self._epoch, self._position = epoch, 0
+        self._epoch, self._position, self._given_all = epoch, 0, False
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loader is, after the last batch that it gave out, and what fixes the order; small, JSON-ready."""
@@ -261,12 +268,20 @@ class ShardLoader(IterableDataset[Batch]):
         if differing:
             raise RecipeError(f"the loader's state was taken under other settings: {', '.join(differing)}")
         self._epoch, self._position = int(state["epoch"]), int(state["position"])
+        self._given_all = False
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._iterate(self._cuts(self._batches()))
+        self._turn_over()
+        return self._iterate(self._cuts(self._batches(self._position)))
+
+    def _turn_over(self) -> None:
+        """Go on to the next pass after all batches of the last were given, even if nobody asked for one more."""
+        if self._given_all and self.epochs is not None:
+            self.set_epoch(self._epoch + self.epochs)
 
     def batches_cut(self, begin: Callable[[int], int], batches: int | None, largest: int) -> Iterator[Batch]:
         """Batches of which number n begins at this rank's sample `begin(n)` from here; none is above `largest`."""
+        self._turn_over()
         return self._iterate(Cuts(batches, begin, largest, self._block_batches(largest)))
 
     def _iterate(self, cuts: Cuts) -> Iterator[Batch]:
@@ -282,6 +297,7 @@ class ShardLoader(IterableDataset[Batch]):
                 for batch in moved(made, self.device) if self.device is not None else made:
                     number += 1
                     self._position = origin + cuts.begin(number) * self.world_size
+                    self._given_all = self._batches(self._position) == 0
                     given = time.perf_counter()
                     self.stats.add(wait_seconds=given - asked)
                     yield batch
@@ -290,8 +306,8 @@ class ShardLoader(IterableDataset[Batch]):
                     self.stats.add(busy_seconds=asked - given)
             finally:
                 feed.close()
-        if self.epochs is not None and self._batches() == 0:
-            self._epoch, self._position = self._epoch + self.epochs, 0
+        if self.epochs is not None and self._batches(self._position) == 0:
+            self.set_epoch(self._epoch + self.epochs)
 
     @staticmethod
     def _made(feed: Feed, cuts: Cuts) -> Iterator[Batch]:

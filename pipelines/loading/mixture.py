@@ -1,8 +1,11 @@
-"""Several datasets in each batch, in fixed shares."""
+"""Several datasets in each batch, in fixed shares or by weight."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -15,61 +18,159 @@ from pipelines.loading.loader import ShardLoader
 
 SOURCE = "_source"
 """the key of the datasets' names, one a sample"""
+UNIT = 8
+"""samples of a global batch that come from one dataset together, so that 1, 2, 4 and 8 ranks share it alike"""
 
 
 class Mixture(IterableDataset[Batch]):
-    """Joins one batch of each loader into one: their batch sizes are the shares.
+    """Joins a batch of each loader into one.
+
+    Without `weights` the loaders' batch sizes are the shares. With them, each global batch of `batch_size` × world_size
+    samples is dealt out in runs of 8 to the dataset that is furthest behind its weight, so that after any number of
+    batches each dataset is within a run or two of its share.
 
     A batch holds the keys that all loaders give, and `_source`, a list of names. Global batches stay the same for every
-    world size and after every resume, as those of its loaders do. A pass ends with the loader that ends first; give
-    `epochs=None` to those that should go round.
+    world size that divides 8 and after every resume, as those of its loaders do. A pass ends with the loader that ends
+    first; give `epochs=None` to those that should go round.
     """
 
-    def __init__(self, loaders: Mapping[str, ShardLoader]) -> None:
-        """Raises RecipeError where there is no loader, or where two are of different ranks."""
+    def __init__(
+        self,
+        loaders: Mapping[str, ShardLoader],
+        weights: Mapping[str, float] | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        """Raises RecipeError where loaders, weights and batch size do not fit together.
+
+        Args:
+            loaders: by name, all of one rank.
+            weights: above 0, in any unit; None: the loaders' batch sizes are the shares.
+            batch_size: samples of one batch of one rank, with `weights`.
+        """
         places = {(loader.rank, loader.world_size) for loader in loaders.values()}
         if len(places) != 1:
             raise RecipeError(f"loaders: found ranks {sorted(places)}, expected one or more loaders of one rank")
+        if weights is not None and set(weights) != set(loaders):
+            raise RecipeError(f"weights: found {sorted(weights)}, expected one for each of {sorted(loaders)}")
+        if weights is not None and not all(weight > 0 for weight in weights.values()):
+            raise RecipeError(f"weights: found {dict(weights)}, expected each above 0")
+        if (weights is None) != (batch_size is None):
+            raise RecipeError(f"batch_size: found {batch_size} with weights={weights}, expected both or neither")
         self.loaders = dict(loaders)
+        self.weights = None if weights is None else {name: weights[name] for name in loaders}
+        self.world_size = next(iter(loaders.values())).world_size
+        self.batch_size = batch_size or sum(loader.batch_size for loader in loaders.values())
+        self._samples = dict.fromkeys(loaders, 0)
 
     def __len__(self) -> int:
         """Batches to the end of the pass. Raises TypeError where no loader ends."""
-        finite = [len(loader) for loader in self.loaders.values() if loader.epochs is not None]
-        if not finite:
+        if not self._ends():
             raise TypeError("a mixture of loaders with epochs=None has no length")
-        return min(finite)
+        if self.weights is None:
+            return min(len(loader) for loader in self.loaders.values() if loader.epochs is not None)
+        shares = self._shares()
+        left = {name: loader.samples_left() for name, loader in self.loaders.items()}
+        number = 0
+        while all(many is None or shares.begin(name, number + 1) <= many for name, many in left.items()):
+            number += 1
+        return number
 
     def __iter__(self) -> Iterator[Batch]:
-        running = {name: iter(loader) for name, loader in self.loaders.items()}
+        count = len(self) if self._ends() else None
+        running = self._running(count)
+        shares = None if self.weights is None else self._shares()
+        number = 0
         try:
-            for _ in range(len(self)) if self._ends() else iter(int, 1):
-                yield _joined({name: next(batches) for name, batches in running.items()})
+            while count is None or number < count:
+                parts = {name: next(batches) for name, batches in running.items()}
+                number += 1
+                for name, loader in self.loaders.items():
+                    dealt = shares.of(name, number - 1) if shares else loader.batch_size
+                    self._samples[name] += dealt * self.world_size
+                yield _joined(parts)
         finally:
             for batches in running.values():
                 batches.close()  # type: ignore[attr-defined]
+
+    def _running(self, count: int | None) -> dict[str, Iterator[Batch]]:
+        if self.weights is None:
+            return {name: iter(loader) for name, loader in self.loaders.items()}
+        shares = self._shares()
+        return {
+            name: loader.batches_cut(partial(shares.begin, name), count, self.batch_size)
+            for name, loader in self.loaders.items()
+        }
+
+    def _shares(self) -> _Shares:
+        assert self.weights is not None
+        unit = (
+            UNIT if self.batch_size * self.world_size % UNIT == 0 and UNIT % self.world_size == 0 else self.world_size
+        )
+        return _Shares(self.weights, self._samples, self.batch_size * self.world_size, unit, self.world_size)
 
     def _ends(self) -> bool:
         return any(loader.epochs is not None for loader in self.loaders.values())
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of each loader, by name."""
-        return {name: loader.state_dict() for name, loader in self.loaders.items()}
+        """How many samples each dataset gave, over all ranks, and the state of its loader; small, JSON-ready."""
+        loaders = {name: loader.state_dict() for name, loader in self.loaders.items()}
+        return {"weights": self.weights, "samples": dict(self._samples), "loaders": loaders}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go to where `state` was taken. Raises RecipeError naming what differs."""
-        if set(state) != set(self.loaders):
-            raise RecipeError(f"the mixture's state: found {sorted(self.loaders)}, expected {sorted(state)}")
+        if set(state["loaders"]) != set(self.loaders):
+            raise RecipeError(f"the mixture's state: found {sorted(self.loaders)}, expected {sorted(state['loaders'])}")
+        if state["weights"] != self.weights:
+            raise RecipeError(f"the mixture's state: found weights {self.weights}, expected {state['weights']}")
         for name, loader in self.loaders.items():
-            loader.load_state_dict(state[name])
+            loader.load_state_dict(state["loaders"][name])
+        self._samples = {name: int(state["samples"][name]) for name in self.loaders}
+
+
+class _Shares:
+    """How many samples of each batch a rank takes from each dataset: a function of what they gave before."""
+
+    def __init__(
+        self, weights: Mapping[str, float], samples: Mapping[str, int], batch: int, unit: int, world_size: int
+    ) -> None:
+        total = sum(map(Fraction, weights.values()))
+        self._weights = {name: Fraction(weight) / total for name, weight in weights.items()}
+        self._given = dict(samples)
+        self._batch, self._unit, self._world_size = batch, unit, world_size
+        self._begins: dict[str, list[int]] = {name: [0] for name in weights}
+        self._lock = threading.Lock()
+
+    def begin(self, name: str, number: int) -> int:
+        """The sample of this rank, from here on, at which batch `number` of dataset `name` begins."""
+        with self._lock:
+            while len(self._begins[name]) <= number:
+                self._deal()
+            return self._begins[name][number]
+
+    def of(self, name: str, number: int) -> int:
+        """Samples of batch `number` of a rank that come from dataset `name`."""
+        return self.begin(name, number + 1) - self.begin(name, number)
+
+    def _deal(self) -> None:
+        """Deal one more batch, a unit at a time, to the dataset furthest behind (the first of several)."""
+        done = sum(self._given.values())
+        before = dict(self._given)
+        for dealt in range(done + self._unit, done + self._batch + 1, self._unit):
+            behind = max(self._given, key=lambda name: self._weights[name] * dealt - self._given[name])
+            self._given[behind] += self._unit
+        for name, begins in self._begins.items():
+            begins.append(begins[-1] + (self._given[name] - before[name]) // self._world_size)
 
 
 def _joined(batches: Mapping[str, Batch]) -> Batch:
-    first, *others = batches.values()
+    """One batch of those that have samples."""
+    lengths = {name: len(next(iter(batch.values()))) for name, batch in batches.items()}
+    filled = [batch for name, batch in batches.items() if lengths[name]] or list(batches.values())[:1]
+    first, *others = filled
     joined: Batch = {}
     for key, value in first.items():
-        if all(key in other for other in others):
+        if all(key in other for other in batches.values()):
             parts = [value, *(other[key] for other in others)]
             joined[key] = torch.cat(parts) if isinstance(value, torch.Tensor) else list(chain.from_iterable(parts))
-    lengths = {name: len(next(iter(batch.values()))) for name, batch in batches.items()}
     joined[SOURCE] = [name for name, length in lengths.items() for _ in range(length)]
     return joined

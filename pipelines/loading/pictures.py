@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Protocol
 
 import numpy as np
@@ -103,12 +103,14 @@ class Pictures:
         self.encoded = encoded
         self.picture_of_row = encoded.picture_of_row
         self._rows_left = np.bincount(self.picture_of_row[self.picture_of_row >= 0], minlength=len(encoded))
-        self._slots: dict[int, _Slot] = {}
+        self._slots: dict[int, dict[Hashable, _Slot]] = {}
         self._lock = threading.Lock()
         self._lease, self._keep = lease, keep
 
-    def pixels(self, picture: int, decode: Callable[[np.ndarray], np.ndarray], nbytes: int) -> tuple[np.ndarray, bool]:
-        """A picture's pixels for one row that shows it, and whether that took a call of `decode`.
+    def pixels(
+        self, picture: int, decode: Callable[[np.ndarray], np.ndarray], nbytes: int, size: Hashable = None
+    ) -> tuple[np.ndarray, bool]:
+        """A picture's pixels for one row that shows it at `size`, and whether that took a call of `decode`.
 
         The first of several rows decodes, the others find (or wait for) its result, provided that the byte budget has
         room for about `nbytes` more; else each decodes for itself. Raises what `decode(encoded)` raises.
@@ -116,10 +118,10 @@ class Pictures:
         if self._rows_left[picture] <= 1 and not self._keep and not self._slots:
             return decode(self.encoded.bytes_of(picture)), True
         with self._lock:
-            slot = self._slots.get(picture)
+            slot = self._slots.get(picture, {}).get(size)
             mine = slot is None
             if mine and (self._keep or self._rows_left[picture] > 1) and self._lease.try_grow(nbytes):
-                slot = self._slots[picture] = _Slot(nbytes)
+                slot = self._slots.setdefault(picture, {})[size] = _Slot(nbytes)
         if slot is None:
             self._count_down(picture)
             return decode(self.encoded.bytes_of(picture)), True
@@ -145,5 +147,6 @@ class Pictures:
         """Let go of a picture when its last row has been served."""
         with self._lock:
             self._rows_left[picture] -= 1
-            if self._rows_left[picture] <= 0 and not self._keep and (slot := self._slots.pop(picture, None)):
-                self._lease.grow(-slot.nbytes)
+            if self._rows_left[picture] <= 0 and not self._keep:
+                for slot in self._slots.pop(picture, {}).values():
+                    self._lease.grow(-slot.nbytes)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -105,48 +105,33 @@ def plan(
         planned = _from_footers(place)
     if where:
         planned = _filtered(planned, where)
+    pa.default_memory_pool().release_unused()
     if not len(planned):
         raise DataError(f"{path}: found no rows, expected at least one shard with rows")
     return planned
 
 
 def _from_log(place: Place, version: int | None, storage_options: dict[str, str] | None) -> Plan:
-    from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
+    from pipelines.loading.deltalog import snapshot
+
     path, filesystem, folder = place.root, place.filesystem, place.folder
-    local = folder if isinstance(filesystem, fs.LocalFileSystem) else path
     try:
-        table = DeltaTable(local, version=version, storage_options=storage_options)
-        features = set(table.protocol().reader_features or ())
-        actions = pa.table(table.get_add_actions(flatten=True))
-        schema = pa.schema(table.schema().to_arrow())
-    except (DeltaError, ValueError, OSError) as error:
+        found = snapshot(filesystem, folder, folder if place.is_local else path, version, storage_options)
+    except (DeltaError, pa.ArrowException, ValueError, OSError) as error:
         raise DataError(f"{path}: cannot read the Delta log: {_line(error)}") from error
-    if features & _UNREADABLE:
-        raise DataError(
-            f"{path}: found Delta features {', '.join(sorted(features & _UNREADABLE))}, expected plain Parquet files"
-        )
-    keys = [name for name in actions.column_names if name.startswith("partition.")]
-    nullable = frozenset(
-        name.removeprefix("null_count.")
-        for name in actions.column_names
-        if name.startswith("null_count.") and pc.max(actions.column(name)).as_py()
-    )
-    actions = actions.select(["path", "num_records", "size_bytes", *keys])
-    names = _column(actions, "path")
-    if pc.any(pc.match_substring(names, "%")).as_py():
-        names = pa.array([unquote(name) for name in names.to_pylist()], pa.string())
-    rows = _column(actions, "num_records")
+    if unreadable := found.features & _UNREADABLE:
+        raise DataError(f"{path}: found Delta features {', '.join(sorted(unreadable))}, expected plain Parquet files")
+    rows = found.rows
     if rows.null_count:
         counted = [
             _footer(filesystem, f"{folder}/{name}").num_rows if count is None else count
-            for name, count in zip(names.to_pylist(), rows.to_pylist(), strict=True)
+            for name, count in zip(found.paths.to_pylist(), rows.to_pylist(), strict=True)
         ]
         rows = pa.array(counted, pa.int64())
-    partitions = actions.select(keys).rename_columns([name.removeprefix("partition.") for name in keys])
-    sizes = _column(actions, "size_bytes")
-    return _sorted(replace(place, version=table.version()), schema, names, rows, sizes, partitions, nullable)
+    place = replace(place, version=found.version)
+    return _sorted(place, found.schema, found.paths, rows, found.sizes, found.partitions, found.nullable)
 
 
 def _from_footers(place: Place) -> Plan:
@@ -222,12 +207,6 @@ def _sorted(
         partitions=partitions,
         nullable=nullable,
     )
-
-
-def _column(table: pa.Table, name: str) -> pa.Array:
-    chunks = table.column(name).chunks
-    values = pa.concat_arrays(chunks) if chunks else pa.array([], table.schema.field(name).type)
-    return values.cast(pa.string()) if pa.types.is_large_string(values.type) else values
 
 
 def _footer(filesystem: fs.FileSystem, path: str) -> pq.FileMetaData:

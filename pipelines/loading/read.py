@@ -24,6 +24,8 @@ from pipelines.loading.samples import EveryRow, OneRowPerImage, WeightedRowPerIm
 from pipelines.loading.storage import read_with
 
 T = TypeVar("T")
+_TRIED = 3
+"""shards that are tried to learn how images are stored"""
 
 
 @dataclass(frozen=True)
@@ -137,9 +139,15 @@ def images_in_shard(plan: Plan, number: int, image_key: str) -> int:
 
 
 def stays_in_place(plan: Plan, media: Sequence[str]) -> bool:
-    """Whether images of the first shard can be used in place, so that an open shard takes little memory."""
-    local = plan.place.cache is not None or plan.place.is_local
-    return local and set(_open(plan, 0, list(media), tuple(media), None, in_place=True).images) == set(media)
+    """Whether images can be used in place, as the first shard that opens tells: then open shards take little memory."""
+    if plan.place.cache is None and not plan.place.is_local:
+        return False
+    for number in range(min(_TRIED, len(plan))):
+        try:
+            return set(_open(plan, number, list(media), tuple(media), None, in_place=True).images) == set(media)
+        except DataError:
+            continue
+    return True
 
 
 def keys_of_rows(column: pa.ChunkedArray) -> np.ndarray:

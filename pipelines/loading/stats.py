@@ -87,6 +87,11 @@ class Stats:
         numbers["samples_per_second"] = self.samples / max(1e-9, self.wait_seconds + self.busy_seconds)
         return numbers
 
+    def write(self, writer: Any, step: int, prefix: str = "loader") -> None:
+        """Add every number to TensorBoard: `writer` is a torch.utils.tensorboard.SummaryWriter or has its methods."""
+        for name, number in self.as_dict().items():
+            writer.add_scalar(f"{prefix}/{name}", number, step)
+
     def __str__(self) -> str:
         numbers = self.as_dict()
         return (

@@ -1,0 +1,239 @@
+"""One version of a Delta table: read from its checkpoint's columns, since a fleet's table may have millions of files.
+
+deltalake keeps several hundred bytes of each file, and so reads logs that have no checkpoint yet, or one of another
+kind. Here a checkpoint (github.com/delta-io/delta, PROTOCOL.md, "Checkpoints") is read some thousand rows at a time,
+and of each file only its path, size, rows and partition are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import DeltaTable, Schema
+from pyarrow import fs
+from pyarrow import json as pj
+
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet$")
+_COMMIT = re.compile(r"(\d{20})\.json$")
+_ANY_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.")
+_BATCH_ROWS = 1 << 15
+_FIELDS = ("path", "size", "stats")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A version of a table, its files in no order."""
+
+    version: int
+    schema: pa.Schema
+    features: frozenset[str]
+    """what a reader has to know of"""
+    paths: pa.Array
+    """relative to the table, or absolute, or a URI"""
+    sizes: pa.Array
+    """bytes, int64"""
+    rows: pa.Array
+    """int64, null where the log does not say"""
+    partitions: pa.Table
+    """a typed column for each partition column"""
+    nullable: frozenset[str]
+    """top-level columns that have nulls in some file, as far as the log counts them"""
+
+
+def snapshot(
+    filesystem: fs.FileSystem, folder: str, uri: str, version: int | None, options: dict[str, str] | None
+) -> Snapshot:
+    """`version` (None: the latest) of the table in `folder`, which deltalake calls `uri`.
+
+    Raises what pyarrow and deltalake raise.
+    """
+    log = [info.path for info in filesystem.get_file_info(fs.FileSelector(f"{folder}/_delta_log"))]
+    found = _segment(log, version)
+    if found is None:
+        return by_deltalake(uri, version, options)
+    number, parts, commits = found
+    later = _Commits(filesystem, commits)
+    protocol, metadata = later.last.get("protocol"), later.last.get("metaData")
+    for part in parts if protocol is None or metadata is None else ():
+        before = _settings(filesystem, part)
+        protocol, metadata = protocol or before.get("protocol"), metadata or before.get("metaData")
+    if protocol is None or metadata is None:
+        raise ValueError(f"found no {'metaData' if protocol else 'protocol'} in the checkpoint, expected one")
+    schema = pa.schema(Schema.from_json(metadata["schemaString"]).to_arrow())
+    keys = list(metadata["partitionColumns"] or [])
+    kinds = {key: schema.field(key).type for key in keys}
+    batches = [_kept(batch, kinds, later.touched) for part in parts for batch in _checkpointed(filesystem, part)]
+    batches += [_kept(batch, kinds, pa.array([], pa.string())) for batch in later.adds()]
+    files = pa.concat_tables([batch for batch, _ in batches])
+    nullable = frozenset().union(*(nulls for _, nulls in batches))
+    paths, sizes, rows = (_array(files, name) for name in ("path", "size", "rows"))
+    features = frozenset(protocol.get("readerFeatures") or ())
+    return Snapshot(number, schema, features, paths, sizes, rows, files.select(keys), nullable)
+
+
+def _segment(log: list[str], version: int | None) -> tuple[int, list[str], list[str]] | None:
+    """The version, the parts of the newest classic checkpoint up to it, the commits after; None where there is none."""
+    commits = {int(match[1]): path for path in log if (match := _COMMIT.search(path))}
+    checkpoints: dict[int, list[tuple[int, str]]] = {}
+    wanted: dict[int, int] = {}
+    for path in log:
+        if match := _CHECKPOINT.search(path):
+            number = int(match[1])
+            checkpoints.setdefault(number, []).append((int(match[2] or 1), path))
+            wanted[number] = int(match[3] or 1)
+    latest = max([*commits, *checkpoints], default=-1)
+    version = latest if version is None else version
+    whole = [number for number, parts in checkpoints.items() if number <= version and len(parts) == wanted[number]]
+    any_kind = [int(match[1]) for path in log if (match := _ANY_CHECKPOINT.search(path)) and int(match[1]) <= version]
+    if not whole or max(any_kind) != max(whole):
+        return None
+    newest = max(whole)
+    if any(number not in commits for number in range(newest + 1, version + 1)):
+        return None
+    parts = [path for _, path in sorted(checkpoints[newest])]
+    return version, parts, [commits[number] for number in range(newest + 1, version + 1)]
+
+
+def _settings(filesystem: fs.FileSystem, path: str) -> dict[str, Any]:
+    """The protocol and the metaData of a checkpoint."""
+    found: dict[str, Any] = {}
+    with filesystem.open_input_file(path) as source:
+        file = pq.ParquetFile(source, pre_buffer=False)
+        columns = [name for name in ("protocol", "metaData") if name in file.schema_arrow.names]
+        for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
+            for name in columns:
+                column = batch.column(name)
+                if column.null_count < len(column):
+                    found[name] = column.drop_null()[0].as_py()
+    return found
+
+
+def _checkpointed(filesystem: fs.FileSystem, path: str) -> Iterator[pa.StructArray]:
+    """The `add` actions of a checkpoint, some thousands at a time."""
+    with filesystem.open_input_file(path) as source:
+        file = pq.ParquetFile(source, pre_buffer=False)
+        inner = {field.name for field in file.schema_arrow.field("add").type}
+        columns = [f"add.{name}" for name in (*_FIELDS, "partitionValues") if name in inner]
+        for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
+            adds = batch.column("add")
+            yield adds.filter(pc.is_valid(pc.struct_field(adds, "path")))
+
+
+class _Commits:
+    """What the commits after a checkpoint add and remove; the last action on a path counts."""
+
+    def __init__(self, filesystem: fs.FileSystem, paths: list[str]) -> None:
+        self._adds: dict[str, dict[str, Any]] = {}
+        self.last: dict[str, dict[str, Any]] = {}
+        """the last protocol and metaData"""
+        touched: set[str] = set()
+        for path in paths:
+            with filesystem.open_input_stream(path) as file:
+                lines = file.read().splitlines()
+            for action in (json.loads(line) for line in lines if line):
+                self.last |= {kind: action[kind] for kind in ("protocol", "metaData") if kind in action}
+                for kind in ("add", "remove"):
+                    if kind in action:
+                        name = action[kind]["path"]
+                        touched.add(name)
+                        self._adds.pop(name, None)
+                        if kind == "add":
+                            self._adds[name] = action[kind]
+        self.touched = pa.array(sorted(touched), pa.string())
+
+    def adds(self) -> Iterator[pa.StructArray]:
+        """What was added last."""
+        kind = pa.struct(
+            [
+                ("path", pa.string()),
+                ("size", pa.int64()),
+                ("stats", pa.string()),
+                ("partitionValues", pa.map_(pa.string(), pa.string())),
+            ]
+        )
+        rows = [
+            {**{name: add.get(name) for name in _FIELDS}, "partitionValues": list(add["partitionValues"].items())}
+            for add in self._adds.values()
+        ]
+        yield pa.array(rows, kind)
+
+
+def _kept(adds: pa.StructArray, kinds: dict[str, pa.DataType], gone: pa.Array) -> tuple[pa.Table, frozenset[str]]:
+    """Path, size, rows and partition of each action whose path is not in `gone`; and columns with nulls."""
+    if len(gone):
+        adds = adds.filter(pc.invert(pc.is_in(pc.struct_field(adds, "path"), value_set=gone)))
+    rows, nulls = _counts(pc.struct_field(adds, "stats"))
+    columns = {
+        "path": _unquoted(pc.struct_field(adds, "path")),
+        "size": pc.struct_field(adds, "size").cast(pa.int64()),
+        "rows": rows,
+    }
+    for key, kind in kinds.items():
+        value = pc.map_lookup(pc.struct_field(adds, "partitionValues"), key, "first")
+        columns[key] = value if pa.types.is_string(kind) else pc.if_else(pc.equal(value, ""), None, value).cast(kind)
+    return pa.table(columns), nulls
+
+
+def _counts(stats: pa.Array) -> tuple[pa.Array, frozenset[str]]:
+    """`numRecords` of each file's statistics, and the columns whose `nullCount` is above zero in one of them."""
+    lines = pc.binary_join_element_wise(pc.fill_null(stats, "{}"), "", "\n")
+    _, offsets, data = lines.buffers()
+    if not len(lines) or data is None:
+        return pa.nulls(len(stats), pa.int64()), frozenset()
+    text = data.slice(_offset(offsets, lines.offset), _offset(offsets, lines.offset + len(lines)))
+    parsed = pj.read_json(pa.BufferReader(text), pj.ReadOptions(use_threads=False, block_size=max(1 << 20, text.size)))
+    rows = _array(parsed, "numRecords").cast(pa.int64()) if "numRecords" in parsed.column_names else None
+    nulls = set()
+    if "nullCount" in parsed.column_names and pa.types.is_struct(parsed.schema.field("nullCount").type):
+        counts = _array(parsed, "nullCount")
+        for field in counts.type:
+            if pa.types.is_integer(field.type) and (pc.max(pc.struct_field(counts, field.name)).as_py() or 0) > 0:
+                nulls.add(field.name)
+    return pa.nulls(len(stats), pa.int64()) if rows is None else rows, frozenset(nulls)
+
+
+def _offset(offsets: pa.Buffer, number: int) -> int:
+    return int.from_bytes(offsets[4 * number : 4 * number + 4].to_pybytes(), "little")
+
+
+def by_deltalake(uri: str, version: int | None, options: dict[str, str] | None) -> Snapshot:
+    """The same, read by deltalake: for logs without a checkpoint, and for checkpoints of other kinds."""
+    table = DeltaTable(uri, version=version, storage_options=options)
+    keys = list(table.metadata().partition_columns)
+    actions = pa.table(table.get_add_actions(flatten=True))
+    nullable = frozenset(
+        name.removeprefix("null_count.")
+        for name in actions.column_names
+        if name.startswith("null_count.") and pc.max(actions.column(name)).as_py()
+    )
+    return Snapshot(
+        table.version(),
+        pa.schema(table.schema().to_arrow()),
+        frozenset(table.protocol().reader_features or ()),
+        _unquoted(_array(actions, "path")),
+        _array(actions, "size_bytes"),
+        _array(actions, "num_records"),
+        actions.select([f"partition.{key}" for key in keys]).rename_columns(keys),
+        nullable,
+    )
+
+
+def _unquoted(paths: pa.Array) -> pa.Array:
+    """Paths in the log are URIs: percent-encoded."""
+    if not pc.any(pc.match_substring(paths, "%")).as_py():
+        return paths
+    return pa.array([unquote(name) for name in paths.to_pylist()], pa.string())
+
+
+def _array(table: pa.Table, name: str) -> pa.Array:
+    chunks = table.column(name).chunks
+    values = pa.concat_arrays(chunks) if chunks else pa.array([], table.schema.field(name).type)
+    return values.cast(pa.string()) if pa.types.is_large_string(values.type) else values
