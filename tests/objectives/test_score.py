@@ -2,11 +2,14 @@
 
 import math
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from pipelines import objectives
 from pipelines.draws import Draws
+from pipelines.models import Denoiser, schedule
+from pipelines.models.precondition import Score
 from pipelines.objectives.score import exact_score_matching, sliced_score_matching
 from pipelines.recipe.objective import Diffusion
 from tests.oracles.mixture import Mixture
@@ -43,8 +46,9 @@ def small_network(inputs: int) -> nn.Sequential:
 
 
 def relative_error(found_ND: Tensor, x_ND: Tensor, sigma: float) -> float:
+    """The norm of the error as a share of the norm of the exact score."""
     exact_ND = (PLANE.denoise(x_ND, torch.tensor(sigma)) - x_ND) / sigma**2
-    return float((found_ND - exact_ND).square().sum() / exact_ND.square().sum())
+    return float((found_ND - exact_ND).norm() / exact_ND.norm())
 
 
 def test_a_network_trained_by_sliced_score_matching_learns_the_score() -> None:
@@ -60,7 +64,7 @@ def test_a_network_trained_by_sliced_score_matching_learns_the_score() -> None:
         optimizer.step()
         optimizer.zero_grad()
     x_ND = PLANE.sample(2000, 10_000) + sigma * torch.randn(2000, 2, generator=generator)
-    assert relative_error(network(x_ND.float()).double().detach(), x_ND, sigma) < 0.05
+    assert relative_error(network(x_ND.float()).double().detach(), x_ND, sigma) < 0.2
 
 
 class Conditioned(nn.Module):
@@ -68,30 +72,38 @@ class Conditioned(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = small_network(4)
+        self.layers = small_network(5)
 
     def forward(self, x_NCHW: Tensor, c_noise_N: Tensor, *cond: object) -> Tensor:
         sigma_N1 = 2 * c_noise_N.exp()[:, None]
-        x_NC = x_NCHW.flatten(1) / (1 + sigma_N1**2).sqrt()
-        return self.layers(torch.cat([x_NC, c_noise_N[:, None], c_noise_N[:, None] ** 2 / 4], 1)).view_as(x_NCHW)
+        scale_N1 = (1 + sigma_N1**2).sqrt()
+        level_N3 = torch.cat([c_noise_N[:, None], c_noise_N[:, None] ** 2 / 4, sigma_N1 / scale_N1], 1)
+        return self.layers(torch.cat([x_NCHW.flatten(1) / scale_N1, level_N3], 1)).view_as(x_NCHW)
 
 
-def test_denoising_score_matching_over_a_ladder_learns_every_score_within_5_percent() -> None:
+@pytest.mark.parametrize(
+    ("lowest", "steps", "count", "asked"),
+    [
+        (0.5, 1500, 1024, (0.7, 1.0, 4.0)),
+        pytest.param(0.2, 4500, 2048, (0.3, 1.0, 4.0), marks=pytest.mark.slow),
+    ],
+)
+def test_denoising_score_matching_over_a_ladder_learns_every_score_within_5_percent(
+    lowest: float, steps: int, count: int, asked: tuple[float, ...]
+) -> None:
     network = Conditioned()
-    recipe = Diffusion(prediction="score", schedule="geometric", min_snr=None)
-    objective = objectives.Diffusion(recipe, network)
-    optimizer = torch.optim.Adam(network.parameters(), 5e-3)
-    steps, count = 1500, 1024
-    nothing = {"tokens": torch.ones(count, 1, dtype=torch.int64), "tokens_mask": torch.ones(count, 1, dtype=torch.bool)}
+    objective = objectives.Diffusion(Diffusion(prediction="score", schedule="geometric", min_snr=None), network)
+    levels = schedule.geometric(lowest, 5.0)
+    objective.denoiser = Denoiser(network, Score(levels), levels)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2, betas=(0.9, 0.99))
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = 5e-3 * (1 - step / steps)
+            group["lr"] = 5e-3 * (1 + math.cos(math.pi * step / steps))
         image = PLANE.sample(count, step).float().view(count, 2, 1, 1)
-        draws = Draws(0, torch.arange(count) + step * count)
-        objective.loss({"image": image, **nothing}, draws)[0].backward()
+        objective.loss({"image": image}, Draws(0, torch.arange(count) + step * count))[0].backward()
         optimizer.step()
         optimizer.zero_grad()
-    for sigma in (0.3, 1.0, 4.0):
+    for sigma in asked:
         x_ND = PLANE.sample(2000, 10_000) + sigma * torch.randn(2000, 2, generator=torch.Generator().manual_seed(1))
         x0_ND = objective.denoiser(x_ND.float().view(-1, 2, 1, 1), sigma, None).view(-1, 2).double().detach()
         assert relative_error((x0_ND - x_ND) / sigma**2, x_ND, sigma) < 0.05
