@@ -89,7 +89,9 @@ def test_killed_while_it_writes(spark, tmp_path: Path, standing: tuple[Path, Pat
     assert DeltaTable(str(output)).to_pyarrow_table().num_rows == 4
     assert build(spark, recipe(source, output, QUERY)).version == 1
     assert DeltaTable(str(output)).to_pyarrow_table().num_rows == 600
-    assert len(vacuum(str(output), grace_hours=0)) >= 5
+    removed = vacuum(str(output), grace_hours=0)
+    assert len(removed) >= 5 or victim == "jvm", "a driver that lives deletes what its tasks wrote"
+    assert not vacuum(str(output), grace_hours=0)
     assert DeltaTable(str(output)).to_pyarrow_table().num_rows == 600
 
 
@@ -166,7 +168,9 @@ def test_a_full_disk(spark, parquet, tmp_path: Path) -> None:
         with pytest.raises(Exception, match="No space left"):
             build(spark, recipe(source, output / "out", QUERY))
         assert DeltaTable(str(output / "out")).to_pyarrow_table().num_rows == 20
-        assert vacuum(str(output / "out"), grace_hours=0)
+        vacuum(str(output / "out"), grace_hours=0)  # a task that was still running may have written one more
+        named = {Path(uri).name for uri in DeltaTable(str(output / "out")).file_uris()}
+        assert {path.name for path in (output / "out").glob("*.parquet")} == named
         assert build(spark, recipe(source, output / "out", QUERY + " WHERE id < 'id011'")).version == 1
     finally:
         subprocess.run(["umount", output], check=True)

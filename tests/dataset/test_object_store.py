@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
+from jobs import report
 from pipelines.dataset.build import build
 from pipelines.dataset.commit import File, commit
 from pipelines.dataset.files import filesystem
@@ -57,6 +58,10 @@ def test_a_dataset_goes_there_and_comes_back(spark, parquet, uri: str) -> None:
     assert build(spark, made).version == 1
     names = listed(uri)
     assert {"_headrace/absence-1.json", "_headrace/lineage-1.json"} <= names
+    assert report.main([uri]) == 0
+    files, folder = filesystem(uri)
+    with files.open_input_stream(f"{folder}/_headrace/report.html") as page:
+        assert b"one of 9" in page.read()
     assert not any(name.endswith("/") for name in names)
 
 
