@@ -9,6 +9,7 @@ JOBS = {
     "train": "RECIPE [key=value …]: train a model on a dataset",
     "sample": "RUN [key=value …]: draw images from a run",
     "evaluate": "RUN [key=value …]: measure a run: FID and the like, labels, edges, reconstructions",
+    "export": "RUN FOLDER: write weights and schedule for other programs",
     "report": "DATASET|RUN: write its report as one HTML file",
     "threads": "list the threads of the JVM and of Python",
 }

@@ -1,4 +1,8 @@
-"""Schedules for other people's samplers."""
+"""Schedules for other people's samplers.
+
+The networks here are exported as they are, and not as `diffusers`' own U-Net, which has no counterpart for patches, for
+the positions that attention sees and for the canvas. Its schedulers take any network's output.
+"""
 
 import json
 from pathlib import Path

@@ -1,18 +1,18 @@
 """Networks of finished runs, as they are used by others: averaged weights, evaluation mode, nothing to train."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipelines import models
 from pipelines.errors import DataError, RecipeError
 from pipelines.recipe import Recipe
 from pipelines.training.checkpoints import Checkpoint, Checkpoints
-from pipelines.training.files import sha256
 from pipelines.training.run_folder import RunFolder
 
 
@@ -32,9 +32,8 @@ def load_averaged(module: nn.Module, folder: RunFolder, player: str) -> None:
 
     Raises DataError if the run has no whole checkpoint yet or one of another architecture.
     """
-    checkpoint = _newest(folder)
     try:
-        module.load_state_dict(checkpoint.tensors(f"{player}.ema"))
+        module.load_state_dict(averaged(folder, player))
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise DataError(f"{folder.checkpoints}: found weights of another architecture ({first})") from None
@@ -46,8 +45,8 @@ def sealed(folder: RunFolder, recipe: Recipe, device: torch.device, key: str, us
     The first time, the folder of `user` notes by SHA-256 which weights they are; from then on they must be the same.
     Raises DataError if they are not.
     """
-    checkpoint = _newest(folder)
-    now = {"step": checkpoint.step, "sha256": sha256(checkpoint.path / "model.ema.safetensors")}
+    made = network(folder, recipe, device)
+    now = {"step": _newest(folder).step, "sha256": digest(made)}
     notes = user.path / "frozen.json"
     noted = json.loads(notes.read_text(encoding="utf-8")) if notes.exists() else {}
     before = noted.setdefault(key, now)
@@ -58,7 +57,24 @@ def sealed(folder: RunFolder, recipe: Recipe, device: torch.device, key: str, us
         hidden = notes.with_name(f".{notes.name}.{os.getpid()}.tmp")  # every rank writes the same
         hidden.write_text(json.dumps(noted, indent=2) + "\n", encoding="utf-8")
         hidden.rename(notes)
-    return network(folder, recipe, device)
+    return made
+
+
+def digest(module: nn.Module) -> str:
+    """The SHA-256 of a module's parameters and buffers, by name, in hexadecimal."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def averaged(folder: RunFolder, player: str) -> dict[str, Tensor]:
+    """The averaged weights of `player` in the newest whole checkpoint, on the CPU.
+
+    Raises DataError if the run has no whole checkpoint yet.
+    """
+    return _newest(folder).tensors(f"{player}.ema")
 
 
 def _newest(folder: RunFolder) -> Checkpoint:

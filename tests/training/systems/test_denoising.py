@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import yaml
 from jobs.sample import main as sample
 from jobs.train import main as train
 from pipelines.errors import DataError
-from pipelines.training import systems
+from pipelines.training import frozen, systems
 from pipelines.training.run_folder import RunFolder, sections
 from pipelines.training.sampling import draw, rows
 from pipelines.training.systems import Asked
@@ -237,8 +236,8 @@ def test_a_base_that_was_trained_further_is_noticed(folder: Path, dataset: Path,
 
 
 def _digest(run: Path) -> str:
-    (newest,) = sorted((run / "checkpoints").iterdir())[-1:]
-    return hashlib.sha256((newest / "model.ema.safetensors").read_bytes()).hexdigest()
+    folder = RunFolder(run)
+    return frozen.digest(frozen.network(folder, folder.load(), torch.device("cpu")))
 
 
 REFUSED = {
