@@ -81,9 +81,7 @@ def read_with(
             if cache is None:
                 with filesystem.open_input_file(path) as file:
                     return use(file, None)
-            copy = cache.fetch(path, size, lambda: _download(filesystem, path, size))
-            with pa.memory_map(str(copy)) as file:
-                return use(file, copy)
+            return _use_copy(cache, path, size, lambda: _download(filesystem, path, size), use)
         except FileNotFoundError:
             raise
         except (OSError, pa.ArrowException):
@@ -91,6 +89,21 @@ def read_with(
                 raise
             time.sleep(FIRST_PAUSE_SECONDS * 2**attempt)
     raise AssertionError("the last attempt returns or raises")
+
+
+def _use_copy(
+    cache: Cache,
+    path: str,
+    size: int,
+    download: Callable[[], pa.Buffer],
+    use: Callable[[pa.NativeFile, str | os.PathLike[str] | None], T],
+) -> T:
+    copy = cache.fetch(path, size, download)
+    try:
+        with pa.memory_map(str(copy)) as file:
+            return use(file, copy)
+    except FileNotFoundError as error:
+        raise OSError(f"{copy}: another process made room for its own copies") from error
 
 
 def _download(filesystem: fs.FileSystem, path: str, size: int) -> pa.Buffer:

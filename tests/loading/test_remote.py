@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,6 +103,56 @@ def test_the_cache_keeps_its_limit_and_what_was_used_last(tmp_path: Path) -> Non
         assert sum(copy.stat().st_size for copy in (tmp_path / "cache").glob("*.shard")) <= 25
     assert calls == ["a", "b", "c", "b"]
     assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")]
+
+
+SHARING = """
+import hashlib, sys, pyarrow as pa
+from pathlib import Path
+from pipelines.loading.cache import Cache
+
+folder, seed = sys.argv[1], int(sys.argv[2])
+cache = Cache(folder, 4 * 20_000, "origin")
+for number in range(300):
+    name = str((number * 7 + seed) % 9)
+    content = hashlib.shake_256(name.encode()).digest(20_000)
+    copy = cache.fetch(name, 20_000, lambda: pa.py_buffer(content))
+    try:
+        assert copy.read_bytes() == content, name
+    except FileNotFoundError:
+        continue  # another process made room between fetch and read; a loader reads again
+print("done")
+"""
+
+
+@pytest.mark.slow
+def test_processes_share_a_cache(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-c", SHARING, str(tmp_path / "cache")]
+    running = [
+        subprocess.Popen([*arguments, str(seed)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for seed in range(4)
+    ]
+    outputs = [process.communicate(timeout=120) for process in running]
+    assert [out for out, _ in outputs] == ["done\n"] * 4, outputs
+    # beyond the limit there may be what was being written when others looked
+    copies = list((tmp_path / "cache").glob("*.shard"))
+    assert len(copies) <= 4 + 4
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")]
+
+
+def test_loaders_in_several_processes_share_a_cache(server: S3, tmp_path: Path) -> None:
+    code = (
+        "import json, sys\n"
+        "from pipelines.loading import ShardLoader\n"
+        "loader = ShardLoader('s3://bucket/table', batch_size=8, size=8, epochs=3, threads=1, prefetch=1,\n"
+        "    storage_options=json.loads(sys.argv[1]), cache=sys.argv[2], cache_bytes=int(sys.argv[3]))\n"
+        "print(json.dumps([n for batch in loader for n in batch['sample_id'].tolist()]))\n"
+    )
+    limit = 2 * 1024 * 30
+    arguments = [sys.executable, "-c", code, json.dumps(server.options), str(tmp_path / "cache"), str(limit)]
+    running = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    found = [json.loads(process.communicate(timeout=120)[0]) for process in running]
+    assert found[0] == found[1]
+    assert sorted(found[0]) == sorted(list(range(40)) * 3)
 
 
 def test_a_folder_on_fsspec() -> None:
