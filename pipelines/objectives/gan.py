@@ -113,7 +113,8 @@ class Adversarial:
 
     def _rounds_won(self, game: Tensor) -> dict[str, Tensor]:
         counted: Tensor = self.discriminator.rounds_won  # type: ignore[assignment]
-        counted.copy_((counted + 1) * (game < WON))
+        if self.discriminator.training:
+            counted.copy_((counted + 1) * (game < WON))
         return {"rounds_won": counted.float()}
 
     def _watch(self, figures: Mapping[str, float]) -> str | None:

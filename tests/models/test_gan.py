@@ -127,7 +127,7 @@ def test_only_a_round_moves_the_estimate_of_a_spectral_norm() -> None:
     normalise_spectra(discriminator)
     before = copy.deepcopy(discriminator.state_dict())
     image_NCHW = torch.randn(2, 3, 16, 16)
-    first = discriminator(image_NCHW, Condition())
+    first = discriminator.train()(image_NCHW, Condition())
     assert torch.equal(discriminator(image_NCHW, Condition()), first)
     assert all(torch.equal(value, before[name]) for name, value in discriminator.state_dict().items())
     step_spectra(discriminator)

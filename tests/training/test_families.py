@@ -155,6 +155,16 @@ def test_ways_that_change_nothing(name: str, way: str, plain: dict[str, Path], d
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_an_evaluation_leaves_no_trace(name: str, plain: dict[str, Path], dataset: Path, tmp_path: Path) -> None:
+    run = run_of(name, dataset, tmp_path / "run", evaluate_every=2, evaluate_samples=8)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    assert [("evaluation/loss" in line) for line in lines] == [False, True] * 3
+    for group, expected in newest(plain[name]).items():
+        found = newest(run)[group]
+        assert all(torch.equal(found[key], value) for key, value in expected.items()), group
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_bf16_stays_near(name: str, plain: dict[str, Path], dataset: Path, tmp_path: Path) -> None:
     run = run_of(name, dataset, tmp_path / "run", precision="bf16", activation="full")
     found, expected = losses(run), losses(plain[name])

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pipelines.errors import DataError
 from pipelines.models.text import Caption, TextEncoder
 from pipelines.recipe.gan import Gan
 
@@ -34,16 +35,24 @@ class Embedding(nn.Module):
             self.pooled = nn.Linear(recipe.text.width, WIDTH)
 
     def forward(self, condition: Condition) -> Tensor:
-        """Raises ValueError if the condition lacks what these networks are conditioned on."""
+        """Raises ValueError if the condition lacks what the networks are conditioned on, DataError on a strange label."""
         if self.kind == "label":
             if condition.label_N is None:
                 raise ValueError("condition: found no labels, expected one for each image")
+            self._check(condition.label_N)
             e_NE = self.label(condition.label_N)
         else:
             if condition.caption is None:
                 raise ValueError("condition: found no captions, expected one for each image")
             e_NE = self.pooled(self.text(*condition.caption).pooled_ND)
         return torch.nn.functional.rms_norm(e_NE, (WIDTH,))
+
+    def _check(self, label_N: Tensor) -> None:
+        """Look at labels on a CPU, where it costs no wait; a GPU stops by itself, though with fewer words."""
+        known = self.label.num_embeddings
+        if label_N.device.type == "cpu" and not ((label_N >= 0) & (label_N < known)).all():
+            found = sorted(set(label_N[(label_N < 0) | (label_N >= known)].tolist()))
+            raise DataError(f"data.label: found {found}, expected labels from 0 to {known - 1}, as model.classes is")
 
 
 def embedding(recipe: Gan) -> Embedding | None:

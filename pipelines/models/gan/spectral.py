@@ -27,6 +27,11 @@ def normalise_spectra(network: nn.Module) -> None:
             if not layer.weight.any():
                 nn.init.normal_(layer.weight)
             spectral_norm(layer)
+    network.register_forward_pre_hook(_hold)
+
+
+def _hold(network: nn.Module, inputs: Any) -> None:
+    """Before each forward pass: `network.train()` sets the layers to iterate in it."""
     for layer in _normalised(network):
         layer.parametrizations.weight.eval()
 

@@ -120,12 +120,22 @@ def test_wrong_recipes_are_one_line(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_label_that_there_is_not(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train([str(tiny("fashion-gan", dataset, tmp_path / "run")), "model.classes=2"]) == 3
+    assert "data.label: found [2], expected labels from 0 to 1, as model.classes is" in capsys.readouterr().err
+
+
 def test_labels_that_the_generator_does_not_know(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sample([str(run), "labels=[7]"]) == 2
     assert sample([str(run), "labels=[]", "prompts=[a boot]"]) == 2
     first, second = (line for line in capsys.readouterr().err.splitlines() if line.startswith("headrace: "))
     assert re.search(r"sampling.labels: found \[7(, 7)*\], expected labels from 0 to 2", first)
     assert "sampling.labels: found none, expected some, for model.condition is label" in second
+
+
+def test_the_example_of_the_guide_runs() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", Path("docs/adversarial.md").read_text(encoding="utf-8"), re.S)
+    exec(compile(example, "docs/adversarial.md", "exec"), {})
 
 
 def test_commands_of_the_guide_are_recipes_and_keys_that_exist(dataset: Path, tmp_path: Path) -> None:
