@@ -35,7 +35,7 @@ class Embedding(nn.Module):
             self.pooled = nn.Linear(recipe.text.width, WIDTH)
 
     def forward(self, condition: Condition) -> Tensor:
-        """Raises ValueError if the condition lacks what the networks are conditioned on, DataError on a strange label."""
+        """Raises ValueError if the condition lacks what is to be embedded, DataError if that is no known label."""
         if self.kind == "label":
             if condition.label_N is None:
                 raise ValueError("condition: found no labels, expected one for each image")
