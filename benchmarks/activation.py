@@ -63,7 +63,7 @@ class Subject:
 
 def chain(device: torch.device, quick: bool) -> Subject:
     """100 blocks that save one to four times their output inside."""
-    width, samples = (32, 64) if quick else (128, 1024)
+    width, samples = (32, 64) if quick else (128, 512)
     blocks = nn.Sequential(*(ChainBlock(width, width * (1 + number % 4)) for number in range(100))).to(device)
     blocks.blocks = list(blocks)
     x_NC = torch.randn(samples, width, device=device, requires_grad=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,16 +35,19 @@ def recipe(folder: Path) -> Path:
 
 
 def torchrun(recipe: Path, *arguments: str) -> subprocess.Popen[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launcher = [sys.executable, "-m", "jobs.torchrun", "--standalone", "--nproc-per-node", "2"]
     command = [*launcher, str(ROOT / "jobs" / "train.py"), str(recipe), *arguments]
-    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=ENVIRONMENT, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 @pytest.fixture
 def long_run(recipe: Path, folder: Path) -> Iterator[subprocess.Popen[str]]:
     """Two ranks in the middle of a run that would take minutes."""
     run = folder / "long"
-    process = torchrun(recipe, f"training.run={run}", "training.steps=100000")
+    shutil.rmtree(run, ignore_errors=True)
+    process = torchrun(recipe, f"training.run={run}", "training.steps=100000", "training.checkpoint_every=99999")
     deadline = time.monotonic() + 90
     while not (run / "metrics.jsonl").exists() or (run / "metrics.jsonl").read_text().count("\n") < 3:
         assert process.poll() is None, process.communicate()
@@ -66,6 +70,22 @@ def test_a_rank_that_dies_ends_the_job(long_run: subprocess.Popen[str]) -> None:
     assert "local_rank: 1" in errors
 
 
+def test_sigterm_to_the_launcher_saves_and_ends_with_143(long_run: subprocess.Popen[str], folder: Path) -> None:
+    """What a scheduler sends reaches every rank, and what they answer reaches the scheduler."""
+    long_run.terminate()
+    long_run.communicate(timeout=60)
+    assert long_run.returncode == 143
+    steps = len(losses(folder / "long"))
+    assert (folder / "long" / "checkpoints" / f"step-{steps:08d}" / "state.json").exists()
+
+
+def test_a_wrong_recipe_ends_the_job_with_2(recipe: Path) -> None:
+    process = torchrun(recipe, "data.path=nowhere")
+    _, errors = process.communicate(timeout=90)
+    assert process.returncode == 2
+    assert "headrace: data.path: found no dataset at nowhere" in errors
+
+
 @pytest.mark.slow
 def test_the_words_of_a_rank_that_fails_are_shown(recipe: Path, folder: Path) -> None:
     """A shard is gone, as one rank finds out."""
@@ -75,7 +95,7 @@ def test_the_words_of_a_rank_that_fails_are_shown(recipe: Path, folder: Path) ->
     process = torchrun(recipe, f"training.run={folder / 'fails'}", f"data.path={folder / 'broken'}")
     _, errors = process.communicate(timeout=90)
     assert process.returncode != 0
-    assert "headrace: " in errors
+    assert "[rank" in errors
     assert ".parquet" in errors
     assert time.monotonic() - started < 60
 
@@ -103,9 +123,9 @@ def test_ranks_as_tasks_of_spark(recipe: Path, folder: Path) -> None:
     wrong = subprocess.run([*command, *options, "data.path=nowhere"], env=environment, capture_output=True, text=True)
     assert wrong.returncode == 2
     assert "found no dataset at nowhere" in wrong.stderr
-    many = subprocess.run([*command, "--launcher=spark", "--ranks=9"], env=environment, capture_output=True, text=True)
+    many = subprocess.run([*command, "--launcher=spark", "--ranks=4"], env=environment, capture_output=True, text=True)
     assert many.returncode == 2
-    assert "--ranks: found 9, expected at most the 2 tasks that Spark runs at a time" in many.stderr
+    assert "--ranks: found 4, expected at most the 2 tasks that Spark runs at a time" in many.stderr
 
 
 def test_the_example_for_slurm() -> None:
@@ -115,7 +135,8 @@ def test_the_example_for_slurm() -> None:
     text = script.read_text()
     assert {"--requeue", "--signal=TERM@60"} <= set(text.split())
     assert "jobs/train.py" in text
-    stub = 'scontrol() { echo "$@" >&2; echo node1; }; srun() { echo "$@"; return 143; }; export -f scontrol srun;'
+    stub = 'scontrol() { echo "$@" >&2; [ "$1" = show ] && echo node1; }; srun() { echo "$@"; return 143; };'
+    stub += "export -f scontrol srun;"
     environment = {**os.environ, "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NNODES": "2", "SLURM_JOB_ID": "7"}
     command = ["bash", "-c", f"{stub} bash {script} recipes/emoji-gpu.yaml training.steps=5"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -130,9 +151,9 @@ def test_the_example_for_kubernetes() -> None:
     job = yaml.safe_load((EXAMPLES / "train.pytorchjob.yaml").read_text())
     worker = job["spec"]["pytorchReplicaSpecs"]["Worker"]
     assert worker["restartPolicy"] == "ExitCode"
-    launcher, script, recipe, *overrides = worker["template"]["spec"]["containers"][0]["command"]
-    assert launcher == "torchrun"
+    *launcher, script, recipe, override = worker["template"]["spec"]["containers"][0]["command"]
+    assert launcher == ["python", "-m", "jobs.torchrun"]
     assert (ROOT / script).is_file()
-    loaded = load_recipe(str(ROOT / recipe), overrides, ("data", "model", "objective", "training"))
+    loaded = load_recipe(str(ROOT / recipe), [override], ("data", "model", "objective", "training"))
     assert loaded.training is not None
     assert loaded.training.parallel == "fsdp"

@@ -48,6 +48,7 @@ blocks = st.builds(
     keeps_input=st.just(True),
     keeps_output=st.just(False),
     workspace=st.just(5),
+    again=st.integers(0, 9).map(float),
     backward=st.just(2.0),
 )
 

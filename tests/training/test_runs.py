@@ -158,6 +158,7 @@ def test_evaluation_and_grids_work_in_bounded_batches(recipe: Path, whole: Path)
         (whole / "samples" / f"step-0000000{step}.png").unlink()
 
 
+@pytest.mark.slow
 def test_a_trace_of_a_few_steps(recipe: Path) -> None:
     run = recipe.parent / "traced"
     overrides = (f"training.run={run}", "training.evaluate_every=null", "training.sample_every=null")

@@ -247,8 +247,8 @@ class _Pass(Watch):
 
 def paced(cost: ChainCost, clock: Clock) -> ChainCost:
     """`cost` with the times of a pass in which each block was computed again and nothing else was measured."""
-    forward = sum(block.forward for block in cost.blocks)
-    factor = clock.seconds_again / forward if forward else 1.0
-    blocks = tuple(replace(block, forward=factor * block.forward) for block in cost.blocks)
+    again = sum(block.again for block in cost.blocks)
+    factor = clock.seconds_again / again if again else 1.0
+    blocks = tuple(replace(block, forward=factor * block.forward, again=factor * block.again) for block in cost.blocks)
     cost = replace(cost, blocks=blocks, around=0.0)
     return replace(cost, around=clock.seconds - clock.seconds_again - cost.seconds)

@@ -4,9 +4,9 @@ Persistent schedules for heterogeneous chains (Beaumont, Eyraud-Dubois, Herrmann
 the blocks i … j with m bytes free, the input of i being held already,
 
     keep i:            C(i, j, m) = C(i+1, j, m − inside_i − output_i)
-    compute i … k−1 again: C(i, j, m) = Σ forward_i…k−1 + C(k, j, m − output_k−1) + C(i, k−1, m)
+    compute i … k−1 again: C(i, j, m) = Σ forward_i…k−2 + again_k−1 + C(k, j, m − output_k−1) + C(i, k−1, m)
 
-where C counts the extra seconds. Where two blocks are not linked no segment goes across.
+where C counts the extra seconds, and again_k−1 ≤ forward_k−1, as nobody needs the last block's output. Where two blocks are not linked no segment goes across.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class _Walk:
         for number, item in reversed(list(enumerate(items))):
             if isinstance(item, Segment):
                 self.items(item.items, starts[number], last_output=False)
-                self.extra += sum(self._blocks[block].forward for block in item.blocks())
+                *whole, last = item.blocks()
+                self.extra += sum(self._blocks[block].forward for block in whole) + self._blocks[last].again
 
     def _output(self, item: int | Segment, following: int | Segment | None, last_output: bool) -> int:
         """Bytes of the output of `item` that are held until its backward."""
@@ -142,7 +143,7 @@ class Planner:
                 for k in range(i + 1, j + 1):
                     if k - 1 > i and not self.cost.blocks[k - 1].linked:
                         break
-                    again = forward[k] - forward[i]
+                    again = forward[k - 1] - forward[i] + self.cost.blocks[k - 1].again
                     time = again + _later(times[k][j], self._output[k - 1]) + times[i][k - 1]
                     choice[time < best] = k - i
                     best = np.minimum(best, time)

@@ -35,6 +35,8 @@ class BlockCost:
     """whether backward holds the output"""
     workspace: int
     """bytes that the backward computation itself takes: two gradients of the largest tensor, about"""
+    again: float = 0.0
+    """seconds of a second run that ends with the last tensor that backward holds: what comes after it is left out"""
     backward: float = 0.0
     """seconds"""
 
@@ -64,6 +66,7 @@ class Profile(Watch):
 
     def __init__(self) -> None:
         self._costs: list[BlockCost] = []
+        self._again: dict[int, float] = {}
         self._backward: dict[int, float] = {}
         self._arguments: dict[int, int] = {}
         self._outputs: set[int] = set()
@@ -123,12 +126,18 @@ class Profile(Watch):
             after, ended = self._filled
             self._backward[after] = now - ended
         yield
-        self._filled = (index, self._now())
+        ended = self._now()
+        self._again[index] = ended - now
+        self._filled = (index, ended)
 
     def cost(self) -> ChainCost:
         """What was measured. A call whose backward was not seen to end is taken to cost twice its forward."""
         blocks = tuple(
-            replace(cost, backward=self._backward.get(position, 2 * cost.forward))
+            replace(
+                cost,
+                again=self._again.get(position, cost.forward),
+                backward=self._backward.get(position, 2 * cost.forward),
+            )
             for position, cost in enumerate(self._costs)
         )
         return ChainCost(blocks, sum(self._arguments.values()))
@@ -144,7 +153,7 @@ def quicker(one: ChainCost, other: ChainCost) -> ChainCost:
     if len(one.blocks) != len(other.blocks):
         return other
     blocks = tuple(
-        replace(b, forward=min(a.forward, b.forward), backward=min(a.backward, b.backward))
+        replace(b, forward=min(a.forward, b.forward), again=min(a.again, b.again), backward=min(a.backward, b.backward))
         for a, b in zip(one.blocks, other.blocks, strict=True)
     )
     return replace(other, blocks=blocks)
