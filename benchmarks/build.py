@@ -1,147 +1,115 @@
 """Dataset builds against other ways to write the same rows, on the same input, in one run.
 
-    python -m benchmarks.build [--images 20000] [--kilobytes 50] [--captions 6] [--conditions 0] [--ways build,copy,…]
+    python -m benchmarks.build compare [--gigabytes 1] [--kilobytes 50] [--ways copy,build,…] [--mds-python PYTHON]
+    python -m benchmarks.build growth [--sizes 1,2,4,8] [--kilobytes 50]
+    python -m benchmarks.build rows [--rows 10000000]
+    python -m benchmarks.build stages [--gigabytes 1]
 
-Each way gets a short warm-up on a small input first; the start of the JVM is not counted. `copy` is the floor: Spark
-reads, shuffles and writes whole images with nothing exploded.
+`compare`: images × 6 captions × 2 conditions. Each way runs twice on a small input first, then once on the real one.
+No start of a JVM is counted. `copy` is the floor: Spark reads, shuffles and writes whole images, nothing exploded.
+`mds` is MosaicML Streaming's `dataframe_to_mds` of the exploded rows; it pulls a torch of its own, so it runs in the
+environment of --mds-python, with its own JVM, whose start is not counted either.
+`growth`: seconds and peak memory of driver, JVM and Python workers over input sizes, each in a process of its own, and
+the slope. `rows`: very many captions of tiny images. `stages`: where the build's time goes, by Spark's own event log.
+--quick runs any of them on a hundredth of its input, to see that it works.
 """
 
 import argparse
+import json
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.build_source import SHARD_BYTES, Shape, make_source, query
+from benchmarks.memory import Peaks
 from pipelines.dataset.build import build
-from pipelines.dataset.check import PNG
 from pipelines.dataset.session import spark_session
 from pipelines.recipe.dataset import Dataset
 
-SHARD_BYTES = 64 << 20
 WARM_UP_IMAGES = 200
-FILE_IMAGES = 2000
+WARM_UPS = 2
+SESSION = {"spark.master": "local[2]", "spark.driver.memory": "4g"}
 
-Way = Callable[[SparkSession, Path, Path, argparse.Namespace], None]
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    """A chunk of a PNG file."""
-    return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+Way = Callable[[SparkSession, Path, Path, Shape], None]
 
 
-def image(noise: np.random.Generator, size: int) -> bytes:
-    """A file with the structure of a PNG and `size` bytes of noise for pixels."""
-    header = (64).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
-    return PNG + chunk(b"IHDR", header) + chunk(b"IDAT", noise.bytes(size)) + chunk(b"IEND", b"")
-
-
-def make_source(folder: Path, images: int, settings: argparse.Namespace) -> int:
-    """Write the source in files of FILE_IMAGES; returns the bytes of its images."""
-    folder.mkdir(parents=True)
-    noise, total = np.random.default_rng(0), 0
-    for start in range(0, images, FILE_IMAGES):
-        rows = []
-        for i in range(start, min(start + FILE_IMAGES, images)):
-            conditions = [
-                {"kind": f"kind{k}", "image": image(noise, settings.kilobytes * 64)} for k in range(settings.conditions)
-            ]
-            captions = [f"caption {k} of the image with the number {i}" for k in range(settings.captions)]
-            rows.append({"id": f"{i:09d}", "image": image(noise, settings.kilobytes * 1000), "captions": captions})
-            rows[-1]["conditions"] = conditions
-            total += len(rows[-1]["image"]) + sum(len(c["image"]) for c in conditions)
-        schema = pa.schema(
-            [
-                *(("id", pa.string()), ("image", pa.binary()), ("captions", pa.list_(pa.string()))),
-                ("conditions", pa.list_(pa.struct([("kind", pa.string()), ("image", pa.binary())]))),
-            ]
-        )
-        table = pa.Table.from_pylist(rows, schema)
-        pq.write_table(table, folder / f"part-{start:09d}.parquet", row_group_size=500, use_dictionary=False)
-    return total
-
-
-def query(settings: argparse.Namespace) -> str:
-    """The rows that every way but `copy` writes."""
-    sql = "SELECT id, image, caption{} FROM source LATERAL VIEW explode(captions) t AS caption"
-    if not settings.conditions:
-        return sql.format("")
-    return sql.format(", c.kind, c.image AS condition") + " LATERAL VIEW explode(conditions) u AS c"
-
-
-def by_build(spark: SparkSession, source: Path, output: Path, settings: argparse.Namespace) -> None:
+def by_build(spark: SparkSession, source: Path, output: Path, shape: Shape) -> None:
     """headrace build: handles, one shuffle, the Arrow write stage, a Delta commit."""
-    build(
-        spark,
-        Dataset.model_validate(
-            {
-                "source": {"path": str(source)},
-                "query": query(settings),
-                "shuffle": {"key": "id"},
-                "shards": {"target_bytes": SHARD_BYTES},
-                "output": {"path": str(output)},
-            }
-        ),
-    )
+    recipe = {
+        "source": {"path": str(source)},
+        "query": query(shape),
+        "shuffle": {"key": "id"},
+        "shards": {"target_bytes": SHARD_BYTES},
+        "output": {"path": str(output)},
+    }
+    build(spark, Dataset.model_validate(recipe))
 
 
-def by_copy(spark: SparkSession, source: Path, output: Path, settings: argparse.Namespace) -> None:
+def by_copy(spark: SparkSession, source: Path, output: Path, shape: Shape) -> None:
     """Spark: whole images shuffled and written, nothing exploded."""
-    partitions = _partitions(source)
-    frame = spark.read.parquet(str(source)).select(
-        "id", "image", "captions", *["conditions"] * bool(settings.conditions)
-    )
-    frame.repartition(partitions, "id").write.option("compression", "none").parquet(str(output))
+    frame = spark.read.parquet(str(source))
+    frame.repartition(_partitions(source), "id").write.option("compression", "none").parquet(str(output))
 
 
-def by_explode(spark: SparkSession, source: Path, output: Path, settings: argparse.Namespace) -> None:
+def by_explode(spark: SparkSession, source: Path, output: Path, shape: Shape) -> None:
     """Spark: exploded, shuffled by key, written with the writer's default settings."""
-    _exploded(spark, source, settings).write.parquet(str(output))
+    exploded(spark, source, shape).write.parquet(str(output))
 
 
-def by_explode_dictionary(spark: SparkSession, source: Path, output: Path, settings: argparse.Namespace) -> None:
+def by_explode_dictionary(spark: SparkSession, source: Path, output: Path, shape: Shape) -> None:
     """Spark: exploded, shuffled by key, written with dictionary pages as large as a shard."""
-    writer = _exploded(spark, source, settings).write.option("compression", "none")
+    writer = exploded(spark, source, shape).write.option("compression", "none")
     writer.option("parquet.dictionary.page.size", str(2 * SHARD_BYTES)).option(
         "parquet.block.size", str(16 * SHARD_BYTES)
     ).option("parquet.page.row.count.limit", "100000").parquet(str(output))
 
 
-def _exploded(spark: SparkSession, source: Path, settings: argparse.Namespace):
+def by_mds(spark: SparkSession, source: Path, output: Path, shape: Shape) -> None:
+    """MosaicML Streaming: the exploded rows to MDS shards, by its own converter, uncompressed as is its default."""
+    from streaming.base.converters import dataframe_to_mds
+
+    names = ["id", "image", "caption", *(["kind", "condition"] if shape.conditions else [])]
+    columns = {name: "bytes" if name in {"image", "condition"} else "str" for name in names}
+    dataframe_to_mds(exploded(spark, source, shape), True, {"out": str(output), "columns": columns})
+
+
+def exploded(spark: SparkSession, source: Path, shape: Shape) -> DataFrame:
+    """The rows of the query, whole images shuffled by key before."""
     spark.read.parquet(str(source)).repartition(_partitions(source), "id").createOrReplaceTempView("source")
-    return spark.sql(query(settings))
+    return spark.sql(query(shape))
 
 
-def by_polars(spark: SparkSession, source: Path, output: Path, settings: argparse.Namespace) -> None:
-    """Polars: explode in memory, no shuffle, default writer."""
+def by_polars(spark: SparkSession, source: Path, output: Path, shape: Shape) -> None:
+    """Polars: explode in its streaming engine, no shuffle, default writer."""
     import polars as pl
 
-    frame = pl.scan_parquet(str(source / "*.parquet")).select("id", "image", "captions", "conditions")
-    frame = frame.explode("captions")
-    if settings.conditions:
+    columns = ["id", "image", "captions", *["conditions"] * bool(shape.conditions)]
+    frame = pl.scan_parquet(str(source / "*.parquet")).select(columns).explode("captions")
+    if shape.conditions:
         frame = frame.explode("conditions").unnest("conditions", separator=".")
-    else:
-        frame = frame.drop("conditions")
     output.mkdir()
     frame.sink_parquet(str(output / "part.parquet"))
 
 
-def by_duckdb(spark: SparkSession, source: Path, output: Path, settings: argparse.Namespace) -> None:
+def by_duckdb(spark: SparkSession, source: Path, output: Path, shape: Shape) -> None:
     """DuckDB: unnest, no shuffle, default writer."""
     import duckdb
 
     output.mkdir()
-    conditions = ", unnest(conditions) AS condition" if settings.conditions else ""
-    rows = duckdb.read_parquet(str(source / "*.parquet")).project(f"id, image, unnest(captions) AS caption{conditions}")
-    rows.write_parquet(str(output / "part.parquet"))
+    conditions = ", unnest(conditions) AS condition" if shape.conditions else ""
+    rows = duckdb.read_parquet(str(source / "*.parquet"))
+    captions = rows.project(f"id, image, unnest(captions) AS caption{', conditions' if conditions else ''}")
+    captions.project(f"id, image, caption{conditions}").write_parquet(str(output / "part.parquet"))
 
 
 WAYS: dict[str, Way] = {
@@ -149,6 +117,7 @@ WAYS: dict[str, Way] = {
     "build": by_build,
     "explode": by_explode,
     "explode-dictionary": by_explode_dictionary,
+    "mds": by_mds,
     "polars": by_polars,
     "duckdb": by_duckdb,
 }
@@ -159,36 +128,171 @@ def _partitions(source: Path) -> int:
 
 
 def _stored(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*.parquet"))
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.suffix in {".parquet", ".mds"})
+
+
+def timed(name: str, root: Path, shape: Shape, session: dict[str, str] | None = None) -> dict[str, Any]:
+    """Run one way in this process: seconds, bytes stored, and peak memory by kind of process."""
+    spark = spark_session("benchmark", {**SESSION, **(session or {})})
+    output = root / f"output-{name}"
+    for _ in range(WARM_UPS):
+        WAYS[name](spark, root / "small", output, shape)
+        shutil.rmtree(output)
+    with Peaks() as peaks:
+        started = time.perf_counter()
+        WAYS[name](spark, root / "source", output, shape)
+        seconds = time.perf_counter() - started
+    stored = _stored(output)
+    shutil.rmtree(output)
+    return {"seconds": seconds, "stored": stored, **peaks.megabytes}
+
+
+def apart(python: str, name: str, root: Path, shape: Shape) -> dict[str, Any]:
+    """`timed` in a process of its own, by the interpreter `python`."""
+    command = [python, "-m", "benchmarks.build", "one", "--ways", name, "--folder", str(root), *shape.arguments()]
+    done = subprocess.run(command, capture_output=True, text=True, env=_environment(python))
+    if done.returncode:
+        raise SystemExit(f"{name}: {done.stderr[-2000:]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _environment(python: str) -> dict[str, str]:
+    import os
+
+    return {**os.environ, "PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": python}
+
+
+def compare(settings: argparse.Namespace, root: Path) -> Table:
+    """One row for each way."""
+    shape = Shape(settings.kilobytes, settings.captions, settings.conditions)
+    unique = _sources(root, shape, settings.gigabytes * 1e9)
+    table = Table(*("way", "seconds", "× copy", "MB stored", "stored / unique", "peak MB: driver", "JVM", "workers"))
+    table.title = f"{unique / 1e6:,.0f} MB of unique bytes, images of {settings.kilobytes} kB"
+    floor = None
+    for name in settings.ways.split(","):
+        if name == "mds" and settings.mds_python is None:
+            table.add_row(name, "left out: no --mds-python")
+            continue
+        found = apart(settings.mds_python, name, root, shape) if name == "mds" else timed(name, root, shape)
+        floor = found["seconds"] if name == "copy" else floor
+        ratio = f"{found['seconds'] / floor:.2f}" if floor else "–"
+        cells = [name, f"{found['seconds']:.1f}", ratio, f"{found['stored'] / 1e6:,.0f}"]
+        cells += [f"{found['stored'] / unique:.3f}", *(f"{found[kind]:,.0f}" for kind in ("driver", "jvm", "workers"))]
+        table.add_row(*cells)
+    return table
+
+
+def growth(settings: argparse.Namespace, root: Path) -> Table:
+    """One row for each size, and how far each step is from the line through all."""
+    shape = Shape(settings.kilobytes, settings.captions, settings.conditions)
+    table = Table(*("GB", "seconds", "off the line", "stored / unique", "peak MB: driver", "JVM", "workers"))
+    found, sizes = [], []
+    for size in settings.sizes.split(","):
+        scale = 100 if settings.quick else 1
+        unique = _sources(root, shape, float(size) * 1e9 / scale)
+        sizes.append(unique / 1e9)
+        found.append({**apart(sys.executable, "build", root, shape), "unique": unique})
+        shutil.rmtree(root / "source")
+    seconds = np.array([one["seconds"] for one in found])
+    slope, start = np.polyfit(sizes, seconds, 1) if len(sizes) > 1 else (seconds[0] / sizes[0], 0.0)
+    table.title = f"seconds = {start:.1f} + {slope:.2f} × GB"
+    for size, one, line in zip(sizes, found, start + slope * np.array(sizes), strict=True):
+        cells = [f"{size:.2f}", f"{one['seconds']:.1f}", f"{one['seconds'] / line - 1:+.1%}"]
+        cells += [
+            f"{one['stored'] / one['unique']:.3f}",
+            *(f"{one[kind]:,.0f}" for kind in ("driver", "jvm", "workers")),
+        ]
+        table.add_row(*cells)
+    return table
+
+
+def rows(settings: argparse.Namespace, root: Path) -> Table:
+    """Very many captions of tiny images, ten of each: build and Spark's default explode."""
+    captions = 10
+    count = settings.rows // (100 if settings.quick else 1) // captions
+    shape = Shape(0.2, captions, 0)
+    _sources(root, shape, count * 200)
+    table = Table(*("way", "seconds", "rows a second", "MB stored", "peak MB: driver", "JVM", "workers"))
+    table.title = f"{count * captions:,} rows of {count:,} images of 0.2 kB"
+    for name in ("copy", "build", "explode"):
+        found = timed(name, root, shape)
+        cells = [name, f"{found['seconds']:.1f}", f"{count * captions / found['seconds']:,.0f}"]
+        cells += [f"{found['stored'] / 1e6:,.0f}", *(f"{found[kind]:,.0f}" for kind in ("driver", "jvm", "workers"))]
+        table.add_row(*cells)
+    return table
+
+
+def stages(settings: argparse.Namespace, root: Path) -> Table:
+    """Each Spark job of copy and build, with what its tasks took."""
+    shape = Shape(settings.kilobytes, settings.captions, settings.conditions)
+    _sources(root, shape, settings.gigabytes * 1e9)
+    log = root / "events"
+    log.mkdir()
+    conf = {"spark.eventLog.enabled": "true", "spark.eventLog.dir": str(log), "spark.eventLog.compress": "false"}
+    conf["spark.eventLog.rolling.enabled"] = "false"
+    table = Table(*("way", "stage", "tasks", "seconds", "task seconds", "CPU seconds of the JVM", "MB shuffled"))
+    spans = {}
+    for name in ("copy", "build"):
+        begun = time.time() * 1000
+        found = timed(name, root, shape, conf)
+        spans[name] = (time.time() * 1000 - found["seconds"] * 1000, begun)
+        spans[name] = (spans[name][0], time.time() * 1000)
+    SparkSession.builder.getOrCreate().stop()
+    tasks: dict[int, list[dict[str, Any]]] = {}
+    for path in log.iterdir():
+        for line in path.read_text().splitlines():
+            event = json.loads(line)
+            if event["Event"] == "SparkListenerTaskEnd" and "Task Metrics" in event:
+                tasks.setdefault(event["Stage ID"], []).append(event)
+    for name, (start, end) in spans.items():
+        for stage, events in sorted(tasks.items()):
+            launched = [event["Task Info"]["Launch Time"] for event in events]
+            finished = [event["Task Info"]["Finish Time"] for event in events]
+            if start <= min(launched) and max(finished) <= end:
+                metrics = [event["Task Metrics"] for event in events]
+                table.add_row(
+                    name,
+                    str(stage),
+                    str(len(events)),
+                    f"{(max(finished) - min(launched)) / 1000:.2f}",
+                    f"{sum(m['Executor Run Time'] for m in metrics) / 1000:.2f}",
+                    f"{sum(m['Executor CPU Time'] for m in metrics) / 1e9:.2f}",
+                    f"{sum(m['Shuffle Write Metrics']['Shuffle Bytes Written'] for m in metrics) / 1e6:,.0f}",
+                )
+    return table
+
+
+def _sources(root: Path, shape: Shape, size: float) -> int:
+    """Make the small and the real source, about `size` unique bytes; returns how many they are."""
+    if not (root / "small").exists():
+        make_source(root / "small", WARM_UP_IMAGES, shape)
+    return make_source(root / "source", max(WARM_UP_IMAGES, round(size / shape.unique_bytes)), shape)
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table of the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=20_000)
-    parser.add_argument("--kilobytes", type=int, default=50, help="size of an image")
+    parser.add_argument("command", choices=["compare", "growth", "rows", "stages", "one"])
+    parser.add_argument("--gigabytes", type=float, default=1.0, help="unique bytes of images and conditions")
+    parser.add_argument("--kilobytes", type=float, default=50, help="size of an image")
     parser.add_argument("--captions", type=int, default=6)
-    parser.add_argument("--conditions", type=int, default=0, help="conditions of an image, each 1/16 of its size")
+    parser.add_argument("--conditions", type=int, default=2, help="conditions of an image, each 1/16 of its size")
     parser.add_argument("--ways", default=",".join(WAYS))
-    parser.add_argument("--folder", default=None, help="where to write; a temporary folder if left out")
+    parser.add_argument("--sizes", default="1,2,4,8", help="gigabytes of `growth`")
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--mds-python", help="an interpreter that has mosaicml-streaming and pyspark")
+    parser.add_argument("--folder", help="where to write; a temporary folder if left out")
+    parser.add_argument("--quick", action="store_true", help="a hundredth of the input")
     settings = parser.parse_args()
-    spark = spark_session("benchmark", {"spark.master": "local[2]", "spark.driver.memory": "4g"})
+    if settings.command == "one":
+        shape = Shape(settings.kilobytes, settings.captions, settings.conditions)
+        print(json.dumps(timed(settings.ways, Path(settings.folder), shape)))
+        return
+    settings.gigabytes /= 100 if settings.quick else 1
+    commands = {"compare": compare, "growth": growth, "rows": rows, "stages": stages}
     with tempfile.TemporaryDirectory(dir=settings.folder) as root:
-        small, source = Path(root) / "small", Path(root) / "source"
-        make_source(small, WARM_UP_IMAGES, settings)
-        unique = make_source(source, settings.images, settings)
-        table = Table("way", "seconds", "MB stored", "stored / unique", title=f"{unique / 1e6:,.0f} MB of unique bytes")
-        for name in settings.ways.split(","):
-            output = Path(root) / "output"
-            WAYS[name](spark, small, output, settings)
-            shutil.rmtree(output)
-            started = time.perf_counter()
-            WAYS[name](spark, source, output, settings)
-            seconds = time.perf_counter() - started
-            stored = _stored(output)
-            table.add_row(name, f"{seconds:.1f}", f"{stored / 1e6:,.0f}", f"{stored / unique:.3f}")
-            shutil.rmtree(output)
-    Console().print(table)
+        table = commands[settings.command](settings, Path(root))
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":
