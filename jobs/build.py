@@ -103,6 +103,10 @@ def summary_table(summary: Summary) -> Table:
     ratio = summary.stored_bytes / max(summary.media_bytes, 1)
     table.add_row("media", "by reference" if summary.by_value is None else f"by value: {summary.by_value}")
     table.add_row("rows in", f"{summary.rows_in:,}")
+    for reason, count in sorted(summary.dropped_rows.items()):
+        table.add_row(f"left out, {reason}", f"{count:,}")
+    for reason, count in sorted(summary.dropped_captions.items()):
+        table.add_row(f"left out, {reason}", f"{count:,}")
     table.add_row("rows exploded", f"{summary.samples:,}")
     for reason, count in sorted(summary.dropped.items()):
         where = "quarantined" if summary.quarantined else "dropped"

@@ -1,6 +1,7 @@
 """Structural checks of encoded images: signature, size in pixels, and whether the end is there. Nothing is decoded."""
 
 import struct
+from dataclasses import dataclass
 
 MAX_PIXELS = 1 << 28
 
@@ -9,20 +10,35 @@ PNG = b"\x89PNG\r\n\x1a\n"
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
-def problem(image: bytes) -> str | None:
-    """What is wrong with `image` (empty, of no known format, truncated, too large), or None."""
+@dataclass(frozen=True)
+class Header:
+    """What an image's header says: `format` as in "png", `width` and `height` in pixels; and what is wrong, or None."""
+
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    problem: str | None = None
+
+
+def header(image: bytes, max_pixels: int = MAX_PIXELS) -> Header:
+    """What the header of `image` says, and whether it is empty, of no known format, truncated or too large."""
     if not image:
-        return "empty"
-    for signature, check in _FORMATS:
+        return Header(problem="empty")
+    for name, signature, check in _FORMATS:
         if image.startswith(signature):
             try:
                 width, height = check(image)
             except (_TruncatedError, struct.error, IndexError):
-                return "truncated"
+                return Header(name, problem="truncated")
             if width * height == 0:
-                return "no pixels"
-            return "too many pixels" if width * height > MAX_PIXELS else None
-    return "no known image format"
+                return Header(name, width, height, "no pixels")
+            return Header(name, width, height, "too many pixels" if width * height > max_pixels else None)
+    return Header(problem="no known image format")
+
+
+def problem(image: bytes, max_pixels: int = MAX_PIXELS) -> str | None:
+    """What is wrong with `image` (empty, of no known format, truncated, too large), or None."""
+    return header(image, max_pixels).problem
 
 
 class _TruncatedError(Exception):
@@ -91,4 +107,10 @@ def _bmp(image: bytes) -> tuple[int, int]:
     return abs(width), abs(height)
 
 
-_FORMATS = ((PNG, _png), (b"\xff\xd8\xff", _jpeg), (b"GIF8", _gif), (b"RIFF", _riff), (b"BM", _bmp))
+_FORMATS = (
+    ("png", PNG, _png),
+    ("jpeg", b"\xff\xd8\xff", _jpeg),
+    ("gif", b"GIF8", _gif),
+    ("webp", b"RIFF", _riff),
+    ("bmp", b"BM", _bmp),
+)

@@ -24,12 +24,13 @@ ATTEMPTS = 20
 
 @dataclass(frozen=True)
 class File:
-    """One shard that a task wrote: name under the root, rows, bytes, Delta's statistics as JSON."""
+    """One shard that a task wrote: name under the root, rows, bytes, Delta's statistics as JSON, partition's value."""
 
     path: str
     rows: int
     size: int
     stats: str
+    value: str | None = None
 
 
 def check_output(root: str) -> None:
@@ -70,17 +71,23 @@ def commit(
     files: Sequence[File],
     metadata: Mapping[str, str],
     partition: tuple[str, str] | None = None,
+    column: str | None = None,
 ) -> int:
-    """Make `files` the whole content of the table at `root`, or of one partition of it; returns the version.
+    """Make `files` the whole content of the table at `root`, or of `partition` of it; returns the version.
+
+    Without `partition`, `column` is what the table is partitioned by, None for nothing, and files have its values.
 
     It is one transaction. If another build commits meanwhile, it is tried again on top of that one: the log's own
     retries would let two first builds of a partition stand side by side. Raises RecipeError if the table is partitioned
     otherwise.
     """
     now = int(time.time() * 1000)
-    values: dict[str, str | None] = dict([partition] if partition else [])
-    actions = [AddAction(file.path, file.size, values, now, True, file.stats) for file in files]
-    by = list(values)
+    by = [partition[0]] if partition else [column] if column else []
+    values = [partition[1] if partition else file.value for file in files]
+    actions = [
+        AddAction(file.path, file.size, dict.fromkeys(by, value), now, True, file.stats)
+        for file, value in zip(files, values, strict=True)
+    ]
     for attempt in range(ATTEMPTS):
         build = uuid.uuid4().hex
         properties = CommitProperties({**metadata, BUILD: build}, max_commit_retries=0)
@@ -97,7 +104,7 @@ def commit(
                     "overwrite",
                     Schema.from_arrow(schema),
                     partition_by=by,
-                    partition_filters=[(name, "=", value) for name, value in values.items()] or None,
+                    partition_filters=[(partition[0], "=", partition[1])] if partition else None,
                     commit_properties=properties,
                 )
         except DeltaError:

@@ -1,9 +1,16 @@
-"""From handles to dictionary arrays: the media of one shard, and the columns that name them."""
+"""From handles to dictionary arrays: the media of one shard, and the columns that name them.
+
+Bytes are copied once: from the batches in which they came to the dictionary that is written, which holds what samples
+name, each value once, in the order of its first use.
+"""
 
 import numpy as np
 import pyarrow as pa
 
 INT32_MAX = (1 << 31) - 1
+# Where in a value, in sixteenths of its length, bytes are compared before whole values are.
+PROBES = np.arange(1, 16, 2)
+_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Media:
@@ -12,15 +19,16 @@ class Media:
     def __init__(self) -> None:
         self._batches: list[pa.RecordBatch] = []
         self._rows = np.zeros(0, np.int64)
-        self._keys: list[str | None] = []
-        self._slots: dict[int, tuple[pa.Array, np.ndarray]] = {}
+        self._order = np.zeros(0, np.int64)
+        self._keys = pa.chunked_array([], pa.string())
+        self._slots: dict[int, tuple[pa.ChunkedArray, np.ndarray]] = {}
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Add a batch of `__row`, `__key` and a column `m<slot>` for each leaf, binary or list<binary>."""
         self._batches.append(batch)
 
     def seal(self) -> None:
-        """Sort the rows for look-up and put the bytes of each slot into one array."""
+        """Sort the rows for look-up."""
         if not self._batches:
             return
         table = pa.Table.from_batches(self._batches)
@@ -28,15 +36,20 @@ class Media:
         rows = table.column("__row").to_numpy()
         self._order = np.argsort(rows)
         self._rows = rows[self._order]
-        self._keys = table.column("__key").to_pylist()
+        self._keys = table.column("__key")
         for name in table.column_names:
             if name.startswith("m"):
                 self._slots[int(name[1:])] = _flat(table.column(name))
 
+    def release(self) -> None:
+        """Let the bytes go; keys are still known."""
+        self._slots.clear()
+
     def key(self, row: int) -> str | None:
         """The key of the source row `row`, or None if it has no media here."""
         at = int(np.searchsorted(self._rows, row))
-        return self._keys[self._order[at]] if at < len(self._rows) and self._rows[at] == row else None
+        found = at < len(self._rows) and self._rows[at] == row
+        return self._keys[int(self._order[at])].as_py() if found else None
 
     def places(self, slot: int, rows: np.ndarray, elements: np.ndarray) -> np.ndarray:
         """The places of media in the array of `slot`. Raises KeyError for one that is not here."""
@@ -45,45 +58,94 @@ class Media:
             raise KeyError("a sample names media of a row that its shard does not have")
         return self._slots[slot][1][self._order[at]] + elements
 
-    def values(self, slot: int) -> pa.Array:
-        """All bytes of `slot`, a binary array."""
+    def values(self, slot: int) -> pa.ChunkedArray:
+        """All bytes of `slot`, binary."""
         return self._slots[slot][0]
 
 
-def _flat(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
-    """The bytes of all rows in one array, and for each row where its own begin in it."""
+def _flat(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, np.ndarray]:
+    """The values of all rows, and for each row where its own begin among them."""
     if not pa.types.is_list(column.type):
-        return _joined(column.chunks, column.type), np.arange(len(column))
-    lists = [chunk for chunk in column.chunks if len(chunk)]
-    counts = np.concatenate([chunk.value_lengths().fill_null(0).to_numpy() for chunk in lists])
-    starts = np.concatenate(([0], np.cumsum(counts)))[:-1]
-    return _joined([chunk.flatten() for chunk in lists], column.type.value_type), starts
-
-
-def _joined(chunks: list[pa.Array], data_type: pa.DataType) -> pa.Array:
-    if sum(chunk.nbytes for chunk in chunks) > INT32_MAX:
-        data_type = pa.large_binary()
-    return pa.concat_arrays([chunk.cast(data_type) for chunk in chunks])
+        return column, np.arange(len(column))
+    counts = pa.compute.list_value_length(column).fill_null(0).to_numpy()
+    starts = np.cumsum(counts) - counts
+    return pa.chunked_array([chunk.flatten() for chunk in column.chunks], column.type.value_type), starts
 
 
 def column_of_handles(column: pa.ChunkedArray, media: Media) -> pa.DictionaryArray:
-    """A dictionary array of the bytes that a column of handles names; a null handle is null."""
+    """A dictionary array of the bytes that a column of handles names; null handles and null bytes are null."""
     handles = column.combine_chunks()
     valid = handles.is_valid().to_numpy(zero_copy_only=False)
-    fields = [field.fill_null(0).to_numpy()[valid] for field in handles.flatten()]
-    rows, slots, elements = fields
-    indices, dictionaries, base = np.zeros(len(rows), np.int64), [], 0
+    rows, slots, elements = (
+        pa.compute.struct_field(handles, name).fill_null(0).to_numpy()[valid]
+        for name in ("__row", "__slot", "__element")
+    )
+    places, chunks, base = np.zeros(len(rows), np.int64), [], 0
     for slot in np.unique(slots):
-        chosen = slots == slot
-        places = media.places(int(slot), rows[chosen], elements[chosen])
-        used, inverse = np.unique(places, return_inverse=True)
-        indices[chosen] = base + inverse
-        base += len(used)
-        dictionaries.append(media.values(int(slot)).take(pa.array(used)))
-    whole = np.zeros(len(valid), np.int32)
-    whole[valid] = indices
-    dictionary = _joined(dictionaries, pa.binary()) if dictionaries else pa.array([], pa.binary())
-    return pa.DictionaryArray.from_arrays(pa.array(whole, mask=~valid), dictionary)
+        chosen, values = slots == slot, media.values(int(slot))
+        places[chosen] = base + media.places(int(slot), rows[chosen], elements[chosen])
+        base += len(values)
+        chunks += values.chunks
+    whole = np.full(len(valid), -1, np.int64)
+    whole[valid] = places
+    return _dictionary(whole, pa.chunked_array(chunks, pa.binary()))
+
+
+def _dictionary(places: np.ndarray, values: pa.ChunkedArray) -> pa.DictionaryArray:
+    """The array that has `values` at `places`, with null at -1 and where the value is null."""
+    if values.null_count:
+        null = values.is_null().to_numpy()
+        places = np.where((places >= 0) & ~null[places], places, -1)
+    used, indices = first_used(places)
+    alike = _representatives(values, used)
+    if (alike != np.arange(len(alike))).any():
+        used, indices = first_used(np.where(indices >= 0, used[alike[indices]], -1))
+    if values.nbytes > INT32_MAX:
+        values = values.cast(pa.large_binary())
+    dictionary = values.take(pa.array(used)).combine_chunks()
+    return pa.DictionaryArray.from_arrays(pa.array(indices.astype(np.int32), mask=indices < 0), dictionary)
+
+
+def first_used(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The places that occur, in the order of first use, and for each of `places` the index of it there; -1 stays."""
+    found, first, inverse = np.unique(places, return_index=True, return_inverse=True)
+    if len(found) and found[0] < 0:
+        found, first, inverse = found[1:], first[1:], inverse - 1
+    order = np.argsort(first)
+    rank = np.empty(len(found) + 1, np.int64)
+    rank[order], rank[-1] = np.arange(len(found)), -1
+    return found[order], rank[inverse]
+
+
+def _representatives(values: pa.ChunkedArray, used: np.ndarray) -> np.ndarray:
+    """For each of the `used` places of `values` the index of the first one there with equal bytes.
+
+    Arrow's Parquet writer gives up on a dictionary that repeats a value. Only values alike in length and in a few bytes
+    are compared whole.
+    """
+    alike = np.arange(len(used))
+    prints = _fingerprints(values)[used] if len(used) else np.zeros(0, np.uint64)
+    _, group, counts = np.unique(prints, return_inverse=True, return_counts=True)
+    suspects = np.flatnonzero(counts[group] > 1)
+    if len(suspects):
+        encoded = values.take(pa.array(used[suspects])).combine_chunks().dictionary_encode().indices.to_numpy()
+        _, first = np.unique(encoded, return_index=True)
+        alike[suspects] = suspects[first[encoded]]
+    return alike
+
+
+def _fingerprints(values: pa.ChunkedArray) -> np.ndarray:
+    """For each value 64 bits made from its length and eight of its bytes."""
+    parts = []
+    for chunk in values.chunks:
+        _, offsets, data = chunk.buffers()
+        ends = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1].astype(np.int64)
+        lengths = np.diff(ends)
+        places = ends[:-1, None] + lengths[:, None] * PROBES // 16
+        content = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
+        probes = content[np.minimum(places, len(content) - 1)].view(np.uint64)[:, 0]
+        parts.append(probes ^ (lengths.astype(np.uint64) * _MIX))
+    return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
 
 
 def column_of_bytes(column: pa.ChunkedArray) -> pa.DictionaryArray:

@@ -1,9 +1,14 @@
 """Media by reference: which columns hold bytes, the handles that stand for them in a query, and the bytes to ship.
 
 A leaf is one place in the source's schema that holds bytes: a binary column, or a binary field in structs, in one
-array or in the values of one map. A handle names one media value: the row (a hash of the key), the slot (the leaf's
-ordinal) and the element (its index in the array or map; 0 elsewhere). Handles are structs, so that any function that
-computes on bytes is refused by Spark's analysis instead of computing on something else.
+array or in the values of one map. A handle names one media value: the row (a hash of the key), where that row goes
+(see `placement`), the slot (the leaf's ordinal) and the element (its index in the array or map; 0 elsewhere). Handles
+are structs, so that any function that computes on bytes is refused by Spark's analysis instead of computing on
+something else.
+
+Whether a media value is null is a question to the bytes, which costs reading them. Handles that are made `blind` stand
+for null media too, and the write stage, which meets the bytes anyway, takes them for null: a query that does not ask
+for null reads no bytes.
 """
 
 import re
@@ -19,6 +24,7 @@ from pipelines.errors import RecipeError
 HANDLE = StructType(
     [
         StructField("__row", LongType(), False),
+        StructField("__order", LongType(), False),
         StructField("__slot", IntegerType(), False),
         StructField("__element", IntegerType(), False),
     ]
@@ -77,58 +83,6 @@ def _binary_paths(data_type: DataType, path: tuple[str, ...]):
         yield from _binary_paths(data_type.elementType, (*path, ITEM))
     elif isinstance(data_type, MapType):
         yield from _binary_paths(data_type.valueType, (*path, ITEM))
-
-
-def row_of(key: str) -> Column:
-    """The 64-bit identity of a source row: a hash of its key."""
-    return F.xxhash64(F.col(quoted(key)))
-
-
-def by_reference(source: DataFrame, leaves: Sequence[Leaf], key: str) -> DataFrame:
-    """`source` with a handle in the place of every leaf's bytes; null stays null."""
-    slots = {leaf.path: leaf.slot for leaf in leaves}
-    row = row_of(key)
-    columns = [
-        _with_handles(F.col(quoted(field.name)), field.dataType, (field.name,), slots, row, F.lit(0)).alias(field.name)
-        for field in source.schema.fields
-    ]
-    return source.select(columns)
-
-
-def _with_handles(
-    value: Column,
-    data_type: DataType,
-    path: tuple[str, ...],
-    slots: dict[tuple[str, ...], int],
-    row: Column,
-    element: Column,
-) -> Column:
-    if not any(leaf[: len(path)] == path for leaf in slots):
-        return value
-    if isinstance(data_type, BinaryType):
-        handle = F.struct(row.alias("__row"), F.lit(slots[path]).alias("__slot"), element.alias("__element"))
-        return F.when(value.isNotNull(), handle)
-    if isinstance(data_type, StructType):
-        fields = [
-            _with_handles(value.getField(f.name), f.dataType, (*path, f.name), slots, row, element).alias(f.name)
-            for f in data_type.fields
-        ]
-        return F.when(value.isNotNull(), F.struct(*fields))
-    item = (*path, ITEM)
-    if isinstance(data_type, ArrayType):
-        element_type = data_type.elementType
-        return F.transform(value, lambda x, i: _with_handles(x, element_type, item, slots, row, i))
-    assert isinstance(data_type, MapType)
-    value_type = data_type.valueType
-    return F.map_from_entries(
-        F.transform(
-            F.map_entries(value),
-            lambda e, i: F.struct(
-                e.getField("key").alias("key"),
-                _with_handles(e.getField("value"), value_type, item, slots, row, i).alias("value"),
-            ),
-        )
-    )
 
 
 def bytes_of(leaf: Leaf, schema: StructType) -> Column:

@@ -4,10 +4,12 @@ Anything that looks into a handle would compute on something else than the image
 and grouping are refused here, as Spark's own type check refuses functions of bytes.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 from pyspark.sql import DataFrame
+from pyspark.sql.types import ArrayType, DataType, StructField, StructType
 
 from pipelines.dataset.media import HANDLE
 
@@ -24,6 +26,8 @@ _CARRIERS = """
 CARRIERS = frozenset(_CARRIERS.split())
 # Nodes that compare whole rows.
 COMPARERS = frozenset({"Distinct", "Intersect", "Except", "Deduplicate"})
+# Expressions that give something else for a null handle than for one that is not.
+_NULL_SEEING = frozenset(["IsNull", "IsNotNull", "Coalesce", "Nvl", "AtLeastNNonNulls", "CollectList"])
 # Nodes in which rows of one source row may meet media of another.
 MIXERS = frozenset({"Join", "Aggregate", "Window", "Intersect", "Except", "LateralJoin", "Deduplicate"})
 # Nodes that leave rows out.
@@ -81,6 +85,91 @@ def computes_on_media(frame: DataFrame, view: str, key: str) -> str | None:
     return None
 
 
+def sees_null_media(frame: DataFrame, view: str) -> bool:
+    """Whether it matters to the query which media are null, other than in the rows that it gives."""
+    return any(
+        _sees_null(expression) for node in nodes(analysed(frame), view) for expression in items(node.expressions())
+    )
+
+
+def _sees_null(expression: Any) -> bool:
+    children = items(expression.children())
+    skips = kind(expression) in {"First", "Last", "AnyValue", "NthValue", "Lead", "Lag"} and expression.ignoreNulls()
+    if (skips or kind(expression) in _NULL_SEEING) and _any_handle(children):
+        return True
+    return any(_sees_null(child) for child in children)
+
+
+def used_columns(frame: DataFrame) -> set[str]:
+    """The names of the columns that `frame` still reads of its tables once Spark has pruned its plan."""
+    plan = frame._jdf.queryExecution().optimizedPlan()
+    used = {attribute.exprId().id() for attribute in items(plan.output())}
+    leaves = []
+    for node in _all(plan):
+        if node.children().isEmpty():
+            leaves.append(node)
+        else:
+            used |= {attribute.exprId().id() for attribute in items(node.references().toSeq())}
+    return {
+        attribute.name() for leaf in leaves for attribute in items(leaf.output()) if attribute.exprId().id() in used
+    }
+
+
+def used_schema(frame: DataFrame, source: DataFrame) -> StructType | None:
+    """The part of the schema of `source` that `frame`, a query over it, reads once Spark has pruned its plan.
+
+    None where the plan does not show it.
+    """
+    wanted = _file_schemas(source, optimized=False)
+    found = _file_schemas(frame, optimized=True)
+    if len(wanted) != 1:
+        return None
+    ((location, _),) = wanted
+    used: StructType | None = None
+    for other, schema in found:
+        if other == location:
+            used = schema if used is None else _merged(used, schema)
+    return used
+
+
+def _file_schemas(frame: DataFrame, optimized: bool) -> list[tuple[str, StructType]]:
+    """The file relations of a plan: where their files are, and the schema that is read of them."""
+    execution = frame._jdf.queryExecution()
+    plan = execution.optimizedPlan() if optimized else execution.analyzed()
+    relations = (node for node in _all(plan) if kind(node) == "LogicalRelation")
+    return [
+        (node.relation().location().rootPaths().toString(), StructType.fromJson(json.loads(node.schema().json())))
+        for node in relations
+        if kind(node.relation()) == "HadoopFsRelation"
+    ]
+
+
+def _all(plan: Any) -> Iterator[Any]:
+    yield plan
+    for child in items(plan.children()):
+        yield from _all(child)
+    for expression in items(plan.expressions()):
+        for inner in _subqueries(expression):
+            yield from _all(inner)
+
+
+def _merged(one: DataType, other: DataType) -> Any:
+    """A type with the fields of both."""
+    if isinstance(one, StructType) and isinstance(other, StructType):
+        names = [*one.fieldNames(), *(name for name in other.fieldNames() if name not in one.fieldNames())]
+        return StructType(
+            [
+                StructField(name, _merged(one[name].dataType, other[name].dataType))
+                if name in one.fieldNames() and name in other.fieldNames()
+                else (one[name] if name in one.fieldNames() else other[name])
+                for name in names
+            ]
+        )
+    if isinstance(one, ArrayType) and isinstance(other, ArrayType):
+        return ArrayType(_merged(one.elementType, other.elementType))
+    return one
+
+
 def _looks_into(expression: Any) -> str | None:
     children = items(expression.children())
     if kind(expression) not in CARRIERS and _any_handle(children):
@@ -109,8 +198,12 @@ def _holds_handle(expression: Any) -> bool:
 
 def filters_rows(frame: DataFrame, view: str) -> bool:
     """Whether `frame` may name fewer rows than the source has, and names the same ones each time it runs."""
-    plan = analysed(frame)
-    return bool(plan.deterministic()) and any(kind(node) in FILTERS for node in nodes(plan, view))
+    return is_stable(frame) and any(kind(node) in FILTERS for node in nodes(analysed(frame), view))
+
+
+def is_stable(frame: DataFrame) -> bool:
+    """Whether `frame` gives the same rows each time it runs."""
+    return bool(analysed(frame).deterministic())
 
 
 def mixes_rows(frame: DataFrame, view: str) -> bool:

@@ -2,20 +2,25 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType, StructType
 
 from pipelines.dataset.absence import with_causes
-from pipelines.dataset.media import Leaf, by_reference, holds_handle, is_handle
-from pipelines.dataset.plan import computes_on_media, mixes_rows
+from pipelines.dataset.media import ITEM, Leaf, holds_handle, is_handle, quoted
+from pipelines.dataset.placement import Rows
+from pipelines.dataset.plan import computes_on_media, mixes_rows, sees_null_media, used_schema
+from pipelines.dataset.references import by_reference
 from pipelines.dataset.source import sql_problem
 from pipelines.errors import RecipeError
 
 VIEW = "source"
 RESERVED = "sample_id"
+# The column of the table's partition, which the log holds and the files do not.
+PARTITION = "__partition"
 
 
 @dataclass(frozen=True)
@@ -52,33 +57,73 @@ class Samples:
         """The columns that are stored as media: each value once. The first is the image."""
         return self.handles + self.binary
 
+    def partitioned(self, name: str) -> "Samples":
+        """The samples with the column `name`, if there is one, set aside as `PARTITION`."""
+        if name not in self.columns:
+            return self
+        kept = [i for i, other in enumerate(self.columns) if other != name]
+        columns, causes = tuple(self.columns[i] for i in kept), tuple(self.causes[i] for i in kept)
+        whys = [F.col(why) for why in causes if why is not None]
+        aside = F.col(quoted(name)).cast("string").alias(PARTITION)
+        frame = self.frame.select(*(F.col(quoted(column)) for column in columns), *whys, aside)
+        return replace(self, frame=frame, columns=columns, causes=causes)
+
 
 @contextmanager
-def run_query(source: DataFrame, query: str, leaves: Sequence[Leaf], key: str) -> Iterator[Samples]:
-    """The samples of `query`, while its view exists.
+def run_query(
+    source: DataFrame, query: str, leaves: Sequence[Leaf], rows: Rows, hidden: Sequence[str] = ()
+) -> Iterator[Samples]:
+    """The samples of `query`, while its view exists; `hidden` columns of the source are not in the view.
 
     Raises RecipeError with Spark's complaint if the query fails by reference and by value, if it names a column twice
     or names one `sample_id`.
     """
-    spark = source.sparkSession
     try:
-        yield _checked(_run(spark, source, query, leaves, key))
+        yield _checked(_run(_View(source, query, leaves, rows, hidden)))
     finally:
-        spark.catalog.dropTempView(VIEW)
+        source.sparkSession.catalog.dropTempView(VIEW)
 
 
-def _run(spark: SparkSession, source: DataFrame, query: str, leaves: Sequence[Leaf], key: str) -> Samples:
-    by_reference(source, leaves, key).createOrReplaceTempView(VIEW)
+@dataclass(frozen=True)
+class _View:
+    source: DataFrame
+    query: str
+    leaves: Sequence[Leaf]
+    rows: Rows
+    hidden: Sequence[str]
+
+    def by_value(self) -> DataFrame:
+        return self._run(self.source)
+
+    def by_reference(self, blind: bool, used: StructType | None = None) -> DataFrame:
+        return self._run(by_reference(self.source, self.leaves, self.rows, blind, used))
+
+    def _run(self, view: DataFrame) -> DataFrame:
+        view.drop(*self.hidden).createOrReplaceTempView(VIEW)
+        return view.sparkSession.sql(self.query)
+
+    def used(self) -> StructType | None:
+        """What the query uses of the source, where media stand in structs; None where all may be used."""
+        if not any(part != ITEM for leaf in self.leaves for part in leaf.path[1:]):
+            return None
+        try:
+            return used_schema(self.by_value(), self.source)
+        except AnalysisException:
+            return None
+
+
+def _run(view: _View) -> Samples:
     try:
-        frame = spark.sql(query)
-        reason = _nested(frame) or computes_on_media(frame, VIEW, key)
+        frame = view.by_reference(blind=True, used=view.used())
+        if sees_null_media(frame, VIEW):
+            frame = view.by_reference(blind=False)
+        reason = _nested(frame) or computes_on_media(frame, VIEW, view.rows.key)
         if reason is None:
             return Samples(*with_causes(frame, VIEW), tuple(frame.columns), None, mixes_rows(frame, VIEW))
     except AnalysisException as error:
         reason = sql_problem(error)
-    source.createOrReplaceTempView(VIEW)
     try:
-        frame = spark.sql(query)
+        frame = view.by_value()
         return Samples(*with_causes(frame, VIEW), tuple(frame.columns), reason, False)
     except AnalysisException as error:
         raise RecipeError(f"dataset.query: {sql_problem(error)}") from None

@@ -16,7 +16,8 @@ from pyspark import TaskContext
 from pipelines.dataset.absence import CAUSES, DATA
 from pipelines.dataset.check import problem
 from pipelines.dataset.files import filesystem
-from pipelines.dataset.handles import Media, column_of_bytes, column_of_handles
+from pipelines.dataset.handles import Media, column_of_bytes, column_of_handles, first_used
+from pipelines.dataset.placement import Placement
 
 EXAMPLES = 10
 # The side table of bad rows, under the dataset's folder.
@@ -49,6 +50,8 @@ class Layout:
     handles: tuple[str, ...]
     checked: tuple[str, ...]
     on_bad_row: str
+    max_pixels: int
+    placement: Placement
 
 
 @dataclass
@@ -94,16 +97,22 @@ def _collected(batches: Iterable[pa.RecordBatch], layout: Layout) -> tuple[pa.Ta
     """The partition's samples and media, taken apart, and its number (-1 if there are no samples)."""
     media, samples, number = Media(), [], -1
     for batch in batches:
-        is_sample = batch.column("__hash").is_valid()
-        columns = [name for name in batch.schema.names if not name.startswith("m")]
-        part = batch.select(columns).filter(is_sample)
-        if part.num_rows:
-            number = part.column("__shard")[0].as_py()
-            samples.append(_encoded(part, layout))
-        if part.num_rows < batch.num_rows:
-            kept = ["__row", "__key", *(name for name in batch.schema.names if name.startswith("m"))]
-            media.add(batch.select(kept).filter(pa.compute.invert(is_sample)))
+        of_media = [name for name in batch.schema.names if name.startswith("m")]
+        for is_samples, part in _runs(batch):
+            if is_samples:
+                number = part.column("__shard")[0].as_py()
+                samples.append(_encoded(part.drop_columns(of_media), layout))
+            else:
+                media.add(part.select(["__row", "__key", *of_media]))
     return (pa.Table.from_batches(samples) if samples else None), media, number
+
+
+def _runs(batch: pa.RecordBatch) -> Iterator[tuple[bool, pa.RecordBatch]]:
+    """The stretches of samples (True) and of media (False), not copied: each comes from a task that made one kind."""
+    is_sample = batch.column("__hash").is_valid().to_numpy(zero_copy_only=False)
+    starts = np.flatnonzero(np.diff(is_sample, prepend=~is_sample[:1]))
+    for start, end in zip(starts, [*starts[1:], len(is_sample)], strict=True):
+        yield bool(is_sample[start]), batch.slice(start, end - start)
 
 
 def _encoded(part: pa.RecordBatch, layout: Layout) -> pa.RecordBatch:
@@ -130,6 +139,7 @@ def _arranged(samples: pa.Table, media: Media, layout: Layout) -> Shard:
             columns[name] = column_of_bytes(column)
         else:
             columns[name] = column
+    media.release()
     causes = {
         name: samples.column(why).fill_null(DATA).to_numpy()
         for name, why in zip(layout.columns, layout.causes, strict=True)
@@ -150,7 +160,8 @@ def _sample_ids(row: np.ndarray, hashed: np.ndarray) -> np.ndarray:
 
 def _write(shard: Shard, number: int, layout: Layout) -> dict[str, object]:
     bad, reasons_of, reasons = _bad(shard, layout)
-    report: dict[str, object] = {"samples": shard.table.num_rows, "bad": reasons}
+    partition = layout.placement.partition_of(number)
+    report: dict[str, object] = {"samples": shard.table.num_rows, "bad": reasons, "partition": partition}
     if bad.any() and layout.on_bad_row == "quarantine":
         report["quarantine"] = _quarantined(shard, bad, reasons_of, number, layout)
     if bad.any():
@@ -229,7 +240,7 @@ def _bad(shard: Shard, layout: Layout) -> tuple[np.ndarray, np.ndarray, dict[str
             count(f"{name} is missing", indices < 0)
         if name not in layout.checked:
             continue
-        found = np.array([problem(value.as_py()) or "" for value in column.dictionary] or [""])
+        found = np.array([problem(value.as_py(), layout.max_pixels) or "" for value in column.dictionary] or [""])
         for reason in sorted(set(found) - {""}):
             count(f"{name}: {reason}", (indices >= 0) & (found[indices] == reason))
     return bad, reasons_of, reasons
@@ -257,22 +268,12 @@ def _compact(table: pa.Table) -> pa.Table:
 
 
 def compacted(column: pa.DictionaryArray) -> pa.DictionaryArray:
-    """`column` with its dictionary in the order of first use, without repeated entries or ones that no row names.
-
-    Equal images of different rows become one entry: Arrow's Parquet writer gives up on a dictionary that repeats any.
-    """
-    unique = column.dictionary.dictionary_encode()
-    if len(unique.dictionary) < len(column.dictionary):
-        column = pa.DictionaryArray.from_arrays(unique.indices.take(column.indices), unique.dictionary)
+    """`column` with its dictionary in the order of first use, without entries that no row names."""
     indices = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    present = indices[indices >= 0]
-    used, first = np.unique(present, return_index=True)
-    used = used[np.argsort(first)]
+    used, places = first_used(indices)
     if len(used) == len(column.dictionary) and (used == np.arange(len(used))).all():
         return column
-    places = np.zeros(len(column.dictionary), np.int32)
-    places[used] = np.arange(len(used), dtype=np.int32)
-    renumbered = pa.array(np.where(indices >= 0, places[indices], 0), pa.int32(), mask=indices < 0)
+    renumbered = pa.array(places.astype(np.int32), mask=places < 0)
     return pa.DictionaryArray.from_arrays(renumbered, column.dictionary.take(pa.array(used)))
 
 

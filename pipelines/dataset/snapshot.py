@@ -54,6 +54,8 @@ def same_as(table: DeltaTable | None, made_from: Mapping[str, str]) -> int | Non
             # The version of a source in Delta counts commits to other partitions too; the snapshot does not.
             same = all(entry.get(name) == value for name, value in made_from.items() if name != SOURCE)
             return int(entry["version"]) if same else None
+        if "null" in {entry[PARTITION], made_from[PARTITION]}:  # a build of the whole table, and one of a part of it
+            return None
     return None
 
 

@@ -21,6 +21,8 @@ class Summary:
     plan: str = ""
     rows_in: int = 0
     rows_named: int = 0
+    dropped_rows: dict[str, int] = field(default_factory=dict)
+    dropped_captions: dict[str, int] = field(default_factory=dict)
     samples: int = 0
     rows: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
@@ -47,6 +49,8 @@ class Summary:
             "headrace.rows": str(self.rows),
             "headrace.images": str(self.images),
             "headrace.dropped": json.dumps(self.dropped),
+            "headrace.dropped_rows": json.dumps(self.dropped_rows),
+            "headrace.dropped_captions": json.dumps(self.dropped_captions),
             "headrace.media_bytes": str(self.media_bytes),
             "headrace.stored_bytes": str(self.stored_bytes),
             "headrace.seconds": json.dumps(self.seconds),

@@ -1,75 +1,188 @@
-"""What is counted of a source before anything is written: keys, rows, and the bytes that will be stored."""
+"""What is counted before anything is written: keys, rows, samples, and about how many bytes will be stored.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+One job reads the key and what the query reads, and no media where Parquet's footers tell how large they are.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from pipelines.dataset.media import Leaf, bytes_of, quoted, row_of
+from pipelines.dataset.footers import bytes_a_row
+from pipelines.dataset.media import Leaf, bytes_of, quoted
+from pipelines.dataset.placement import Rows
+from pipelines.dataset.query import Samples
 from pipelines.errors import DataError
 
 EXAMPLES = 10
-# What a row's columns other than media are taken to weigh once compressed.
+# What a sample's columns other than media are taken to weigh.
 BYTES_OF_TEXT = 32
+# A row, or a place in the order, with more samples than this is dealt to several shards …
+HOT_SAMPLES = 50_000
+# … if it is among so many that have the most.
+MOST_HOT = 1000
 
 
 @dataclass(frozen=True)
 class Survey:
-    """Counts of a source: all its rows, the rows that samples name, and the bytes of the media used in those."""
+    """Counts of a source and a query over it.
+
+    All rows, the rows that samples name, the samples, the bytes of the media in those rows, about, the rows and the
+    places in the order that have very many samples, each with their number, `extra` sums over the source's rows, and
+    the leaves whose media samples name.
+    """
 
     rows: int
     named_rows: int
+    samples: int
     media_bytes: int
+    hot_rows: Mapping[int, int] = field(default_factory=dict)
+    hot_orders: Mapping[int, int] = field(default_factory=dict)
+    extra: Mapping[str, int] = field(default_factory=dict)
+    leaves: tuple[Leaf, ...] = ()
 
 
-def survey(source: DataFrame, key: str, leaves: Sequence[Leaf], named: DataFrame | None) -> Survey:
-    """Count rows and media bytes; `named` holds the `row`s that samples name, None for all of them.
+def count_rows(source: DataFrame, rows: Rows, samples: Samples, extra: Mapping[str, Column]) -> DataFrame:
+    """For each row of the source, and each that samples name: `row`, `order`, `rows`, `nulls`, `samples`, `named` …
+
+    `extra` columns are sums over the source. Samples that name no media are not counted.
+    """
+    own = source.select(
+        rows.row.alias("row"),
+        rows.order.alias("order"),
+        F.lit(1).alias("rows"),
+        F.col(quoted(rows.key)).isNull().cast("int").alias("nulls"),
+        F.lit(0).alias("samples"),
+        F.lit(0).cast("long").alias("slots"),
+        F.lit(False).alias("named"),
+        *(column.cast("long").alias(name) for name, column in extra.items()),
+    )
+    if samples.handles:
+        own = own.unionByName(_of_samples(samples), allowMissingColumns=True)
+    sums = (F.sum(name).alias(name) for name in ("rows", "nulls", "samples", *extra))
+    slots = F.bit_or("slots").alias("slots")
+    return own.groupBy("row").agg(F.max("order").alias("order"), *sums, F.max("named").alias("named"), slots)
+
+
+def _of_samples(samples: Samples) -> DataFrame:
+    handles = [F.col(quoted(name)) for name in samples.handles]
+    named = [(F.coalesce(*handles), 1)]
+    if samples.mixed:
+        named += [(handle, 0) for handle in handles[1:]]
+    parts = F.array(
+        *(
+            F.struct(
+                handle.getField("__row").alias("row"), handle.getField("__order").alias("order"), F.lit(n).alias("n")
+            )
+            for handle, n in named
+        )
+    )
+    # The slots that a sample's handles name, a bit for each.
+    bits = (
+        F.coalesce(F.call_function("shiftleft", F.lit(1).cast("long"), handle.getField("__slot")), F.lit(0))
+        for handle in handles
+    )
+    slots = reduce(Column.bitwiseOR, bits).alias("slots")
+    frame = samples.frame.select((F.explode(parts) if len(named) > 1 else parts[0]).alias("s"), slots)
+    return frame.where("s.row IS NOT NULL").select(
+        "s.row",
+        "s.order",
+        F.lit(0).alias("rows"),
+        F.lit(0).alias("nulls"),
+        F.col("s.n").alias("samples"),
+        "slots",
+        F.lit(True).alias("named"),
+    )
+
+
+def survey(
+    source: DataFrame,
+    rows: Rows,
+    leaves: Sequence[Leaf],
+    by_row: DataFrame,
+    extra: Sequence[str],
+    from_files: bool,
+    stable: bool,
+) -> Survey:
+    """Add up what `count_rows` found; `leaves` are those that samples may use, `from_files` lets footers be asked,
+    `stable` says that the query gives the same each time it runs.
 
     Raises DataError if the key is null somewhere or not unique, naming examples.
     """
-    sizes = [_size(bytes_of(leaf, source.schema), leaf) for leaf in leaves]
-    rows = source.select(
-        row_of(key).alias("row"),
-        F.lit(1).alias("count"),
-        F.col(quoted(key)).isNull().cast("int").alias("null_keys"),
-        sum(sizes, F.lit(0).cast("long")).alias("size"),
-        F.lit(named is None).alias("named"),
-    )
-    if named is not None:
-        rows = rows.union(named.select("row", F.lit(0), F.lit(0), F.lit(0).cast("long"), F.lit(True)))
-    by_row = rows.groupBy("row").agg(
-        *(F.sum(name).alias(name) for name in ("count", "null_keys", "size")), F.max("named").alias("named")
-    )
+    hot = F.struct("samples", "row").alias("hot")
     counts = by_row.agg(
-        F.coalesce(F.sum("count"), F.lit(0)).alias("rows"),
-        F.coalesce(F.sum("null_keys"), F.lit(0)).alias("null_keys"),
-        F.coalesce(F.sum(F.when(F.col("named"), F.col("size"))), F.lit(0)).alias("media_bytes"),
-        F.count_if("named").alias("named_rows"),
-        F.coalesce(F.max("count"), F.lit(0)).alias("most"),
+        *(F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in ("rows", "nulls", "samples", *extra)),
+        F.count_if("named").alias("named"),
+        F.coalesce(F.bit_or("slots"), F.lit(0)).alias("slots"),
+        F.coalesce(F.max("rows"), F.lit(0)).alias("most"),
+        F.slice(F.sort_array(F.collect_list(F.when(F.col("samples") > HOT_SAMPLES, hot)), False), 1, MOST_HOT).alias(
+            "hot"
+        ),
     ).head()
     assert counts is not None
-    if counts["null_keys"]:
+    if counts["nulls"]:
         raise DataError(
-            f"dataset.shuffle.key: found {counts['null_keys']:,} of {counts['rows']:,} rows with null in {key!r}, "
+            f"dataset.shuffle.key: found {counts['nulls']:,} of {counts['rows']:,} rows with null in {rows.key!r}, "
             "expected a key in every row"
         )
     if counts["most"] > 1:
-        raise _repeated(source, key)
-    return Survey(counts["rows"], counts["named_rows"], counts["media_bytes"])
+        raise _repeated(source, rows)
+    leaves = tuple(leaf for leaf in leaves if not stable or counts["slots"] >> leaf.slot & 1)
+    sizes = bytes_a_row(source, leaves) if from_files else None
+    if sizes is None:
+        media = _weighed_media(source, leaves) * counts["named"] // max(1, counts["rows"])
+    else:
+        media = round(sum(sizes.values()) * counts["named"])
+    return Survey(
+        counts["rows"],
+        counts["named"],
+        counts["samples"],
+        media,
+        {hot["row"]: hot["samples"] for hot in counts["hot"]},
+        _hot_orders(by_row) if rows.home is not None else {},
+        {name: counts[name] for name in extra},
+        leaves,
+    )
 
 
-def weigh(frame: DataFrame, binary: Sequence[str]) -> int:
-    """About how many bytes `frame` takes when each value of its `binary` columns is stored once; text is guessed.
+def _hot_orders(by_row: DataFrame) -> dict[int, int]:
+    """The places in the order that have very many samples or rows, those of hot rows left out."""
+    weight = F.sum(F.greatest("samples", "rows"))
+    found = (
+        by_row.where(F.col("samples") <= HOT_SAMPLES)
+        .groupBy("order")
+        .agg(weight.alias("weight"))
+        .where(F.col("weight") > HOT_SAMPLES)
+        .orderBy(F.desc("weight"), "order")
+        .limit(MOST_HOT)
+        .collect()
+    )
+    return {row["order"]: row["weight"] for row in found}
+
+
+def weigh(frame: DataFrame, binary: Sequence[str]) -> tuple[int, int]:
+    """The rows of `frame` and about the bytes of the values of its `binary` columns, each stored once.
 
     For samples that name no media: their bytes are seen only by running the query.
     """
     columns = [F.col(quoted(name)) for name in binary]
     parts = [F.avg(F.octet_length(c)) * F.approx_count_distinct(F.xxhash64(c)) for c in columns]
-    found = frame.agg((F.count("*") * BYTES_OF_TEXT).alias("text"), *(p.alias(f"b{i}") for i, p in enumerate(parts)))
-    weights = found.head()
-    assert weights is not None
-    return int(sum(weight or 0 for weight in weights))
+    found = frame.agg(F.count("*").alias("samples"), *(p.alias(f"b{i}") for i, p in enumerate(parts))).head()
+    assert found is not None
+    samples, *weights = found
+    return samples, int(sum(weight or 0 for weight in weights))
+
+
+def _weighed_media(source: DataFrame, leaves: Sequence[Leaf]) -> int:
+    """The bytes of the media of all rows, which are read for it."""
+    sizes = [_size(bytes_of(leaf, source.schema), leaf) for leaf in leaves]
+    if not sizes:
+        return 0
+    found = source.agg(F.coalesce(F.sum(sum(sizes, F.lit(0).cast("long"))), F.lit(0))).head()
+    assert found is not None
+    return int(found[0])
 
 
 def _size(media: Column, leaf: Leaf) -> Column:
@@ -80,10 +193,10 @@ def _size(media: Column, leaf: Leaf) -> Column:
     return F.coalesce(added, zero)
 
 
-def _repeated(source: DataFrame, key: str) -> DataError:
+def _repeated(source: DataFrame, rows: Rows) -> DataError:
     """What to say of keys that repeat, or of two keys with one hash, which could not be told apart either."""
     found = (
-        source.select(row_of(key).alias("row"), F.col(quoted(key)).cast("string").alias("key"))
+        source.select(rows.row.alias("row"), F.col(quoted(rows.key)).cast("string").alias("key"))
         .groupBy("row")
         .agg(F.count("*").alias("count"), F.min("key").alias("first"), F.max("key").alias("last"))
         .where("count > 1")
@@ -99,4 +212,6 @@ def _repeated(source: DataFrame, key: str) -> DataError:
         )
     shown = ", ".join(f"{r['first']!r} ×{r['count']}" for r in found[:EXAMPLES])
     more = " and more" if len(found) > EXAMPLES else ""
-    return DataError(f"dataset.shuffle.key: found keys of {key!r} more than once: {shown}{more}; expected unique keys")
+    return DataError(
+        f"dataset.shuffle.key: found keys of {rows.key!r} more than once: {shown}{more}; expected unique keys"
+    )

@@ -1,10 +1,12 @@
-"""Progress of Spark's jobs, read from its status tracker while they run."""
+"""Progress of Spark's jobs: tasks, rows and bytes, read from its own status store while they run."""
 
 import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
@@ -15,14 +17,17 @@ POLL_SECONDS = 0.5
 
 @contextmanager
 def spark_progress(spark: SparkSession, name: str) -> Iterator[None]:
-    """Show a bar of the tasks of all Spark jobs that this thread starts meanwhile."""
+    """Show a bar of the tasks of all Spark jobs that this thread starts meanwhile, with the rows and bytes they read.
+
+    Spark counts those of a task as it ends, and of running ones every few seconds.
+    """
     context, group, done = spark.sparkContext, f"headrace-{uuid.uuid4().hex}", threading.Event()
     with progress(name, total=0, unit="tasks") as bar:
 
         def poll() -> None:
-            finished, total = _tasks(context, group)
-            bar.total = total
-            bar.advance(finished - bar.done)
+            seen = _seen(context, group)
+            bar.total = seen.tasks
+            bar.advance(seen.finished - bar.done, rows=f"{seen.rows:,}", MB=f"{seen.size / 1e6:,.0f}")
 
         def poll_until_done() -> None:
             while not done.wait(POLL_SECONDS):
@@ -40,10 +45,30 @@ def spark_progress(spark: SparkSession, name: str) -> Iterator[None]:
             context.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]
 
 
-def _tasks(context: SparkContext, group: str) -> tuple[int, int]:
-    """Tasks done and tasks known, over the stages of the group's jobs."""
+@dataclass(frozen=True)
+class Seen:
+    """Of the stages of some jobs: tasks done, tasks known, rows and bytes read from files and from other stages."""
+
+    finished: int = 0
+    tasks: int = 0
+    rows: int = 0
+    size: int = 0
+
+
+def _seen(context: SparkContext, group: str) -> Seen:
     tracker = context.statusTracker()
     jobs = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(group)]
-    stages = {stage for job in jobs if job is not None for stage in job.stageIds}
-    infos = [info for stage in stages if (info := tracker.getStageInfo(stage)) is not None]
-    return sum(info.numCompletedTasks for info in infos), sum(info.numTasks for info in infos)
+    store = context._jsc.sc().statusStore()
+    seen = Seen()
+    for stage in {stage for job in jobs if job is not None for stage in job.stageIds}:
+        try:
+            data = store.lastStageAttempt(stage)
+        except Py4JJavaError:  # not begun yet, or already forgotten
+            continue
+        seen = Seen(
+            seen.finished + data.numCompleteTasks(),
+            seen.tasks + data.numTasks(),
+            seen.rows + data.inputRecords() + data.shuffleReadRecords(),
+            seen.size + data.inputBytes() + data.shuffleReadBytes(),
+        )
+    return seen

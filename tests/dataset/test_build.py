@@ -14,6 +14,7 @@ from deltalake import DeltaTable
 from pipelines.dataset.absence import CAUSES
 from pipelines.dataset.build import build
 from pipelines.dataset.media import find_leaves
+from pipelines.dataset.placement import Rows
 from pipelines.dataset.query import run_query
 from pipelines.errors import DataError, RecipeError
 from pipelines.recipe.dataset import Source
@@ -67,7 +68,7 @@ BY_VALUE = {"bytes", "nested", "equality", "distinct", "subquery"}
 @pytest.mark.parametrize("name", QUERIES)
 def test_media_travel_by_reference_unless_bytes_matter(spark, parquet, tmp_path: Path, name: str) -> None:
     source = spark.read.parquet(str(parquet(rows(2))))
-    with run_query(source, QUERIES[name], find_leaves(source.schema), "id") as samples:
+    with run_query(source, QUERIES[name], find_leaves(source.schema), Rows("id")) as samples:
         assert (samples.by_value is not None) == (name in BY_VALUE), samples.by_value
 
 

@@ -45,6 +45,39 @@ CASES = {
         ],
     ),
     "structs": ({"c": "c"}, {"outer": True}, "id", [(1, "k", 1), (1, "l", 2), *((i, None, None) for i in (2, 3, 4))]),
+    "map with position": (
+        {"m": "m"},
+        {"position": True},
+        "id",
+        [(1, 0, "p", 1), (4, 0, "q", None), (4, 1, "r", 2)],
+    ),
+    "structs with position outer": (
+        {"c": "c"},
+        {"position": True, "outer": True},
+        "id",
+        [(1, 0, "k", 1), (1, 1, "l", 2), (2, 0, None, None), (3, None, None, None), (4, None, None, None)],
+    ),
+    "zipped with structs": (
+        {"a": "x", "c": "c"},
+        {"zipped": True},
+        "id",
+        [*((1, "x", "k", 1), (1, "y", "l", 2), (2, None, None, None)), *((4, x, None, None) for x in ("z", None))],
+    ),
+    "zipped with structs outer": (
+        {"a": "x", "c": "c"},
+        {"zipped": True, "outer": True},
+        "id",
+        [
+            *((1, "x", "k", 1), (1, "y", "l", 2), (2, None, None, None), (3, None, None, None)),
+            *((4, x, None, None) for x in ("z", None)),
+        ],
+    ),
+    "array, map and structs crossed": (
+        {"a": "x", "m": "m", "c": "c"},
+        {},
+        "id",
+        [(1, x, "p", 1, *c) for x in ("x", "y") for c in (("k", 1), ("l", 2))],
+    ),
     "map": ({"m": "m"}, {}, "id", [(1, "p", 1), (4, "q", None), (4, "r", 2)]),
     "map outer": (
         {"m": "m"},

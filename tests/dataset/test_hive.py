@@ -6,6 +6,7 @@ maps, LATERAL VIEW OUTER then gives one row of nulls; an element that is null is
 
 import pytest
 
+from pipelines.dataset.placement import Rows
 from pipelines.dataset.query import run_query
 
 ROWS = [
@@ -94,6 +95,65 @@ CASES = {
         "WITH flat AS (SELECT id, x FROM source LATERAL VIEW posexplode(a) t AS p, x WHERE p = 0) SELECT * FROM flat",
         [(1, "x"), (4, None)],
     ),
+    "explode outer of a map in a subquery": (
+        "SELECT id, k FROM (SELECT * FROM source WHERE id > 1) q LATERAL VIEW OUTER explode(m) t AS k, v",
+        [(2, None), (3, None), (4, "k")],
+    ),
+    "posexplode": (lateral("posexplode(a)", "p, x"), [(1, 0, "x"), (1, 1, "y"), (4, 0, None)]),
+    "posexplode of a map": (lateral("posexplode(m)", "p, k, v"), [(1, 0, "k", 1), (4, 0, "k", None)]),
+    "posexplode of a map outer": (
+        lateral("posexplode(m)", "p, k, v", "OUTER"),
+        [(1, 0, "k", 1), (2, None, None, None), (3, None, None, None), (4, 0, "k", None)],
+    ),
+    "posexplode of nested arrays": (
+        lateral("posexplode(nested)", "p, x"),
+        [(1, 0, ["n"]), (1, 1, []), (4, 0, None), (4, 1, ["m", None])],
+    ),
+    "inline in SELECT": ("SELECT id, inline(s) AS (f, g) FROM source", [(1, 1, "s"), (4, None, None)]),
+    "stack in SELECT, padded with null": (
+        "SELECT id, stack(2, 'a', id, 'b') AS (p, q) FROM source WHERE id = 1",
+        [(1, "a", 1), (1, "b", None)],
+    ),
+    "stack outer": (
+        "SELECT id, p FROM source LATERAL VIEW OUTER stack(2, id, NULL) t AS p WHERE id = 2",
+        [(2, 2), (2, None)],
+    ),
+    "three views multiply, outer ones too": (
+        "SELECT id, x, k, f FROM source LATERAL VIEW OUTER explode(a) t AS x LATERAL VIEW OUTER explode(m) u AS k, v "
+        "LATERAL VIEW OUTER inline(s) w AS f, g",
+        [
+            *((1, "x", "k", 1), (1, "y", "k", 1), (2, None, None, None), (3, None, None, None)),
+            (4, None, "k", None),
+        ],
+    ),
+    "a view over the map of another's column": (
+        "SELECT id, k, x FROM source LATERAL VIEW explode(map('p', a, 'q', array('z'))) t AS k, l "
+        "LATERAL VIEW explode(l) u AS x",
+        [
+            *((1, "p", "x"), (1, "p", "y"), (4, "p", None)),
+            *((i, "q", "z") for i in (1, 2, 3, 4)),
+        ],
+    ),
+    "GROUP BY of two views": (
+        "SELECT k, count(x) AS n, count(*) AS m FROM source LATERAL VIEW OUTER explode(a) t AS x "
+        "LATERAL VIEW OUTER explode(m) u AS k, v GROUP BY k HAVING count(*) > 1",
+        [("k", 2, 3), (None, 0, 2)],
+    ),
+    "UNION ALL of views in CTEs": (
+        "WITH flat AS (SELECT id, x FROM source LATERAL VIEW OUTER explode(a) t AS x), "
+        "keys AS (SELECT id, k FROM source LATERAL VIEW explode(m) t AS k, v) "
+        "SELECT * FROM flat WHERE x IS NOT NULL UNION ALL SELECT * FROM keys",
+        [(1, "x"), (1, "y"), (1, "k"), (4, "k")],
+    ),
+    "collected again": (
+        "SELECT id, sort_array(collect_list(x)) AS xs FROM source LATERAL VIEW OUTER explode(a) t AS x GROUP BY id",
+        [(1, ["x", "y"]), (2, []), (3, []), (4, [])],
+    ),
+    "a lateral view of a lateral view's alias": (
+        "SELECT t.x, u.p FROM source LATERAL VIEW explode(nested) t AS x LATERAL VIEW OUTER posexplode(t.x) u AS p, y "
+        "WHERE id = 1",
+        [(["n"], 0), ([], None)],
+    ),
     "index past the end": ("SELECT id, a[5] AS x FROM source WHERE id = 1", [(1, None)]),
 }
 
@@ -105,6 +165,6 @@ def source(spark):
 
 @pytest.mark.parametrize(("query", "expected"), CASES.values(), ids=CASES.keys())
 def test_rows(source, query: str, expected: list[tuple]) -> None:
-    with run_query(source, query, (), "id") as samples:
+    with run_query(source, query, (), Rows("id")) as samples:
         found = samples.frame.select(*samples.columns).collect()
     assert sorted(map(tuple, found), key=repr) == sorted(expected, key=repr)

@@ -1,0 +1,92 @@
+"""The one shuffle of a build, and the write stage behind it."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from pyspark.sql import DataFrame, SparkSession
+
+from pipelines.dataset.check import MAX_PIXELS
+from pipelines.dataset.files import absolute
+from pipelines.dataset.media import Leaf
+from pipelines.dataset.placement import Placement
+from pipelines.dataset.prepare import Prepared
+from pipelines.dataset.query import Samples
+from pipelines.dataset.samples import shuffled
+from pipelines.dataset.shards import REPORT_SCHEMA, Layout, write_stage
+from pipelines.dataset.survey import BYTES_OF_TEXT, HOT_SAMPLES, Survey
+from pipelines.recipe.dataset import Dataset
+from udfs.ledger import Absence, Ledger
+
+ARROW_BATCH_BYTES = 16 << 20
+ARROW_BATCH_ROWS = 10_000
+# Media that no sample names are left out of the shuffle where the list of named rows is small enough to broadcast.
+BROADCAST_ROWS = 1_000_000
+
+
+def placement(recipe: Dataset, counted: Survey, shares: Sequence[float]) -> Placement:
+    """How many shards each partition gets, by its share of the rows, and what is dealt to several."""
+    size = counted.media_bytes + counted.samples * BYTES_OF_TEXT
+    shards = tuple(max(1, round(size * share / recipe.shards.target_bytes)) for share in shares)
+    most = max(shards)
+
+    def parts(samples: int) -> int:
+        return min(most, -(-samples // HOT_SAMPLES))
+
+    return Placement(
+        shards,
+        {row: parts(n) for row, n in counted.hot_rows.items() if parts(n) > 1},
+        {order: parts(n) for order, n in counted.hot_orders.items() if parts(n) > 1},
+    )
+
+
+def layout_of(recipe: Dataset, build: str, samples: Samples, leaves: Sequence[Leaf], where: Placement) -> Layout:
+    """What the write stage of this build has to know."""
+    named = {leaf.name for leaf in leaves}
+    return Layout(
+        root=absolute(recipe.output.path),
+        build=build,
+        columns=samples.columns,
+        causes=samples.causes,
+        media=samples.media,
+        handles=samples.handles,
+        # Handles, and of columns of bytes, which may be anything, those named as in the source.
+        checked=samples.handles + tuple(name for name in samples.binary if name in named),
+        on_bad_row=recipe.on_bad_row,
+        max_pixels=recipe.images.max_pixels if recipe.images is not None else MAX_PIXELS,
+        placement=where,
+    )
+
+
+def write(
+    recipe: Dataset, source: Prepared, samples: Samples, used: Sequence[Leaf], layout: Layout, named: DataFrame | None
+) -> tuple[list[dict], list[Absence]]:
+    """Write the shards; returns the report of each that has samples, and what the Java functions gave.
+
+    `used` are the leaves that samples use, `named` the rows whose media are shipped (None: all).
+    """
+    calls = Ledger(samples.frame.sparkSession) if recipe.udfs else None
+    if calls is not None:
+        key = source.rows.key if source.rows.key in samples.columns else None
+        samples = replace(samples, frame=calls.watch(samples.frame, key))
+    frame = shuffled(source.media, samples, used, source.rows, layout.placement, named, recipe.shuffle.sample)
+    rows = frame.mapInArrow(write_stage(layout), REPORT_SCHEMA).collect()
+    return [row.asDict() | {"report": json.loads(row["report"])} for row in rows], calls.absences() if calls else []
+
+
+@contextmanager
+def arrow_batches(spark: SparkSession) -> Iterator[None]:
+    """Bound the Arrow batches that go to Python by bytes as well as by rows."""
+    settings = {
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_BATCH_ROWS),
+        "spark.sql.execution.arrow.maxBytesPerBatch": str(ARROW_BATCH_BYTES),
+    }
+    before = {name: spark.conf.get(name) for name in settings}
+    for name, value in settings.items():
+        spark.conf.set(name, value)
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            spark.conf.set(name, str(old))

@@ -1,0 +1,157 @@
+"""Derived conditions and facts of images, on pixels with known answers."""
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.dataset.check import header
+from pipelines.dataset.derive import Conditions, decoded, edges, grayscale, lowres, palette, silhouette
+from pipelines.dataset.facts import content_hash, perceptual_hash
+from pipelines.errors import DataError, RecipeError
+from tests.dataset.conftest import png
+
+RED, GREEN, CLEAR = (0, 0, 255, 255), (0, 255, 0, 255), (9, 9, 9, 0)
+
+
+def square(side: int = 32) -> np.ndarray:
+    """A red square on nothing, BGRA."""
+    pixels = np.full((side, side, 4), CLEAR, np.uint8)
+    pixels[side // 4 : 3 * side // 4, side // 4 : 3 * side // 4] = RED
+    return pixels
+
+
+def test_silhouette_is_the_alpha_channel() -> None:
+    found = silhouette(square())
+    assert found is not None
+    assert (found == 255).sum() == 16 * 16
+    assert silhouette(square()[:, :, :3]) is None
+
+
+def test_edges_are_where_the_square_ends() -> None:
+    found = edges(square())
+    ys, xs = np.nonzero(found)
+    near = [min(abs(v - 8), abs(v - 24)) <= 1 for v in (*ys, *xs)]
+    assert len(ys) >= 4 * 14
+    assert all(a or b for a, b in zip(near[: len(ys)], near[len(ys) :], strict=True))
+
+
+def test_grayscale_is_luma_over_white() -> None:
+    found = grayscale(square())
+    assert found[0, 0] == 255
+    assert found[16, 16] == round(0.299 * 255)
+
+
+def test_lowres_is_the_mean_of_areas() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 32, 3), np.uint8)
+    found = lowres(pixels, 16)
+    assert found.shape == (16, 8, 3)
+    means = pixels.reshape(16, 4, 8, 4, 3).mean((1, 3))
+    assert np.abs(found - means).max() <= 0.51
+    assert lowres(pixels[:8, :8], 16).shape == (8, 8, 3)
+
+
+def test_palette_has_so_many_colours_and_keeps_few_as_they_are() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 70, 3), np.uint8)
+    found = palette(pixels, 5)
+    assert len(np.unique(found.reshape(-1, 3), axis=0)) == 5
+    assert (palette(pixels, 5) == found).all()
+    # k-means is at a fixed point: each colour is about the mean of the pixels that have it.
+    for colour in np.unique(found.reshape(-1, 3), axis=0):
+        own = (found == colour).all(-1)
+        assert np.abs(pixels[own].mean(0) - colour).max() < 12
+    two = np.where(np.arange(6)[:, None, None] < 3, RED[:3], GREEN[:3]).astype(np.uint8).repeat(4, 1)
+    assert (palette(two, 8) == two).all()
+
+
+def test_a_bomb_is_never_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = bytearray(png(0))
+    bomb[16:24] = (100_000).to_bytes(4, "big") * 2
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    assert decoded(bytes(bomb)) is None
+    assert header(bytes(bomb)).problem == "too many pixels"
+    assert header(png(0, side=9), max_pixels=80).problem == "too many pixels"
+
+
+FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "bmp": ".bmp", "gif": ".gif"}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_headers_tell_format_and_size(name: str) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (13, 21, 3), np.uint8)
+    image = cv2.imencode(FORMATS[name], pixels)[1].tobytes()
+    found = header(image)
+    assert (found.format, found.width, found.height, found.problem) == (name, 21, 13, None)
+
+
+def test_content_hash_tells_any_byte() -> None:
+    hashes = {content_hash(png(0)[:-1] + bytes([i])) for i in range(256)}
+    assert len(hashes) == 256
+    assert {len(h) for h in hashes} == {32}
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_perceptual_hash_moves_little_with_size_and_compression(seed: int) -> None:
+    small = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), np.uint8)
+    pixels = cv2.resize(small, (96, 96), interpolation=cv2.INTER_CUBIC)
+    squeezed = cv2.imencode(".jpg", cv2.resize(pixels, (64, 64), interpolation=cv2.INTER_AREA), [1, 70])[1]
+    other = cv2.resize(small[::-1], (96, 96), interpolation=cv2.INTER_CUBIC)
+    h, alike, different = (perceptual_hash(p) for p in (pixels, cv2.imdecode(squeezed, cv2.IMREAD_UNCHANGED), other))
+    assert ((h ^ alike) & (2**64 - 1)).bit_count() <= 6
+    assert ((h ^ different) & (2**64 - 1)).bit_count() > 10
+    assert -(2**63) <= h < 2**63
+
+
+def inverted(batch: pa.RecordBatch) -> pa.Array:
+    """A hook: the inverse of each image that there is."""
+    made = []
+    for image in batch.column("image").to_pylist():
+        pixels = decoded(image)
+        made.append(None if pixels is None else cv2.imencode(".png", 255 - pixels)[1].tobytes())
+    return pa.array(made, pa.binary())
+
+
+def too_few(batch: pa.RecordBatch) -> pa.Array:
+    return pa.array([], pa.binary())
+
+
+def no_array(batch: pa.RecordBatch) -> pa.Array:
+    return pa.array(["text"] * batch.num_rows)
+
+
+HERE = "tests.dataset.test_derive"
+
+
+def test_hooks_of_users() -> None:
+    batch = pa.RecordBatch.from_pydict({"image": pa.array([png(0), None, b"broken"], pa.binary())})
+    ((name, made),) = Conditions((f"{HERE}:inverted",)).of_hooks(batch)
+    assert name == "inverted"
+    assert made.is_valid().to_pylist() == [True, False, False]
+    assert (decoded(made[0].as_py()) == 255 - decoded(png(0))).all()
+
+
+@pytest.mark.parametrize(("name", "said"), [("too_few", "0 values for 1 rows"), ("no_array", "found string")])
+def test_hooks_that_give_something_else(name: str, said: str) -> None:
+    batch = pa.RecordBatch.from_pydict({"image": pa.array([png(0)], pa.binary())})
+    with pytest.raises(DataError, match=said):
+        Conditions((f"{HERE}:{name}",)).of_hooks(batch)
+
+
+@pytest.mark.parametrize("kind", ["sketch", "nowhere.at.all:f", f"{HERE}:nothing", f"{HERE}:HERE"])
+def test_unknown_kinds(kind: str) -> None:
+    with pytest.raises(RecipeError, match=kind.replace(".", r"\.")) as error:
+        Conditions((kind,)).check()
+    assert "\n" not in str(error.value)
+
+
+def failing(batch: pa.RecordBatch) -> pa.Array:
+    raise ZeroDivisionError("no\ngood")
+
+
+def test_hooks_that_fail_are_told_by_name() -> None:
+    batch = pa.RecordBatch.from_pydict({"image": pa.array([png(0)], pa.binary())})
+    with pytest.raises(DataError, match="failing: found ZeroDivisionError: no, expected"):
+        Conditions((f"{HERE}:failing",)).of_hooks(batch)
