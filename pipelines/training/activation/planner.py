@@ -6,7 +6,8 @@ the blocks i … j with m bytes free, the input of i being held already,
     keep i:            C(i, j, m) = C(i+1, j, m − inside_i − output_i)
     compute i … k−1 again: C(i, j, m) = Σ forward_i…k−2 + again_k−1 + C(k, j, m − output_k−1) + C(i, k−1, m)
 
-where C counts the extra seconds, and again_k−1 ≤ forward_k−1, as nobody needs the last block's output. Where two blocks are not linked no segment goes across.
+where C counts the extra seconds, and again_k−1 ≤ forward_k−1, as nobody needs the last block's output. Where two blocks
+are not linked no segment goes across.
 """
 
 from __future__ import annotations
