@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -260,3 +262,24 @@ def test_a_batch_that_does_not_fit_says_what_would_help(recipe: Path, error: Run
         raise error
     with pytest.raises(RuntimeError, match="shape"), memory.fits(of.data, of.training):
         raise RuntimeError("shape '[2]' is invalid")
+
+
+def test_a_budget_changes_nothing_but_memory_and_time(
+    recipe: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The least that would do is named; with it the record is the same, and plan and measures are reported."""
+    run = recipe.parent / "budget"
+    overrides = (f"training.run={run}", "training.evaluate_every=null", "training.sample_every=null")
+    assert main([str(recipe), *overrides, "training.activation=1"]) == 2
+    refused = capsys.readouterr().err
+    found = re.search(r"training.activation: found 1 bytes, which no plan fits, expected at least ([\d,]+)", refused)
+    assert found is not None
+    least = int(found[1].replace(",", ""))
+    shutil.rmtree(run)
+    assert main([str(recipe), *overrides, f"training.activation={round(1.02 * least)}"]) == 0
+    said = capsys.readouterr().err
+    assert "activation plan of denoise" in said
+    measured, predicted = re.findall(r"measured: ([\d.]+) MB.*predicted: ([\d.]+) MB", said)[0]
+    assert float(measured) == pytest.approx(float(predicted), rel=0.1)
+    plain = [{n: v for n, v in line.items() if not n.startswith("evaluation")} for line in lines(whole)]
+    assert lines(run) == plain
