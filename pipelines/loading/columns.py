@@ -32,14 +32,19 @@ class Runs:
         """The rows: one array if they are one run."""
         return self._runs[0] if len(self._runs) == 1 else self
 
-    def take(self, rows: Rows, axis: int = 0) -> np.ndarray:
-        """The rows of these numbers, as `ndarray.take`."""
+    def gather(self, rows: Rows, room: np.ndarray, dest: Dest) -> None:
+        """Copy the rows of these numbers to `dest` of `room`, N×width."""
         which = np.searchsorted(self._starts, rows, "right") - 1
-        found = np.empty((len(rows), self._runs[0].shape[1]), np.uint8)
-        for run in np.unique(which).tolist():
-            mine = which == run
-            found[mine] = self._runs[run].take(rows[mine] - self._starts[run], axis=axis)
-        return found
+        places = np.arange(len(room))[dest]
+        for number, run in enumerate(self._runs):
+            mine = np.flatnonzero(which == number)
+            _copy_rows(run, rows[mine] - self._starts[number], room, places[mine])
+
+
+def _copy_rows(values: np.ndarray, rows: Rows, room: np.ndarray, dest: Dest) -> None:
+    """room[dest] = values[rows] for C-contiguous arrays, each row copied as one record."""
+    record = np.dtype((np.void, room[0].nbytes))
+    room.reshape(len(room), -1).view(record)[dest, 0] = values.reshape(len(values), -1).view(record)[:, 0].take(rows)
 
 
 class Kind(Protocol):
@@ -92,21 +97,18 @@ class Numbers:
         return memory.empty((count, *(self.shape or ())), self.dtype)
 
     def gather(self, values: np.ndarray | Runs, rows: Rows, room: np.ndarray, dest: Dest) -> None:
-        if isinstance(values, np.ndarray) and room.ndim > 1 and room.size and values.flags.c_contiguous:
-            # a row as one record: numpy then copies it as a whole
-            record = np.dtype((np.void, room[0].nbytes))
-            values, room = values.reshape(len(values), -1).view(record)[:, 0], _records(room, record)
-        room[dest] = values.take(rows, axis=0)
+        if isinstance(values, Runs):
+            values.gather(rows, room, dest)
+        elif room.ndim > 1 and room.size and values.flags.c_contiguous:
+            _copy_rows(values, rows, room, dest)
+        else:
+            room[dest] = values.take(rows, axis=0)
 
     def finish(self, room: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(room)
 
     def nbytes(self, values: np.ndarray) -> int:
         return values.nbytes
-
-
-def _records(room: np.ndarray, record: np.dtype) -> np.ndarray:
-    return room.reshape(len(room), -1).view(record)[:, 0]
 
 
 class Objects:

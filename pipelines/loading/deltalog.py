@@ -1,8 +1,8 @@
 """One version of a Delta table: read from its checkpoint's columns, since a fleet's table may have millions of files.
 
-deltalake keeps several hundred bytes of each file, and so reads logs that have no checkpoint yet, or one of another
-kind. Here a checkpoint (github.com/delta-io/delta, PROTOCOL.md, "Checkpoints") is read some thousand rows at a time,
-and of each file only its path, size, rows and partition are kept.
+deltalake keeps several hundred bytes of each file; it reads logs whose checkpoint is of another kind than the classic
+one, and long ones without. Here a checkpoint (github.com/delta-io/delta, PROTOCOL.md, "Checkpoints") is read some
+thousand rows at a time, and of each file only its path, size, rows and partition are kept.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parque
 _COMMIT = re.compile(r"(\d{20})\.json$")
 _ANY_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.")
 _BATCH_ROWS = 1 << 15
+_COMMIT_BYTES = 16 << 20
+"""bytes of commits after the checkpoint up to which they are read here"""
 _FIELDS = ("path", "size", "stats")
 
 
@@ -55,8 +57,10 @@ def snapshot(
 
     Raises what pyarrow and deltalake raise.
     """
-    log = [info.path for info in filesystem.get_file_info(fs.FileSelector(f"{folder}/_delta_log"))]
-    found = _segment(log, version)
+    log = {info.path: info.size for info in filesystem.get_file_info(fs.FileSelector(f"{folder}/_delta_log"))}
+    found = _segment(list(log), version)
+    if found is not None and sum(log[path] or 0 for path in found[2]) > _COMMIT_BYTES:
+        found = None
     if found is None:
         return by_deltalake(uri, version, options)
     number, parts, commits = found
@@ -66,7 +70,7 @@ def snapshot(
         before = _settings(filesystem, part)
         protocol, metadata = protocol or before.get("protocol"), metadata or before.get("metaData")
     if protocol is None or metadata is None:
-        raise ValueError(f"found no {'metaData' if protocol else 'protocol'} in the checkpoint, expected one")
+        raise ValueError(f"found no {'metaData' if protocol else 'protocol'} in the log, expected one")
     schema = pa.schema(Schema.from_json(metadata["schemaString"]).to_arrow())
     keys = list(metadata["partitionColumns"] or [])
     kinds = {key: schema.field(key).type for key in keys}
@@ -80,7 +84,10 @@ def snapshot(
 
 
 def _segment(log: list[str], version: int | None) -> tuple[int, list[str], list[str]] | None:
-    """The version, the parts of the newest classic checkpoint up to it, the commits after; None where there is none."""
+    """The version, the parts of the newest classic checkpoint up to it (if any), the commits after it.
+
+    None where the log does not hold all of them, or has a newer checkpoint of another kind.
+    """
     commits = {int(match[1]): path for path in log if (match := _COMMIT.search(path))}
     checkpoints: dict[int, list[tuple[int, str]]] = {}
     wanted: dict[int, int] = {}
@@ -93,12 +100,12 @@ def _segment(log: list[str], version: int | None) -> tuple[int, list[str], list[
     version = latest if version is None else version
     whole = [number for number, parts in checkpoints.items() if number <= version and len(parts) == wanted[number]]
     any_kind = [int(match[1]) for path in log if (match := _ANY_CHECKPOINT.search(path)) and int(match[1]) <= version]
-    if not whole or max(any_kind) != max(whole):
+    newest = max(whole, default=-1)
+    if max(any_kind, default=-1) != newest or version < 0:
         return None
-    newest = max(whole)
     if any(number not in commits for number in range(newest + 1, version + 1)):
         return None
-    parts = [path for _, path in sorted(checkpoints[newest])]
+    parts = [path for _, path in sorted(checkpoints.get(newest, []))]
     return version, parts, [commits[number] for number in range(newest + 1, version + 1)]
 
 

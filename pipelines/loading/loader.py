@@ -25,7 +25,7 @@ from pipelines.loading.geometry import Crop, Geometry
 from pipelines.loading.memory import Memory
 from pipelines.loading.order import Order, RankOrder
 from pipelines.loading.plan import plan
-from pipelines.loading.read import Wanted, images_in_shard, read_shard, stays_in_place
+from pipelines.loading.read import Wanted, images_in_shard, read_shard, stays_in_place, with_file_types
 from pipelines.loading.samples import Captions
 from pipelines.loading.shelf import Shelf
 from pipelines.loading.stats import BadSample, Stats
@@ -35,7 +35,7 @@ DEFAULT_LANES = 64
 _ROWS_OF_LANE = 16
 """samples of one lane that are laid out together: enough to spread the cost of visiting its shard"""
 _ROWS_OF_LANE_UNDECODED = 128
-_BLOCK_BYTES = 16 << 20
+_BLOCK_BYTES = 8 << 20
 """bytes that a block may take where nothing is decoded, about"""
 
 
@@ -156,6 +156,8 @@ class ShardLoader(IterableDataset[Batch]):
         local = None if cache is None else partial(Cache, cache, cache_bytes)
         self._plan = plan(os.fspath(path), version, storage_options, local, where)
         self.version = self._plan.place.version
+        decoded, fields = arguments.select(self._plan, decode, columns, drop)
+        self._plan = with_file_types(self._plan, [field.column for field in fields.values()])
         decoded, fields = arguments.select(self._plan, decode, columns, drop)
         arguments.check_geometry(size, crop, buckets, decoded)
         if buckets is not None and crop == "none":

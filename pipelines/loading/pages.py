@@ -20,6 +20,8 @@ import pyarrow.parquet as pq
 _PLAIN, _DICTIONARIES = 0, (2, 8)
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
 _HEADER_BYTES = (1 << 9, 1 << 14, 1 << 20)
+_SMALL = 1 << 13
+_WALKED_AT_ONCE = 1 << 18
 
 
 class NotInPlace(Exception):
@@ -160,9 +162,14 @@ def _present(file: int, page: _Page, max_level: int) -> tuple[np.ndarray, int]:
 
 def _walk(file: int, start: int, end: int, count: int, offsets: list[int], lengths: list[int]) -> None:
     """Append where each of `count` length-prefixed values from `start` lies."""
-    at = start
+    # small values are read through, as that takes fewer calls; of large ones only the lengths are read
+    ahead = _WALKED_AT_ONCE if count and (end - start) // count <= _SMALL else 4
+    at, data, base = start, b"", start
     for _ in range(count):
-        length = int.from_bytes(os.pread(file, 4, at), "little")
+        place = at - base
+        if place + 4 > len(data):
+            data, base, place = os.pread(file, ahead, at), at, 0
+        length = int.from_bytes(data[place : place + 4], "little")
         offsets.append(at + 4)
         lengths.append(length)
         at += 4 + length

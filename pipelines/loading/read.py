@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -148,6 +148,46 @@ def stays_in_place(plan: Plan, media: Sequence[str]) -> bool:
         except DataError:
             continue
     return True
+
+
+def with_file_types(plan: Plan, columns: Sequence[str]) -> Plan:
+    """The plan with the types that files give to `columns` where the log's are wider.
+
+    Delta knows neither fixed-size binary nor fixed-size lists nor tensors; files do, and the first that opens tells.
+    """
+    wide = [name for name in columns if _is_wide(plan.schema.field(name).type)]
+    if not wide or plan.place.version is None:
+        return plan
+    for number in range(min(_TRIED, len(plan))):
+        try:
+            with _named(plan, number):
+                found = read_with(
+                    plan.place.filesystem,
+                    plan.path(number),
+                    int(plan.sizes[number]),
+                    plan.place.cache,
+                    lambda source, _: pq.read_schema(source),
+                )
+        except DataError:
+            continue
+        schema = plan.schema
+        for name in wide:
+            if name in found.names and _narrows(found.field(name).type, schema.field(name).type):
+                place = schema.get_field_index(name)
+                schema = schema.set(place, schema.field(place).with_type(found.field(name).type))
+        return replace(plan, schema=schema)
+    return plan
+
+
+def _is_wide(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_list(kind)
+
+
+def _narrows(found: pa.DataType, kind: pa.DataType) -> bool:
+    if pa.types.is_binary(kind):
+        return pa.types.is_fixed_size_binary(found)
+    storage = found.storage_type if isinstance(found, pa.BaseExtensionType) else found
+    return pa.types.is_fixed_size_list(storage) and storage.value_type == kind.value_type
 
 
 def keys_of_rows(column: pa.ChunkedArray) -> np.ndarray:

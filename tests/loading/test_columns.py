@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from deltalake import Schema
+from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from pipelines.errors import DataError
 from pipelines.loading import ShardLoader
@@ -106,3 +109,36 @@ def test_shuffled_rows_keep_together(tmp_path: Path) -> None:
         assert torch.equal(batch["x"], batch["sample_id"][:, None].expand(-1, 4))
         seen += batch["sample_id"].tolist()
     assert sorted(seen) == list(range(ROWS))
+
+
+@pytest.mark.parametrize("page", [1 << 20, 64])
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_files_tell_what_the_log_of_a_table_cannot(tmp_path: Path, page: int, compression: str) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (40, 12), np.uint8)
+    tensor = pa.fixed_shape_tensor(pa.float32(), (3, 4))
+    floats = pa.FixedSizeListArray.from_arrays(pa.array(values.astype(np.float32).ravel()), 12)
+    table = pa.table(
+        {
+            "sample_id": pa.array(range(40)),
+            "bytes": pa.FixedSizeBinaryArray.from_buffers(pa.binary(12), 40, [None, pa.py_buffer(values.tobytes())]),
+            "tensor": pa.ExtensionArray.from_storage(tensor, floats),
+        }
+    )
+    path = tmp_path / "t"
+    path.mkdir()
+    actions = []
+    for number in range(2):
+        file = path / f"{number}.parquet"
+        part = table.slice(20 * number, 20)
+        pq.write_table(
+            part, file, compression=compression, use_dictionary=False, data_page_size=page, write_batch_size=5
+        )
+        stats = json.dumps({"numRecords": 20})
+        actions.append(AddAction(file.name, file.stat().st_size, {}, 0, True, stats))
+    kinds = {"sample_id": pa.int64(), "bytes": pa.binary(), "tensor": pa.list_(pa.float32())}
+    schema = Schema.from_arrow(pa.schema(list(kinds.items())))
+    create_table_with_add_actions(str(path), schema=schema, add_actions=actions, mode="error", partition_by=[])
+    for batch in ShardLoader(path, batch_size=8):
+        expected = torch.from_numpy(values[batch["sample_id"].numpy()])
+        assert torch.equal(batch["bytes"], expected)
+        assert torch.equal(batch["tensor"], expected.float().reshape(8, 3, 4))

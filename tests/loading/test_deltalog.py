@@ -62,7 +62,10 @@ def test_a_version_has_the_files_that_deltalake_lists(tmp_path: Path, steps: lis
 @pytest.mark.parametrize(
     ("names", "version", "found"),
     [
-        (["0.json", "1.json"], 1, None),
+        (["0.json", "1.json"], 1, ([], ["0.json", "1.json"])),
+        (["1.json"], 1, None),
+        (["0.json"], 1, None),
+        ([], None, None),
         (["0.json", "1.checkpoint.parquet", "1.json", "2.json"], 2, (["1.checkpoint.parquet"], ["2.json"])),
         (["1.checkpoint.parquet", "2.json", "3.json"], 1, (["1.checkpoint.parquet"], [])),
         (["1.checkpoint.parquet", "3.json"], 3, None),
@@ -71,7 +74,9 @@ def test_a_version_has_the_files_that_deltalake_lists(tmp_path: Path, steps: lis
         (["2.checkpoint.2.2.parquet", "2.checkpoint.1.2.parquet"], 2, ([1, 2], [])),
     ],
 )
-def test_which_checkpoint_and_commits_make_a_version(names: list[str], version: int, found: tuple | None) -> None:
+def test_which_checkpoint_and_commits_make_a_version(
+    names: list[str], version: int | None, found: tuple | None
+) -> None:
     def padded(name: str) -> str:
         head, *rest = name.split(".")
         return ".".join([head.zfill(20), *(part.zfill(10) if part.isdigit() else part for part in rest)])
