@@ -79,7 +79,7 @@ def inputs(device: torch.device, samples: int) -> tuple[Tensor, Tensor, Caption]
 
 def u_net(device: torch.device, quick: bool) -> Subject:
     """A U-Net of three levels."""
-    channels, samples = (16, 2) if quick else (64, 8)
+    channels, samples = (16, 2) if quick else (48, 4)
     recipe = UNet(resolution=32, patch=1, channels=channels, multipliers=(1, 2, 2), attention=(1, 2), blocks=2)
     model = build(recipe).to(device)
     given = inputs(device, samples)
@@ -88,7 +88,7 @@ def u_net(device: torch.device, quick: bool) -> Subject:
 
 def dit(device: torch.device, quick: bool) -> Subject:
     """A Transformer of 12 blocks."""
-    width, samples = (32, 2) if quick else (192, 8)
+    width, samples = (32, 2) if quick else (192, 4)
     model = build(DiT(network="dit", resolution=32, patch=2, width=width, layers=12, heads=4)).to(device)
     given = inputs(device, samples)
     return Subject(model, lambda: model(*given).square().mean(), compiled=True)
@@ -98,7 +98,7 @@ def diffusers_u_net(device: torch.device, quick: bool) -> Subject:
     """diffusers' U-Net with its own switch, which our policies work on as well."""
     from diffusers import UNet2DConditionModel
 
-    channels, samples = ((16, 32, 32), 2) if quick else ((64, 128, 128), 8)
+    channels, samples = ((16, 32, 32), 2) if quick else ((48, 96, 96), 4)
     model = UNet2DConditionModel(
         sample_size=32,
         block_out_channels=channels,
