@@ -75,12 +75,13 @@ def by_explode_dictionary(spark: SparkSession, source: Path, output: Path, shape
 
 
 def by_mds(spark: SparkSession, source: Path, output: Path, shape: Shape) -> None:
-    """MosaicML Streaming: the exploded rows to MDS shards, by its own converter, uncompressed as is its default."""
+    """MosaicML Streaming: the exploded rows to MDS shards, by its own converter, whose default is Zstandard."""
     from streaming.base.converters import dataframe_to_mds
 
     names = ["id", "image", "caption", *(["kind", "condition"] if shape.conditions else [])]
     columns = {name: "bytes" if name in {"image", "condition"} else "str" for name in names}
-    dataframe_to_mds(exploded(spark, source, shape), True, {"out": str(output), "columns": columns})
+    settings = {"out": str(output), "columns": columns, "keep_local": True}
+    dataframe_to_mds(exploded(spark, source, shape), True, settings)
 
 
 def exploded(spark: SparkSession, source: Path, shape: Shape) -> DataFrame:
@@ -128,7 +129,7 @@ def _partitions(source: Path) -> int:
 
 
 def _stored(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.suffix in {".parquet", ".mds"})
+    return sum(path.stat().st_size for path in folder.rglob("*") if {".parquet", ".mds"} & set(path.suffixes))
 
 
 def timed(name: str, root: Path, shape: Shape, session: dict[str, str] | None = None) -> dict[str, Any]:
