@@ -30,6 +30,15 @@ def train_on(processes: ForkServerContext, ranks: int, recipe: Path, run: Path, 
     return [worker.exitcode for worker in workers]
 
 
+WATCHED = {"evaluate_every": 2, "evaluate_samples": 16}
+
+
+def evaluations(run: Path) -> dict[int, float]:
+    """The losses under averaged weights, by step."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["evaluation/loss"] for line in lines if "evaluation/loss" in line}
+
+
 def rates(run: Path) -> list[float]:
     """The learning rates of a run: a function of the samples that all ranks have seen together."""
     return [json.loads(line)["learning_rate"] for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -38,7 +47,7 @@ def rates(run: Path) -> list[float]:
 @pytest.fixture(scope="module")
 def recipe(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    return write_recipe(folder / "recipe.yaml", recipe_of(dataset, folder / "unused", activation="full"))
+    return write_recipe(folder / "recipe.yaml", recipe_of(dataset, folder / "unused", activation="full", **WATCHED))
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +63,7 @@ def test_losses_are_those_of_one_rank(ranks: int, recipe: Path, alone: Path, pro
     assert train_on(processes, ranks, recipe, run) == [0] * ranks
     assert losses(run) == pytest.approx(losses(alone), abs=1e-6)
     assert rates(run) == rates(alone)
+    assert evaluations(run) == pytest.approx(evaluations(alone), abs=1e-5)
     averages = "checkpoints/step-00000010/model.ema.safetensors"
     ours, theirs = load_file(run / averages), load_file(alone / averages)
     for name, value in theirs.items():
@@ -83,6 +93,8 @@ def test_ranks_that_share_weights(
     assert train_on(processes, 2, recipe, run, "training.parallel=fsdp", "training.steps=8") == [0] * 2
     assert train_on(processes, 1, recipe, run) == [0]
     assert losses(run) == pytest.approx(losses(alone), abs=1e-6)
+    found = evaluations(run)  # that of step 3 is there because the run ended there for a while
+    assert {step: found[step] for step in evaluations(alone)} == pytest.approx(evaluations(alone), abs=1e-5)
     ours, theirs = (Checkpoints(folder / "checkpoints").newest() for folder in (run, alone))
     assert ours is not None
     assert theirs is not None
