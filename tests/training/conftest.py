@@ -28,7 +28,7 @@ def processes() -> ForkServerContext:
     return context
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """Sums in one order, and no fight over the machine's cores."""
     before = torch.get_num_threads()
