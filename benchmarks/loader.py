@@ -1,12 +1,23 @@
-"""The loader against its peers: `python benchmarks/loader.py [--pairs 20000] [--raw 200000] [--repeats 3]`.
+"""The loader against its peers: `python benchmarks/loader.py`, or a part of it at a time.
 
-Two jobs, warm page cache, local disk: `coded`, pairs of a JPEG 256² and a PNG edge map with a caption, batch 64,
-shuffled, to uint8 tensors N×C×H×W; `raw`, 32×32×3 bytes with caption and label, batch 256. Every side decodes with the
-same functions (simplejpeg, OpenCV). Each measurement is a process of its own, sides are interleaved, and the median
-of the repeats is printed: samples a second, seconds to the first batch, CPU time a sample over all threads and
-processes (which a busy machine disturbs less), and memory (PSS) at the end. A peer that is
-not installed is left out and named. `limit` is decoding alone, from bytes in memory to batches, and for raw the
-gathering of shuffled row groups.
+Jobs, warm page cache, local disk. `coded`: 20,000 pairs of a JPEG 256² and a PNG edge map with a caption, batch 64,
+shuffled, to uint8 tensors N×C×H×W. `half`: the same at half the size. `six`: six captions for each image, stored once.
+`raw`: 200,000 × 32×32×3 bytes with caption and label, batch 256. Every side decodes with the same functions
+(simplejpeg, OpenCV). A measurement is a process of its own; sides are interleaved and medians of the repeats are
+printed: samples a second, seconds to the first batch, CPU time a sample over all threads and processes (which a busy
+machine disturbs less), the largest memory seen (PSS of all processes; `own` without pages of files, which the system
+takes back as it needs). `limit` is decoding alone, from bytes in memory to batches, and for raw the gathering of
+shuffled row groups.
+
+Measurements are kept in FOLDER/results.jsonl, so the whole may be run in parts, each of some minutes:
+
+    python benchmarks/loader.py --folder F --prepare
+    python benchmarks/loader.py --folder F --kinds coded --workers 2      # and so on
+    python benchmarks/loader.py --folder F --more                         # plans, memory over epochs, shuffle quality
+    python benchmarks/loader.py --folder F --table
+
+Peers that pull another torch or pyarrow live in environments of their own: `--python PATH` for all peers, `--python
+Petastorm=PATH` for one. A peer that is not installed is left out and named.
 """
 
 from __future__ import annotations
@@ -15,191 +26,137 @@ import argparse
 import importlib
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-
-import cv2
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from deltalake import Schema
-from deltalake.transaction import AddAction, create_table_with_add_actions
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-BATCH = {"coded": 64, "raw": 256}
-ROWS_OF_SHARD = {"coded": 250, "raw": 2500}
-HALF, SIX = "headrace half size", "headrace 6 captions"
+from loader_measure import DATA, measure
+
+KINDS = list(DATA)
+OURS = ("headrace", "limit")
+Key = tuple[str, str, int]
 
 
-def coded_shard(start: int, rows: int) -> pa.Table:
-    """`rows` pairs of about 24 kB and 2 kB: smoothed noise, and edges of it."""
-    images, edges = [], []
-    for number in range(start, start + rows):
-        noise = np.random.default_rng(number).integers(0, 256, (64, 64, 3), np.uint8)
-        pixels = cv2.resize(noise, (256, 256), interpolation=cv2.INTER_CUBIC)
-        images.append(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes())
-        outline = cv2.Canny(cv2.GaussianBlur(pixels, (0, 0), 6), 40, 80)
-        edges.append(cv2.imencode(".png", outline)[1].tobytes())
-    numbers = np.arange(start, start + rows)
-    captions = [f"a picture with the number {number}" for number in numbers]
-    return pa.table({"sample_id": numbers, "caption": captions, "image": images, "condition": edges})
+class Bench:
+    """Where data and results are, and which interpreter runs which side."""
+
+    def __init__(self, folder: Path, pythons: list[str], seconds: float) -> None:
+        self.folder, self.seconds = folder, seconds
+        named = [one.rpartition("=") for one in pythons]
+        self.pythons = {name: path for name, _, path in named}
+        self.results = folder / "results.jsonl"
+
+    def python(self, name: str) -> str:
+        """The interpreter that runs the side of that name."""
+        other = self.pythons.get(name, self.pythons.get("", sys.executable))
+        return sys.executable if name in OURS else other
+
+    def run(self, key: Key) -> dict[str, float] | str:
+        """`measure` in a process of its own; what went wrong as one line."""
+        kind, name, workers = key
+        command = [self.python(name), "-W", "ignore", __file__, "--one", name, kind, str(workers)]
+        command += ["--folder", str(self.folder), "--seconds", str(self.seconds)]
+        done = self._call(command)
+        lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+        if done.returncode or not lines:
+            return lines[-1] if lines else f"exit status {done.returncode}"
+        return json.loads(lines[-1])
+
+    def prepare(self, kind: str, name: str) -> str | None:
+        """Write a peer's format of a job; what went wrong as one line."""
+        form = importlib.import_module("loader_peers").FORMATS.get(name)
+        if form is None or (self.folder / f"{DATA[kind]}-{form}").exists():
+            return None
+        script = str(Path(__file__).with_name("loader_peers.py"))
+        done = self._call([self.python(name), "-W", "ignore", script, str(self.folder), DATA[kind], form])
+        return done.stderr.strip().splitlines()[-1] if done.returncode else None
+
+    def _call(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    def keep(self, key: Key, found: dict[str, float] | str) -> None:
+        """Add a result to the file."""
+        with self.results.open("a") as file:
+            print(json.dumps({"key": key, "found": found}), file=file)
+
+    def kept(self) -> Iterator[tuple[Key, Any]]:
+        """Every result so far."""
+        for line in self.results.read_text().splitlines() if self.results.exists() else ():
+            one = json.loads(line)
+            yield tuple(one["key"]), one["found"]
 
 
-def raw_shard(start: int, rows: int) -> pa.Table:
-    """`rows` samples of 3,072 bytes, a label and a caption."""
-    pixels = np.random.default_rng(start).integers(0, 256, (rows, 3072), np.uint8)
-    column = pa.FixedSizeBinaryArray.from_buffers(pa.binary(3072), rows, [None, pa.py_buffer(pixels.tobytes())])
-    captions = [f"a picture with the number {number}" for number in range(start, start + rows)]
-    return pa.table({"pixels": column, "label": np.arange(start, start + rows) % 10, "caption": captions})
-
-
-def write_table(folder: Path, shards: Iterator[pa.Table], dictionary: list[str]) -> None:
-    """A Delta table of one file a shard."""
-    folder.mkdir(parents=True)
-    actions = []
-    schema = None
-    for number, shard in enumerate(shards):
-        name = f"shard-{number:05d}.parquet"
-        pq.write_table(
-            shard, folder / name, use_dictionary=dictionary, dictionary_pagesize_limit=1 << 30, compression="none"
-        )
-        size = (folder / name).stat().st_size
-        stats = json.dumps({"numRecords": len(shard)})
-        actions.append(AddAction(name, size, {}, 0, True, stats))
-        schema = shard.schema
-    assert schema is not None
-    create_table_with_add_actions(
-        table_uri=str(folder), schema=Schema.from_arrow(schema), add_actions=actions, mode="error", partition_by=[]
-    )
-
-
-def six_captions(table: pa.Table) -> pa.Table:
-    """The shard with six captions for each image, stored once."""
-    rows = pa.array(np.repeat(np.arange(len(table)), 6), pa.int32())
-    columns = {name: table.column(name).combine_chunks().take(rows) for name in ("sample_id", "caption")}
-    for name in ("image", "condition"):
-        columns[name] = pa.DictionaryArray.from_arrays(rows, table.column(name).combine_chunks())
-    return pa.table(columns).cast(pa.schema([(name, table.schema.field(name).type) for name in columns]))
-
-
-def write_data(folder: Path, pairs: int, raw: int) -> None:
-    """Every table that headrace reads; the peers' formats are made of these."""
-    counts = {"coded": pairs, "raw": raw}
-    make = {"coded": coded_shard, "raw": raw_shard}
-    for kind, total in counts.items():
-        rows = ROWS_OF_SHARD[kind]
-        starts = range(0, total, rows)
-        write_table(folder / kind, (make[kind](start, min(rows, total - start)) for start in starts), [])
-    few = (coded_shard(start, 250) for start in range(0, max(250, pairs // 6), 250))
-    write_table(folder / "six", map(six_captions, few), ["image", "condition"])
-
-
-def headrace(folder: Path, kind: str, threads: int, **settings: object) -> Iterator[object]:
-    """One epoch by ShardLoader."""
-    from pipelines.loading import ShardLoader
-
-    return iter(ShardLoader(folder, batch_size=BATCH[kind], threads=threads, **settings))
-
-
-def side(name: str, folder: Path, kind: str, workers: int) -> Iterator[object]:
-    """Batches of one epoch by the side of that name."""
-    if name == "headrace":
-        return headrace(folder / kind, kind, workers)
-    if name == HALF:
-        return headrace(folder / kind, kind, workers, size=128)
-    if name == SIX:
-        return headrace(folder / "six", kind, workers)
-    peers = importlib.import_module("loader_peers")
-    return peers.PEERS[name](folder, kind, workers, BATCH[kind])
-
-
-def measure(name: str, folder: Path, kind: str, workers: int) -> dict[str, float]:
-    """One epoch in this process: samples a second after the first batch, seconds to it, PSS of all processes."""
-    total = sum(pq.read_metadata(path).num_rows for path in sorted((folder / kind).glob("*.parquet")))
-    if name == SIX:
-        total = sum(pq.read_metadata(path).num_rows for path in sorted((folder / "six").glob("*.parquet")))
-    importlib.import_module("pipelines.loading" if name.startswith("headrace") else "loader_peers")
-    start = time.perf_counter()
-    batches = iter(side(name, folder, kind, workers))
-    next(batches)
-    first, used = time.perf_counter(), cpu_seconds()
-    count = sum(1 for _ in batches)
-    del batches
-    end, used = time.perf_counter(), cpu_seconds() - used
-    seen = min(total, (count + 1) * BATCH[kind])
-    rest = seen - BATCH[kind]
-    return {"rate": rest / (end - first), "first": first - start, "cpu": used / rest * 1e6, "pss": pss()}
-
-
-def cpu_seconds() -> float:
-    """CPU time of this process and of its children that have ended."""
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-
-def pss() -> float:
-    """Proportional set size of this process, MB."""
-    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) / 1000
-    return float("nan")
-
-
-def run(name: str, folder: Path, kind: str, workers: int) -> dict[str, float] | str:
-    """`measure` in a process of its own; what went wrong as one line."""
-    command = [sys.executable, "-W", "ignore", __file__, "--one", name, kind, str(workers), "--folder", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
-    if done.returncode or not lines:
-        return lines[-1] if lines else f"exit status {done.returncode}"
-    return json.loads(lines[-1])
-
-
-def prepare(folder: Path, kind: str, name: str, missing: dict[tuple[str, str], str]) -> None:
-    """Write a peer's format; what goes wrong is kept as the reason why the peer is not measured."""
-    peers = importlib.import_module("loader_peers")
-    if name not in peers.FORMATS:
-        return
-    try:
-        peers.prepared(folder, kind, peers.FORMATS[name])
-    except subprocess.CalledProcessError as error:
-        missing[kind, name] = error.stderr.strip().splitlines()[-1]
-
-
-def table(folder: Path, kinds: list[str], repeats: int, workers: list[int], chosen: list[str]) -> None:
-    """Measure and print."""
-    results: dict[tuple[str, str, int], list[dict[str, float]]] = {}
-    missing: dict[tuple[str, str], str] = {}
-    for kind in kinds:
-        for name in chosen:
-            prepare(folder, kind, name, missing)
-    sides = [(kind, name, count) for kind in kinds for name in chosen for count in workers]
-    sides = [one for one in sides if one[0] == "coded" or one[1] not in (HALF, SIX)]
+def measure_all(bench: Bench, kinds: list[str], repeats: int, workers: list[int], chosen: list[str]) -> None:
+    """Every side in turn, `repeats` times."""
+    missing = {(kind, name): bench.prepare(kind, name) for kind in kinds for name in chosen}
+    for key, reason in missing.items():
+        if reason:
+            bench.keep((*key, 0), reason)
     for _ in range(repeats):
-        for kind, name, count in sides:
-            if (kind, name) in missing:
+        for key in [(kind, name, count) for kind in kinds for name in chosen for count in workers]:
+            kind, name, count = key
+            if missing[kind, name] or (kind == "six" and name == "limit") or (name == "headrace" and not count):
                 continue
-            found = run(name, folder, kind, count)
+            found = bench.run(key)
+            bench.keep(key, found)
             if isinstance(found, str):
                 missing[kind, name] = found
-                continue
-            results.setdefault((kind, name, count), []).append(found)
-            print(f"{kind} {name} {count}: {found['rate']:,.0f}/s", file=sys.stderr, flush=True)
-    print("| job | side | workers or threads | samples/s | first batch, s | CPU µs/sample | PSS, MB |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for (kind, name, count), runs in results.items():
-        rate, first, cpu, memory = (statistics.median(one[key] for one in runs) for key in runs[0])
-        print(f"| {kind} | {name} | {count} | {rate:,.0f} | {first:.2f} | {cpu:,.1f} | {memory:,.0f} |")
+                print(f"{kind} {name} {count}: {found}", file=sys.stderr, flush=True)
+            else:
+                print(f"{kind} {name} {count}: {found['rate']:,.0f}/s", file=sys.stderr, flush=True)
+
+
+def table(bench: Bench) -> None:
+    """Print medians of all results, and how headrace compares."""
+    results: dict[Key, list[dict[str, float]]] = {}
+    missing: dict[tuple[str, str], str] = {}
+    for key, found in bench.kept():
+        if isinstance(found, str):
+            missing[key[:2]] = found
+        else:
+            results.setdefault(key, []).append(found)
+    medians = {
+        key: {one: statistics.median(run[one] for run in runs) for one in runs[0]} for key, runs in results.items()
+    }
+    print("| job | side | workers or threads | samples/s | first batch, s | CPU µs/sample | PSS, MB | own, MB |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for kind, name, count in sorted(medians, key=lambda key: (KINDS.index(key[0]), key[1] not in OURS, key[1], key[2])):
+        one = medians[kind, name, count]
+        print(
+            f"| {kind} | {name} | {count} | {one['rate']:,.0f} | {one['first']:.2f} | {one['cpu']:,.1f} "
+            f"| {one['pss']:,.0f} | {one['own']:,.0f} |"
+        )
+    for kind in KINDS:
+        ratios(kind, {key: one for key, one in medians.items() if key[0] == kind})
     for (kind, name), reason in missing.items():
         print(f"not measured: {name} ({kind}): {reason}")
+
+
+def ratios(kind: str, medians: dict[Key, dict[str, float]]) -> None:
+    """One line: headrace against the limit and the best peer, each at its best setting."""
+    best = {}
+    for (_, name, count), one in medians.items():
+        if name not in best or one["rate"] > best[name][1]["rate"]:
+            best[name] = (count, one)
+    peers = {name: found for name, found in best.items() if name not in OURS}
+    if "headrace" not in best:
+        return
+    ours = best["headrace"][1]
+    line = f"{kind}: headrace {ours['rate']:,.0f}/s"
+    if "limit" in best:
+        line += f", {ours['rate'] / best['limit'][1]['rate']:.2f} of the limit"
+    if peers:
+        name, (count, one) = max(peers.items(), key=lambda item: item[1][1]["rate"])
+        line += f", {ours['rate'] / one['rate']:.2f} × the best peer ({name}, {count}: {one['rate']:,.0f}/s, "
+        line += f"PSS {one['pss']:,.0f} MB against {ours['pss']:,.0f} MB)"
+    print(line)
 
 
 def main() -> None:
@@ -209,25 +166,55 @@ def main() -> None:
     parser.add_argument("--raw", type=int, default=200_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--kinds", nargs="+", default=["coded", "raw"], choices=["coded", "raw"])
+    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
     parser.add_argument("--sides", nargs="+", help="which sides; all if left out")
-    parser.add_argument("--folder", type=Path, help="where the data is kept; a temporary folder if left out")
+    parser.add_argument("--folder", type=Path, help="where data and results are kept; a temporary folder if left out")
+    parser.add_argument("--python", action="append", default=[], help="interpreter of peers: PATH, or NAME=PATH")
+    parser.add_argument("--seconds", type=float, default=8.0, help="how long a measurement takes at most")
+    parser.add_argument("--quick", action="store_true", help="small data, one repeat: does everything work?")
+    parser.add_argument("--prepare", action="store_true", help="write all data and formats, and end")
+    parser.add_argument("--more", action="store_true", help="plans, memory over 20 epochs, scaling, shuffle quality")
+    parser.add_argument("--table", action="store_true", help="print what was measured so far")
     parser.add_argument("--one", nargs=3, metavar=("SIDE", "KIND", "WORKERS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         name, kind, workers = arguments.one
-        print(json.dumps(measure(name, arguments.folder, kind, int(workers))))
+        print(json.dumps(measure(name, arguments.folder, kind, int(workers), arguments.seconds)))
         return
-    peers: dict[str, Callable[..., object]] = importlib.import_module("loader_peers").PEERS
-    chosen = arguments.sides or ["headrace", HALF, SIX, *peers]
+    if arguments.quick:
+        arguments.pairs, arguments.raw, arguments.repeats, arguments.workers = 1500, 20_000, 1, [2]
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="headrace-loader-"))
     try:
-        if not (folder / "six").exists():
-            write_data(folder, arguments.pairs, arguments.raw)
-        table(folder, arguments.kinds, arguments.repeats, arguments.workers, chosen)
+        begin(arguments, Bench(folder, arguments.python, arguments.seconds))
     finally:
         if arguments.folder is None:
             shutil.rmtree(folder)
+
+
+def begin(arguments: argparse.Namespace, bench: Bench) -> None:
+    """Do what the arguments ask for."""
+    from loader_data import write_data
+
+    chosen = arguments.sides or ["headrace", *importlib.import_module("loader_peers").PEERS]
+    write_data(bench.folder, arguments.pairs, arguments.raw)
+    if arguments.prepare:
+        for kind in arguments.kinds:
+            for name in chosen:
+                if reason := bench.prepare(kind, name):
+                    print(f"{kind} {name}: {reason}")
+        return
+    if not arguments.table and not arguments.more:
+        measure_all(bench, arguments.kinds, arguments.repeats, arguments.workers, chosen)
+    if not arguments.more:
+        table(bench)
+    if arguments.more or arguments.quick:
+        import loader_more
+
+        loader_more.plans(bench.folder, 20_000 if arguments.quick else 1_000_000, arguments.repeats)
+        for kind in ("raw", "coded"):
+            loader_more.scaling(bench.folder, kind, [1, 2])
+            loader_more.memory_over_epochs(bench.folder, kind, 3 if arguments.quick else 20)
+        loader_more.shuffle_quality()
 
 
 if __name__ == "__main__":

@@ -7,12 +7,13 @@ a process that is not measured.
 from __future__ import annotations
 
 import random
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -24,6 +25,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 Sample = dict[str, Any]
+SIZE: int | None = None
+"""side that images are scaled to; None: as stored"""
 
 
 def decode(sample: Sample) -> Sample:
@@ -32,9 +35,11 @@ def decode(sample: Sample) -> Sample:
         pixels = torch.frombuffer(bytearray(sample["pixels"]), dtype=torch.uint8).view(3, 32, 32)
         return {"pixels": pixels, "label": sample["label"], "caption": sample["caption"]}
     image = simplejpeg.decode_jpeg(sample["image"], "RGB")
+    edges = cv2.imdecode(np.frombuffer(sample["condition"], np.uint8), cv2.IMREAD_GRAYSCALE)
+    if SIZE is not None:
+        image, edges = (cv2.resize(one, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for one in (image, edges))
     planes = np.empty((3, *image.shape[:2]), np.uint8)
     cv2.split(image, [*planes])
-    edges = cv2.imdecode(np.frombuffer(sample["condition"], np.uint8), cv2.IMREAD_GRAYSCALE)
     return {
         "image": torch.from_numpy(planes),
         "condition": torch.from_numpy(edges)[None],
@@ -75,13 +80,18 @@ def limit(folder: Path, kind: str, workers: int, batch: int) -> Iterator[Sample]
     images = [np.frombuffer(data, np.uint8) for data in table.column("image").to_pylist()]
     edges = [np.frombuffer(data, np.uint8) for data in table.column("condition").to_pylist()]
     total = sum(pq.read_metadata(path).num_rows for path in shards(folder, kind))
-    room_NCHW, edges_NCHW = np.empty((batch, 3, 256, 256), np.uint8), np.empty((batch, 1, 256, 256), np.uint8)
+    side = SIZE or 256
+    room_NCHW, edges_NCHW = np.empty((batch, 3, side, side), np.uint8), np.empty((batch, 1, side, side), np.uint8)
 
     def work(part: range) -> None:
         for place in part:
             number = random.randrange(len(images))
-            cv2.split(simplejpeg.decode_jpeg(images[number], "RGB"), [*room_NCHW[place]])
-            edges_NCHW[place, 0] = cv2.imdecode(edges[number], cv2.IMREAD_GRAYSCALE)
+            image = simplejpeg.decode_jpeg(images[number], "RGB", min_height=side, min_width=side)
+            outline = cv2.imdecode(edges[number], cv2.IMREAD_GRAYSCALE)
+            if SIZE is not None:
+                image, outline = (cv2.resize(one, (side, side), interpolation=3) for one in (image, outline))
+            cv2.split(image, [*room_NCHW[place]])
+            edges_NCHW[place, 0] = outline
 
     threads = max(1, workers)
     with ThreadPoolExecutor(threads) as pool:
@@ -187,9 +197,24 @@ def litdata(folder: Path, kind: str, workers: int, batch: int) -> Iterator[Sampl
     return iter(ld.StreamingDataLoader(data, batch_size=batch, num_workers=workers, collate_fn=collate))
 
 
+def without_torchvision() -> None:
+    """Streaming's package imports torchvision for its vision data sets, which fails beside torch's build for CPUs."""
+    names = {"": {}, ".datasets": {"VisionDataset": object}, ".transforms": {}}
+    names[".transforms.functional"] = {"to_tensor": None}
+    for name, values in names.items():
+        module = ModuleType(f"torchvision{name}")
+        module.__spec__ = ModuleSpec(module.__name__, None)
+        module.__dict__.update(values)
+        sys.modules[module.__name__] = module
+
+
 def streaming(folder: Path, kind: str, workers: int, batch: int, predownload: int | None = None) -> Iterator[Sample]:
     """MosaicML Streaming over MDS shards."""
+    without_torchvision()
     from streaming import StreamingDataset
+    from streaming.base.util import clean_stale_shared_memory
+
+    clean_stale_shared_memory()
 
     class Decoded(StreamingDataset):
         def __getitem__(self, place: Any) -> Any:
@@ -198,6 +223,23 @@ def streaming(folder: Path, kind: str, workers: int, batch: int, predownload: in
     path = str(prepared(folder, kind, "streaming"))
     data = Decoded(local=path, shuffle=True, batch_size=batch, predownload=predownload)
     return loader(data, workers, batch)
+
+
+def petastorm(folder: Path, kind: str, workers: int, batch: int) -> Iterator[Sample]:
+    """Petastorm's reader of row groups, in threads, each row group shuffled."""
+    from petastorm import make_batch_reader
+
+    path = f"file://{folder / kind}"
+    with make_batch_reader(path, reader_pool_type="thread", workers_count=max(1, workers), num_epochs=1) as reader:
+        samples: list[Sample] = []
+        for group in reader:
+            columns = group._asdict()
+            for place in np.random.permutation(len(next(iter(columns.values())))):
+                row = {name: values[place] for name, values in columns.items()}
+                samples.append(decode({k: int(v) if isinstance(v, np.integer) else v for k, v in row.items()}))
+                if len(samples) == batch:
+                    yield collate(samples)
+                    samples = []
 
 
 def spdl(folder: Path, kind: str, workers: int, batch: int) -> Iterator[Sample]:
@@ -268,6 +310,7 @@ def _row_of(folder: Path, kind: str, number: int) -> Sample:
 
 def write_streaming(folder: Path, kind: str, path: Path) -> None:
     """MDS shards."""
+    without_torchvision()
     from streaming import MDSWriter
 
     types = {str: "str", int: "int", bytes: "bytes"}
@@ -279,11 +322,8 @@ def write_streaming(folder: Path, kind: str, path: Path) -> None:
 
 
 def prepared(folder: Path, kind: str, form: str) -> Path:
-    """Where the data is in another format; written by a process of its own the first time."""
-    path = folder / f"{kind}-{form}"
-    if not path.exists():
-        subprocess.run([sys.executable, __file__, str(folder), kind, form], check=True, capture_output=True, text=True)
-    return path
+    """Where the data is in another format, which the benchmark writes beforehand."""
+    return folder / f"{kind}-{form}"
 
 
 PEERS: dict[str, Callable[..., Iterator[Sample]]] = {
@@ -296,6 +336,7 @@ PEERS: dict[str, Callable[..., Iterator[Sample]]] = {
     "Streaming, predownload 20,000": partial(streaming, predownload=20_000),
     "LitData": litdata,
     "WebDataset": webdataset,
+    "Petastorm": petastorm,
 }
 
 FORMATS = {

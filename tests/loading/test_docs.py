@@ -12,11 +12,11 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
 def test_the_page_has_its_examples() -> None:
-    assert len(EXAMPLES) >= 7
+    assert len(EXAMPLES) >= 14
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_an_example_runs(number: int, emoji: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names: dict[str, object] = {"path": emoji}
+def test_an_example_runs(number: int, emoji: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {"path": emoji, "tmp_path": tmp_path}
     exec("from pipelines.loading import ShardLoader", names)
     exec(compile(EXAMPLES[number], f"docs/loading.md, example {number + 1}", "exec"), names)
