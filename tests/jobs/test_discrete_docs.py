@@ -39,6 +39,7 @@ def tiny(path: Path, folder: Path) -> Path:
         recipe["objective"]["autoencoder"] = str(folder / recipe["objective"]["autoencoder"])
     if recipe["objective"].get("discriminator"):
         recipe["objective"]["discriminator"]["start"] = 2
+        recipe["objective"]["perceptual"]["run"] = str(folder / recipe["objective"]["perceptual"]["run"])
     if "sampling" in recipe:
         recipe["sampling"] |= {"labels": [0, 2]} if recipe["sampling"].get("labels") else {"examples": 2}
     if "evaluation" in recipe:
@@ -64,7 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_run_is_there(folder: Path) -> None:
-    names = {"judge", "kl", "vqvae", "vqgan", "prior", "lstm", "gru"}
+    names = {"judge", "judge-16", "kl", "vqvae", "vqgan", "prior", "lstm", "gru"}
     assert {run.name for run in folder.iterdir()} == {f"fashion-{name}" for name in names}
     for run in folder.iterdir():
         assert len((run / "metrics.jsonl").read_text().splitlines()) == 4
