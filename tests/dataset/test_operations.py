@@ -67,5 +67,5 @@ def test_commands(spark, lake: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert cli.main(shlex.split(command)) == int(status), command
         shown = capsys.readouterr()
         assert says in (shown.err if int(status) else shown.out), command
-    assert DeltaTable("datasets/daily").version() == 1
+    assert DeltaTable("datasets/daily").version() == 2
     assert Path("datasets/daily/_headrace/report.html").is_file()
