@@ -300,7 +300,7 @@ def show(title: str, found: dict[str, Found]) -> None:
 
 def draw(figure: Figure, place: int, title: str, found: dict[str, Found]) -> None:
     """Memory against time."""
-    axes = figure.add_subplot(2, -(-place // 2) if place > 4 else 4, place, title=title, xlabel="MB at most")
+    axes = figure.add_subplot(2, 4, place, title=title, xlabel="MB at most")
     axes.set_ylabel("ms a step")
     lines = {"budget": "our budget", "torch activation": "torch's budget"}
     for prefix, label in lines.items():
