@@ -117,6 +117,7 @@ def test_of_near_duplicates_the_larger_stays(spark, parquet, tmp_path: Path) -> 
 hashes = st.integers(0, 7).map(lambda n: n * 0x0101010101010101) | st.integers(-(2**63), 2**63 - 1)
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     base=st.lists(st.tuples(hashes, st.integers(1, 3)), min_size=1, max_size=6),
@@ -188,6 +189,7 @@ def split_recipe(source: Path, output: Path, **more: object) -> Dataset:
 
 
 def test_a_split_by_key_is_a_partition_of_the_table(spark, parquet, tmp_path: Path) -> None:
+@pytest.mark.slow
     source = [row(i) for i in range(120)]
     summary = build(spark, split_recipe(parquet(source), tmp_path / "out"))
     table = DeltaTable(str(tmp_path / "out"))

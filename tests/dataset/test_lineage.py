@@ -111,6 +111,7 @@ def test_sources_are_named_as_openlineage_names_them(spark, parquet, tmp_path: P
 
 @contextmanager
 def collector() -> Iterator[tuple[str, list[dict]]]:
+@pytest.mark.slow
     """A server of lineage that keeps what it is sent."""
     events: list[dict] = []
 
