@@ -189,7 +189,6 @@ def split_recipe(source: Path, output: Path, **more: object) -> Dataset:
 
 
 def test_a_split_by_key_is_a_partition_of_the_table(spark, parquet, tmp_path: Path) -> None:
-@pytest.mark.slow
     source = [row(i) for i in range(120)]
     summary = build(spark, split_recipe(parquet(source), tmp_path / "out"))
     table = DeltaTable(str(tmp_path / "out"))
@@ -212,6 +211,7 @@ def test_a_split_by_key_is_a_partition_of_the_table(spark, parquet, tmp_path: Pa
     assert again.rows == counts["test"]
 
 
+@pytest.mark.slow
 def test_a_build_of_all_partitions_of_a_column(spark, parquet, tmp_path: Path) -> None:
     days = spark.read.parquet(str(parquet([row(i) for i in range(12)]))).selectExpr(
         "*", "if(id < 'id004', '2026-11-21', if(id < 'id010', '2026-11-22', NULL)) AS ds"

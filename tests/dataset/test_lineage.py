@@ -111,7 +111,6 @@ def test_sources_are_named_as_openlineage_names_them(spark, parquet, tmp_path: P
 
 @contextmanager
 def collector() -> Iterator[tuple[str, list[dict]]]:
-@pytest.mark.slow
     """A server of lineage that keeps what it is sent."""
     events: list[dict] = []
 
@@ -137,6 +136,7 @@ def collector() -> Iterator[tuple[str, list[dict]]]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_collector_gets_start_and_end(spark, parquet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, output = parquet([row(i) for i in range(2)]), tmp_path / "out"
     with collector() as (url, events):
