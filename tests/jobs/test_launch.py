@@ -18,7 +18,7 @@ from pipelines.recipe import load_recipe
 from tests.training.tiny_runs import losses, recipe_of, write_dataset, write_recipe
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = ROOT / "docs" / "examples"
+EXAMPLES = ROOT / "examples"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
