@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from pipelines.recipe.levels import check_levels
 from pipelines.recipe.section import Section
 
 
@@ -35,17 +36,10 @@ class Classifier(Section):
 
     @model_validator(mode="after")
     def _comes_out_even(self) -> "Classifier":
-        levels = len(self.multipliers)
-        stride = self.patch * 2 ** (levels - 1)
-        if self.resolution % stride:
-            raise ValueError(f"a resolution divisible by {stride}, patch · 2^(levels − 1)")
-        for level in self.attention:
-            if not 0 <= level < levels:
-                raise ValueError(f"attention at levels from 0 to {levels - 1}")
-        for level in {*self.attention, levels - 1}:
-            channels = self.channels * self.multipliers[level]
-            if channels % self.heads:
-                raise ValueError(f"heads that divide the {channels} channels at level {level}, not {self.heads}")
+        widths = [self.channels * multiplier for multiplier in self.multipliers]
+        check_levels(
+            self.resolution, self.patch, widths, self.attention, [*self.attention, len(widths) - 1], self.heads
+        )
         return self
 
 

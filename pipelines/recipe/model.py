@@ -8,6 +8,7 @@ from pipelines.recipe.classifier import Classifier
 from pipelines.recipe.control import ControlNet
 from pipelines.recipe.discrete import Autoencoder, Prior
 from pipelines.recipe.gan import Gan
+from pipelines.recipe.levels import check_levels
 from pipelines.recipe.section import Section
 from pipelines.recipe.text import Text, TextEncoding, check_heads
 from pipelines.recipe.union import tag_of
@@ -50,14 +51,8 @@ class UNet(Section):
 
     @model_validator(mode="after")
     def _comes_out_even(self) -> "UNet":
-        levels = len(self.multipliers)
-        stride = self.patch * 2 ** (levels - 1)
-        if self.resolution % stride:
-            raise ValueError(f"a resolution divisible by {stride}, patch · 2^(levels − 1)")
-        for level in self.attention:
-            if not 0 <= level < levels:
-                raise ValueError(f"attention at levels from 0 to {levels - 1}")
-            check_heads(f"channels at level {level}", self.channels * self.multipliers[level], self.heads)
+        widths = [self.channels * multiplier for multiplier in self.multipliers]
+        check_levels(self.resolution, self.patch, widths, self.attention, self.attention, self.heads)
         return self
 
 
