@@ -1,11 +1,17 @@
-"""The one Spark session that all tests share."""
+"""The one Spark session that all tests share, and how property tests are seeded."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import udfs.jar
+
+# The same examples in every run; `--hypothesis-profile explore` looks for new ones.
+hypothesis.settings.register_profile("seeded", derandomize=True)
+hypothesis.settings.register_profile("explore", max_examples=500, deadline=None)
+hypothesis.settings.load_profile("seeded")
 
 
 @pytest.fixture(scope="session")

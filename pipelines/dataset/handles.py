@@ -144,6 +144,7 @@ def _fingerprints(values: pa.ChunkedArray) -> np.ndarray:
         places = ends[:-1, None] + lengths[:, None] * PROBES // 16
         content = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
         probes = content[np.minimum(places, len(content) - 1)].view(np.uint64)[:, 0]
+        probes[lengths == 0] = 0  # an empty value has no bytes of its own to probe
         parts.append(probes ^ (lengths.astype(np.uint64) * _MIX))
     return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
 

@@ -58,6 +58,14 @@ def test_knows_keys_after_the_bytes_are_gone() -> None:
     assert (media.key(0), media.key(10), media.key(5)) == ("key 0", "key 1", None)
 
 
+def test_empty_values_are_one_value_wherever_they_lie() -> None:
+    media = media_of([(None, None), (b"", None), (b"a", [b""])], 1)
+    handles = [{"__row": row, "__order": 0, "__slot": slot, "__element": 0} for row, slot in ((20, 1), (10, 0))]
+    column = column_of_handles(pa.chunked_array([pa.array(handles, HANDLE)]), media)
+    assert column.to_pylist() == [b"", b""]
+    assert column.dictionary.to_pylist() == [b""]
+
+
 def test_a_row_that_is_not_there() -> None:
     handle = {"__row": 7, "__order": 0, "__slot": 0, "__element": 0}
     with pytest.raises(KeyError, match="does not have"):
