@@ -1,12 +1,14 @@
 """Dataset builds against other ways to write the same rows, on the same input, in one run.
 
-    python -m benchmarks.build compare [--gigabytes 1] [--kilobytes 50] [--ways copy,build,…] [--mds-python PYTHON]
+    python -m benchmarks.build compare [--gigabytes 1] [--kilobytes 50] [--ways copy,build,…] [--rounds 3]
+                                       [--mds-python PYTHON]
     python -m benchmarks.build growth [--sizes 1,2,4,8] [--kilobytes 50]
     python -m benchmarks.build rows [--rows 10000000]
     python -m benchmarks.build stages [--gigabytes 1]
 
-`compare`: images × 6 captions × 2 conditions. Each way runs twice on a small input first, then once on the real one.
-No start of a JVM is counted. `copy` is the floor: Spark reads, shuffles and writes whole images, nothing exploded.
+`compare`: images × 6 captions × 2 conditions. Each way runs twice on a small input, then once a round on the real one,
+the ways in turn; medians are shown. No start of a JVM is counted. `copy` is the floor: Spark reads, shuffles and writes
+whole images, nothing exploded.
 `mds` is MosaicML Streaming's `dataframe_to_mds` of the exploded rows; it pulls a torch of its own, so it runs in the
 environment of --mds-python, with its own JVM, whose start is not counted either.
 `growth`: seconds and peak memory of driver, JVM and Python workers over input sizes, each in a process of its own, and
@@ -17,6 +19,7 @@ the slope. `rows`: very many captions of tiny images. `stages`: where the build'
 import argparse
 import json
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,6 +30,7 @@ from typing import Any
 
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
+from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
@@ -132,20 +136,22 @@ def _stored(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if {".parquet", ".mds"} & set(path.suffixes))
 
 
-def timed(name: str, root: Path, shape: Shape, session: dict[str, str] | None = None) -> dict[str, Any]:
+def timed(
+    name: str, root: Path, shape: Shape, session: dict[str, str] | None = None, warm_ups: int = WARM_UPS
+) -> dict[str, Any]:
     """Run one way in this process: seconds, bytes stored, and peak memory by kind of process."""
     spark = spark_session("benchmark", {**SESSION, **(session or {})})
     output = root / f"output-{name}"
-    for _ in range(WARM_UPS):
+    for _ in range(warm_ups):
         WAYS[name](spark, root / "small", output, shape)
         shutil.rmtree(output)
     with Peaks() as peaks:
-        started = time.perf_counter()
+        begun, started = time.time(), time.perf_counter()
         WAYS[name](spark, root / "source", output, shape)
         seconds = time.perf_counter() - started
     stored = _stored(output)
     shutil.rmtree(output)
-    return {"seconds": seconds, "stored": stored, **peaks.megabytes}
+    return {"begun": begun, "seconds": seconds, "stored": stored, **peaks.megabytes}
 
 
 def apart(python: str, name: str, root: Path, shape: Shape) -> dict[str, Any]:
@@ -164,22 +170,32 @@ def _environment(python: str) -> dict[str, str]:
 
 
 def compare(settings: argparse.Namespace, root: Path) -> Table:
-    """One row for each way."""
+    """One row for each way: medians over the rounds, each of which runs all ways in turn."""
     shape = Shape(settings.kilobytes, settings.captions, settings.conditions)
     unique = _sources(root, shape, settings.gigabytes * 1e9)
     table = Table(*("way", "seconds", "× copy", "MB stored", "stored / unique", "peak MB: driver", "JVM", "workers"))
-    table.title = f"{unique / 1e6:,.0f} MB of unique bytes, images of {settings.kilobytes} kB"
-    floor = None
-    for name in settings.ways.split(","):
-        if name == "mds" and settings.mds_python is None:
-            table.add_row(name, "left out: no --mds-python")
-            continue
-        found = apart(settings.mds_python, name, root, shape) if name == "mds" else timed(name, root, shape)
-        floor = found["seconds"] if name == "copy" else floor
-        ratio = f"{found['seconds'] / floor:.2f}" if floor else "–"
-        cells = [name, f"{found['seconds']:.1f}", ratio, f"{found['stored'] / 1e6:,.0f}"]
-        cells += [f"{found['stored'] / unique:.3f}", *(f"{found[kind]:,.0f}" for kind in ("driver", "jvm", "workers"))]
+    table.title = (
+        f"{unique / 1e6:,.0f} MB of unique bytes, images of {settings.kilobytes} kB, rounds: {settings.rounds}"
+    )
+    names = [name for name in settings.ways.split(",") if name != "mds" or settings.mds_python is not None]
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for _ in range(settings.rounds):
+        for name in names:
+            one = (
+                apart(settings.mds_python, name, root, shape)
+                if name == "mds"
+                else timed(name, root, shape, warm_ups=0 if found[name] else WARM_UPS)
+            )
+            found[name].append(one)
+    for name, rounds in found.items():
+        seconds, floors = ([one["seconds"] for one in some] for some in (rounds, found.get("copy", rounds)))
+        ratio = statistics.median(one / floor for one, floor in zip(seconds, floors, strict=True))
+        cells = [name, f"{statistics.median(seconds):.1f}", f"{ratio:.2f}" if "copy" in found else "–"]
+        cells += [f"{rounds[0]['stored'] / 1e6:,.0f}", f"{rounds[0]['stored'] / unique:.3f}"]
+        cells += [f"{max(one[kind] for one in rounds):,.0f}" for kind in ("driver", "jvm", "workers")]
         table.add_row(*cells)
+    if "mds" in settings.ways and settings.mds_python is None:
+        table.add_row("mds", "left out: no --mds-python")
     return table
 
 
@@ -234,10 +250,8 @@ def stages(settings: argparse.Namespace, root: Path) -> Table:
     table = Table(*("way", "stage", "tasks", "seconds", "task seconds", "CPU seconds of the JVM", "MB shuffled"))
     spans = {}
     for name in ("copy", "build"):
-        begun = time.time() * 1000
         found = timed(name, root, shape, conf)
-        spans[name] = (time.time() * 1000 - found["seconds"] * 1000, begun)
-        spans[name] = (spans[name][0], time.time() * 1000)
+        spans[name] = (found["begun"] * 1000, (found["begun"] + found["seconds"]) * 1000)
     SparkSession.builder.getOrCreate().stop()
     tasks: dict[int, list[dict[str, Any]]] = {}
     for path in log.iterdir():
@@ -279,6 +293,7 @@ def main() -> None:
     parser.add_argument("--captions", type=int, default=6)
     parser.add_argument("--conditions", type=int, default=2, help="conditions of an image, each 1/16 of its size")
     parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--rounds", type=int, default=3, help="how often `compare` runs each way")
     parser.add_argument("--sizes", default="1,2,4,8", help="gigabytes of `growth`")
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--mds-python", help="an interpreter that has mosaicml-streaming and pyspark")
@@ -293,6 +308,7 @@ def main() -> None:
     commands = {"compare": compare, "growth": growth, "rows": rows, "stages": stages}
     with tempfile.TemporaryDirectory(dir=settings.folder) as root:
         table = commands[settings.command](settings, Path(root))
+    table.box = MARKDOWN
     Console(width=120).print(table)
 
 

@@ -20,9 +20,10 @@ from pipelines.dataset.commit import File, check_output, commit, open_table
 from pipelines.dataset.files import folder_made, write_text
 from pipelines.dataset.lineage import Lineage, lineage_of
 from pipelines.dataset.media import Leaf, find_leaves, optimized_plan, quoted, used_leaves
-from pipelines.dataset.plan import filters_rows, is_stable
+from pipelines.dataset.plan import enough_partitions, filters_rows, is_stable
 from pipelines.dataset.prepare import SPLIT, Prepared, prepared
 from pipelines.dataset.query import VIEW, Samples, run_query
+from pipelines.dataset.session import conf
 from pipelines.dataset.shards import QUARANTINE
 from pipelines.dataset.snapshot import RUN, SNAPSHOT, identity, same_as
 from pipelines.dataset.source import Opened, check_query, open_source, run_problem
@@ -89,7 +90,7 @@ def _query(task: _Task) -> AbstractContextManager[Samples]:
 
 
 def _estimate(summary: Summary, task: _Task, samples: Samples) -> None:
-    with _surveyed(summary, task, samples) as (_, counted, _named):
+    with _surveyed(summary, task, samples) as (counted, _named):
         summary.plan = optimized_plan(samples.frame)
         summary.media_bytes = counted.media_bytes
         summary.shards = placement(task.recipe, counted, task.prepared.shares).total
@@ -97,12 +98,12 @@ def _estimate(summary: Summary, task: _Task, samples: Samples) -> None:
 
 def _build(summary: Summary, task: _Task, samples: Samples, made_from: Mapping[str, str], lineage: Lineage) -> None:
     spark, root, build = samples.frame.sparkSession, task.recipe.output.path, uuid.uuid4().hex[:12]
-    with _surveyed(summary, task, samples) as (used, counted, named), folder_made(root), _side_folder(task.recipe):
+    with _surveyed(summary, task, samples) as (counted, named), folder_made(root), _side_folder(task.recipe):
         where = placement(task.recipe, counted, task.prepared.shares)
         layout = layout_of(task.recipe, build, samples, task.leaves, where)
         with discarded_on_failure(root, build):
             with summary.stage("write"), spark_progress(spark, "write"), _query_errors():
-                reports, calls = write(task.recipe, task.prepared, samples, used, layout, named)
+                reports, calls = write(task.recipe, task.prepared, samples, counted, layout, named)
             with summary.stage("commit"):
                 _commit(summary, samples, reports, calls, task, {**made_from, RUN: lineage.run_id})
         told = lineage.complete(summary, output_schema(samples, task.by))
@@ -110,21 +111,20 @@ def _build(summary: Summary, task: _Task, samples: Samples, made_from: Mapping[s
 
 
 @contextmanager
-def _surveyed(
-    summary: Summary, task: _Task, samples: Samples
-) -> Iterator[tuple[Sequence[Leaf], Survey, DataFrame | None]]:
-    """The media that are used, the counts of the source, and the rows that samples name if few, kept meanwhile."""
+def _surveyed(summary: Summary, task: _Task, samples: Samples) -> Iterator[tuple[Survey, DataFrame | None]]:
+    """The counts of the source, and the rows that samples name if few, kept meanwhile."""
     spark, source = samples.frame.sparkSession, task.prepared
     if source.looked_at is not None:
         with summary.stage("images"), spark_progress(spark, "images"), _query_errors():
             found, summary.dropped_rows = source.dropped()
             summary.rows_in = found or 0
     by_row = count_rows(source.view, source.rows, samples, source.captions)
+    partitions = {"spark.sql.shuffle.partitions": str(enough_partitions(source.view))}
     some = bool(samples.handles) and (source.near_duplicates is not None or filters_rows(samples.frame, VIEW))
     if some:
         by_row = by_row.persist()
     try:
-        with summary.stage("survey"), spark_progress(spark, "survey"), _query_errors():
+        with summary.stage("survey"), spark_progress(spark, "survey"), _query_errors(), conf(spark, partitions):
             used = used_leaves(samples.frame, task.leaves) if samples.handles else ()
             counted = survey(
                 source.media,
@@ -143,7 +143,7 @@ def _surveyed(
         summary.dropped_captions = {reason: count for reason, count in counted.extra.items() if count}
         few = some and counted.named_rows <= BROADCAST_ROWS and counted.named_rows < counted.rows
         few = few or (some and source.near_duplicates is not None and counted.named_rows <= BROADCAST_ROWS)
-        yield counted.leaves, counted, by_row.where("named").select("row") if few else None
+        yield counted, by_row.where("named").select("row") if few else None
     finally:
         if some:
             by_row.unpersist()

@@ -19,6 +19,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, BinaryType, DataType, IntegerType, LongType, MapType, StructField, StructType
 
+from pipelines.dataset.session import conf
 from pipelines.errors import RecipeError
 
 HANDLE = StructType(
@@ -132,14 +133,8 @@ def used_leaves(samples: DataFrame, leaves: Sequence[Leaf]) -> tuple[Leaf, ...]:
 
 def optimized_plan(frame: DataFrame) -> str:
     """Spark's optimized plan of `frame` as text, with no field left out."""
-    spark = frame.sparkSession
-    limit = "spark.sql.debug.maxToStringFields"
-    before = spark.conf.get(limit)
-    spark.conf.set(limit, "100000")
-    try:
+    with conf(frame.sparkSession, {"spark.sql.debug.maxToStringFields": "100000"}):
         return frame._jdf.queryExecution().optimizedPlan().toString()
-    finally:
-        spark.conf.set(limit, str(before))
 
 
 def quoted(name: str) -> str:

@@ -30,6 +30,8 @@ COMPARERS = frozenset({"Distinct", "Intersect", "Except", "Deduplicate"})
 _NULL_SEEING = frozenset(["IsNull", "IsNotNull", "Coalesce", "Nvl", "AtLeastNNonNulls", "CollectList"])
 # Nodes in which rows of one source row may meet media of another.
 MIXERS = frozenset({"Join", "Aggregate", "Window", "Intersect", "Except", "LateralJoin", "Deduplicate"})
+# Bytes of a table that one task reads.
+BYTES_OF_SPLIT = 128 << 20
 # Nodes that leave rows out.
 FILTERS = frozenset({"Filter", "Join", "Aggregate", "Intersect", "Except", "LateralJoin"})
 
@@ -98,6 +100,18 @@ def _sees_null(expression: Any) -> bool:
     if (skips or kind(expression) in _NULL_SEEING) and _any_handle(children):
         return True
     return any(_sees_null(child) for child in children)
+
+
+def enough_partitions(frame: DataFrame) -> int:
+    """How many partitions a shuffle of counts over `frame` wants, at most as many as the session's setting.
+
+    One for each split that Spark reads: each brings few counts, and every split writes a block for every partition.
+    """
+    spark = frame.sparkSession
+    splits = int(frame._jdf.queryExecution().optimizedPlan().stats().sizeInBytes()) // BYTES_OF_SPLIT + 1
+    return min(
+        int(str(spark.conf.get("spark.sql.shuffle.partitions"))), max(spark.sparkContext.defaultParallelism, splits)
+    )
 
 
 def used_columns(frame: DataFrame) -> set[str]:

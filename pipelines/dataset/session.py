@@ -4,7 +4,8 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
@@ -42,6 +43,22 @@ def spark_session(app: str, settings: Mapping[str, str] | None = None) -> SparkS
         raise RecipeError(f"spark: found {_first_line(error)}, expected a session; check `spark:` and Java") from None
     spark.sparkContext.setLogLevel("ERROR")
     return spark
+
+
+@contextmanager
+def conf(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
+    """The session with `settings`, and as it was before afterwards."""
+    before = {name: spark.conf.get(name, None) for name in settings}
+    for name, value in settings.items():
+        spark.conf.set(name, value)
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            if old is None:
+                spark.conf.unset(name)
+            else:
+                spark.conf.set(name, old)
 
 
 def _submitted() -> dict[str, str]:

@@ -14,6 +14,7 @@ from pipelines.dataset.placement import Placement
 from pipelines.dataset.prepare import Prepared
 from pipelines.dataset.query import Samples
 from pipelines.dataset.samples import shuffled
+from pipelines.dataset.session import conf
 from pipelines.dataset.shards import REPORT_SCHEMA, Layout, write_stage
 from pipelines.dataset.survey import BYTES_OF_TEXT, HOT_SAMPLES, Survey
 from pipelines.recipe.dataset import Dataset
@@ -21,6 +22,8 @@ from udfs.ledger import Absence, Ledger
 
 ARROW_BATCH_BYTES = 16 << 20
 ARROW_BATCH_ROWS = 10_000
+# The limit of bytes, and the only one, at which Spark does not weigh batches.
+UNWEIGHED = str((1 << 31) - 1)
 # Media that no sample names are left out of the shuffle where the list of named rows is small enough to broadcast.
 BROADCAST_ROWS = 1_000_000
 
@@ -60,19 +63,38 @@ def layout_of(recipe: Dataset, build: str, samples: Samples, leaves: Sequence[Le
 
 
 def write(
-    recipe: Dataset, source: Prepared, samples: Samples, used: Sequence[Leaf], layout: Layout, named: DataFrame | None
+    recipe: Dataset,
+    source: Prepared,
+    samples: Samples,
+    counted: Survey,
+    layout: Layout,
+    named: DataFrame | None,
 ) -> tuple[list[dict], list[Absence]]:
     """Write the shards; returns the report of each that has samples, and what the Java functions gave.
 
-    `used` are the leaves that samples use, `named` the rows whose media are shipped (None: all).
+    `named` are the rows whose media are shipped (None: all).
     """
     calls = Ledger(samples.frame.sparkSession) if recipe.udfs else None
     if calls is not None:
         key = source.rows.key if source.rows.key in samples.columns else None
         samples = replace(samples, frame=calls.watch(samples.frame, key))
-    frame = shuffled(source.media, samples, used, source.rows, layout.placement, named, recipe.shuffle.sample)
-    rows = frame.mapInArrow(write_stage(layout), REPORT_SCHEMA).collect()
+    frame = shuffled(source.media, samples, counted.leaves, source.rows, layout.placement, named, recipe.shuffle.sample)
+    with conf(frame.sparkSession, batches_of_rows(counted) if samples.handles else {}):
+        rows = frame.mapInArrow(write_stage(layout), REPORT_SCHEMA).collect()
     return [row.asDict() | {"report": json.loads(row["report"])} for row in rows], calls.absences() if calls else []
+
+
+def batches_of_rows(counted: Survey) -> dict[str, str]:
+    """Settings that bound Arrow batches by the rows that about fill them.
+
+    Spark weighs a batch of bounded bytes anew at each row, which takes longer the more rows it has: with many samples
+    an image, longer than all else in the write stage.
+    """
+    rows = ARROW_BATCH_BYTES * counted.named_rows // max(1, counted.media_bytes)
+    return {
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(max(1, min(ARROW_BATCH_ROWS, rows))),
+        "spark.sql.execution.arrow.maxBytesPerBatch": UNWEIGHED,
+    }
 
 
 @contextmanager
@@ -82,11 +104,5 @@ def arrow_batches(spark: SparkSession) -> Iterator[None]:
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_BATCH_ROWS),
         "spark.sql.execution.arrow.maxBytesPerBatch": str(ARROW_BATCH_BYTES),
     }
-    before = {name: spark.conf.get(name) for name in settings}
-    for name, value in settings.items():
-        spark.conf.set(name, value)
-    try:
+    with conf(spark, settings):
         yield
-    finally:
-        for name, old in before.items():
-            spark.conf.set(name, str(old))
