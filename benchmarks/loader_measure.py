@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 BATCH = {"coded": 64, "half": 64, "six": 64, "raw": 256}
@@ -42,6 +43,7 @@ def measure(name: str, folder: Path, kind: str, workers: int, seconds: float) ->
     """
     total, batch = rows_of(folder, kind), BATCH[kind]
     importlib.import_module("pipelines.loading" if name == "headrace" else "loader_peers")
+    pa.array([0])  # has pyarrow import pandas, where it is installed: 0.3 s of any process's life
     start = time.perf_counter()
     batches = iter(batches_of(name, folder, kind, workers))
     next(batches)

@@ -35,7 +35,7 @@ DEFAULT_LANES = 64
 _ROWS_OF_LANE = 16
 """samples of one lane that are laid out together: enough to spread the cost of visiting its shard"""
 _ROWS_OF_LANE_UNDECODED = 128
-_BLOCK_BYTES = 8 << 20
+_BLOCK_BYTES = 24 << 20
 """bytes that a block may take where nothing is decoded, about"""
 
 
