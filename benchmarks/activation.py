@@ -2,7 +2,8 @@
 
 For a chain of 100 blocks whose sizes differ, a U-Net, a DiT and diffusers' own U-Net: every policy and budgets from
 20 % to 100 % of what no checkpointing takes; beside them PyTorch's `checkpoint_sequential` (on the chain), diffusers'
-own switch (on its U-Net), and, all compiled by torch.compile, PyTorch's `activation_memory_budget` against ours.
+own switch (on its U-Net), and, all compiled by torch.compile, PyTorch's `activation_memory_budget` against ours. For
+each side that is no budget of ours, a budget of as many bytes as it took shows whether ours is as fast in its memory.
 
 Memory is the most that the allocator hands out in a step beyond what was there before it: a GPU's statistics say so; on
 a CPU the profiler does, which sees the bytes that compiled code takes too. Time is the least of the repeats, sides
@@ -15,8 +16,9 @@ import argparse
 import gc
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from matplotlib.figure import Figure
@@ -128,43 +130,74 @@ SUBJECTS = {"chain": chain, "unet": u_net, "dit": dit, "diffusers": diffusers_u_
 class Side:
     """One way to run a subject."""
 
-    prepare: Callable[[], None]
+    prepare: Callable[[], object]
     step: Callable[[], object]
     said: list[str] = field(default_factory=list)
     """what a budget reports"""
 
 
-def sides(subject: Subject, whole: int, compiled: bool, shares: tuple[float, ...]) -> Iterator[tuple[str, Side]]:
-    """Every side by name; `whole` is what no checkpointing takes in bytes."""
-    model, device = subject.model, next(subject.model.parameters()).device
+@dataclass
+class Found:
+    """What was measured of a side."""
 
-    def plain() -> None:
-        subject.loss().backward()
+    megabytes: float
+    times: list[float] = field(default_factory=list)
+    said: str = ""
 
+    @property
+    def milliseconds(self) -> float:
+        """The least."""
+        return 1e3 * min(self.times)
+
+
+def sides(
+    subject: Subject, whole: int, compiled: bool, shares: tuple[float, ...], found: Mapping[str, Found]
+) -> Iterator[tuple[str, Side]]:
+    """Every side by name; `whole` is what no checkpointing takes in bytes.
+
+    After the sides that are no budget comes a budget of what each of them took, as `found` has it by then.
+    """
+    model = subject.model
     for policy in POLICIES:
-        yield policy, Side(lambda policy=policy: void(activation.apply(model, policy, compile=compiled)), plain)
+        prepare = partial(activation.apply, model, policy, compile=compiled)
+        yield policy, Side(prepare, lambda: subject.loss().backward())
+    yield from peers(subject, compiled)
     for share in shares:
-        side = Side(lambda: None, plain)
+        yield f"budget {share:.0%}", budgeted(subject, int(share * whole), compiled)
+    for name, side in list(found.items()):
+        if name != "none" and not name.startswith("budget"):
+            yield f"budget as {name}", budgeted(subject, int(side.megabytes * 1e6), compiled)
 
-        def prepare(side: Side = side, budget: int = int(share * whole)) -> None:
-            side.said.clear()
-            applied = activation.apply(model, budget, report=side.said.append, compile=compiled)
 
-            def watched() -> None:
-                with applied.watch("", device, model.parameters()):
-                    subject.loss().backward()
+def budgeted(subject: Subject, budget: int, compiled: bool) -> Side:
+    """A budget in bytes, measured by the passes and then followed."""
+    model, device = subject.model, next(subject.model.parameters()).device
+    side = Side(lambda: None, lambda: None)
 
-            side.step = watched if not compiled else plain
+    def prepare() -> None:
+        side.said.clear()
+        applied = activation.apply(model, budget, report=side.said.append, compile=compiled)
 
-        side.prepare = prepare
-        yield f"budget {share:.0%}", side
+        def watched() -> None:
+            with applied.watch("", device, model.parameters()):
+                subject.loss().backward()
+
+        side.step = watched if not compiled else lambda: subject.loss().backward()
+
+    side.prepare = prepare
+    return side
+
+
+def peers(subject: Subject, compiled: bool) -> Iterator[tuple[str, Side]]:
+    """What PyTorch and diffusers have for the same purpose."""
+    model = subject.model
     if subject.sequence is not None and not compiled:
         blocks, x_NC = subject.sequence
 
         def sequential() -> None:
             checkpoint_sequential(blocks, 10, x_NC, use_reentrant=False).square().mean().backward()
 
-        yield "torch checkpoint_sequential", Side(lambda: void(activation.apply(model, "none")), sequential)
+        yield "torch checkpoint_sequential", Side(partial(activation.apply, model, "none"), sequential)
     if subject.switch is not None:
         switch = subject.switch
 
@@ -173,7 +206,7 @@ def sides(subject: Subject, whole: int, compiled: bool, shares: tuple[float, ...
             subject.loss().backward()
             switch(False)
 
-        yield "diffusers' switch", Side(lambda: void(activation.apply(model, "none")), switched)
+        yield "diffusers' switch", Side(partial(activation.apply, model, "none"), switched)
     if compiled:
         for share in THEIR_SHARES:
             yield f"torch activation_memory_budget {share:.0%}", theirs(subject, share)
@@ -193,10 +226,6 @@ def theirs(subject: Subject, share: float) -> Side:
 
     side.prepare = prepare
     return side
-
-
-def void(nothing: object) -> None:
-    """Forget a value."""
 
 
 def peak(model: nn.Module, step: Callable[[], object], device: torch.device) -> int:
@@ -236,20 +265,6 @@ def seconds(model: nn.Module, step: Callable[[], object], device: torch.device) 
     return time.perf_counter() - started
 
 
-@dataclass
-class Found:
-    """What was measured of a side."""
-
-    megabytes: float
-    times: list[float] = field(default_factory=list)
-    said: str = ""
-
-    @property
-    def milliseconds(self) -> float:
-        """The least."""
-        return 1e3 * min(self.times)
-
-
 def measure(subject: Subject, repeats: int, compiled: bool, shares: tuple[float, ...]) -> dict[str, Found]:
     """Each side; a budget that no plan fits is left out."""
     model, device = subject.model, next(subject.model.parameters()).device
@@ -259,7 +274,7 @@ def measure(subject: Subject, repeats: int, compiled: bool, shares: tuple[float,
     found: dict[str, Found] = {}
     ready: dict[str, Side] = {}
     for repeat in range(repeats):
-        for name, side in sides(subject, whole, compiled, shares) if not repeat else list(ready.items()):
+        for name, side in sides(subject, whole, compiled, shares, found) if not repeat else list(ready.items()):
             side.prepare()
             try:
                 for _ in range(SETTLED + 2 if name.startswith("budget") else 2):
@@ -284,18 +299,15 @@ def show(title: str, found: dict[str, Found]) -> None:
         slower = side.milliseconds / none.milliseconds - 1
         size = f"{side.megabytes:10.1f}{side.megabytes / none.megabytes:9.0%}"
         print(f"{name:38}{size}{side.milliseconds:10.1f}{slower:8.0%}  {side.said}")
-    budgets = [side for name, side in found.items() if name.startswith("budget")]
     for name, side in found.items():
         if name.startswith("budget") or name == "none":
             continue
-        rivals = [b for b in budgets if b.megabytes <= 1.01 * side.megabytes]
-        best = min((b.milliseconds for b in rivals), default=None)
-        if best is None:
-            print(f"  no budget was asked for with as little memory as {name}")
-        elif best > side.milliseconds:
-            print(
-                f"  {name} is below the curve: {best / side.milliseconds - 1:.1%} faster than the budget of its memory"
-            )
+        ours = found.get(f"budget as {name}")
+        if ours is None:
+            print(f"  no plan fits in as little memory as {name}")
+        else:
+            memory, time_ = ours.megabytes / side.megabytes, ours.milliseconds / side.milliseconds
+            print(f"  the budget of what {name} takes: {memory:.2f} of its memory, {time_:.2f} of its time")
 
 
 def draw(figure: Figure, place: int, title: str, found: dict[str, Found]) -> None:

@@ -36,6 +36,8 @@ def _build(argv: Sequence[str]) -> None:
     for option in options:
         if option not in {"--dry-run", "--vacuum"} and not option.startswith("--vacuum="):
             raise RecipeError(f"arguments: found {option!r}, expected --dry-run or --vacuum[=HOURS]")
+    if len(options) > 1:
+        raise RecipeError(f"arguments: found {' '.join(options)}, expected one of them")
     path, *overrides = arguments
     partitions = [text for text in overrides if _is_partition(text)]
     recipe = load_recipe(path, [text for text in overrides if text not in partitions], needs=["dataset"])
@@ -100,7 +102,6 @@ def dry_table(summary: Summary) -> Table:
 def summary_table(summary: Summary) -> Table:
     """The counts of a build as a table for the terminal."""
     table = Table("", "", title=f"{summary.path}, version {summary.version}", show_header=False)
-    ratio = summary.stored_bytes / max(summary.media_bytes, 1)
     table.add_row("media", "by reference" if summary.by_value is None else f"by value: {summary.by_value}")
     table.add_row("rows in", f"{summary.rows_in:,}")
     for reason, count in sorted(summary.dropped_rows.items()):
@@ -112,11 +113,14 @@ def summary_table(summary: Summary) -> Table:
         where = "quarantined" if summary.quarantined else "dropped"
         table.add_row(f"{where}, {reason}", f"{count:,}")
     table.add_row("rows written", f"{summary.rows:,}")
-    table.add_row("images", f"{summary.images:,}")
+    if summary.media_bytes:
+        table.add_row("images", f"{summary.images:,}")
     table.add_row("shards", f"{summary.shards:,}")
-    table.add_row(
-        "bytes stored / unique media bytes", f"{summary.stored_bytes:,} / {summary.media_bytes:,} = {ratio:.3f}"
-    )
+    if summary.media_bytes:
+        ratio = f"{summary.stored_bytes:,} / {summary.media_bytes:,} = {summary.stored_bytes / summary.media_bytes:.3f}"
+        table.add_row("bytes stored / unique media bytes", ratio)
+    else:
+        table.add_row("bytes stored", f"{summary.stored_bytes:,}")
     for name, column in summary.absence["columns"].items():
         if column["nulls"]:
             causes = ", ".join(f"{cause} {column[cause]['count']:,}" for cause in CAUSES if column[cause]["count"])

@@ -85,7 +85,7 @@ def airflow(folder: Path, *arguments: str, until: str | None = None, **environme
         for line in process.stdout:
             printed.append(line)
             if until is not None and until in line:
-                os.killpg(process.pid, signal.SIGTERM)
+                os.killpg(process.pid, signal.SIGKILL)  # it heeds no other
                 break
     return "".join(printed)
 

@@ -8,11 +8,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
+from deltalake import Schema
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import BinaryType, LongType, StringType, StructField, StructType
+from pyspark.sql.types import ArrayType, BinaryType, LongType, MapType, StringType, StructField, StructType
 
 import udfs
 from pipelines.dataset.absence import WHY, ledger
@@ -37,6 +38,7 @@ from pipelines.recipe.dataset import Dataset
 from udfs.ledger import Absence
 
 EXAMPLE_KEYS = 5
+_NESTED = ArrayType | MapType | StructType
 _TOLD = re.compile(r"^pipelines\.errors\.DataError: (.*)$", re.MULTILINE)
 
 
@@ -66,6 +68,7 @@ def build(
     """
     summary = Summary(recipe.output.path, partition, dry_run=dry_run, sql=recipe.query)
     with _opened(spark, recipe, partition) as task, _query(task) as samples:
+        _check_columns(samples, task)
         table = open_table(recipe.output.path)
         summary.version = table.version() if table is not None else -1
         made_from = identity(recipe, task.opened, samples.frame, partition)
@@ -173,15 +176,40 @@ def _opened(spark: SparkSession, recipe: Dataset, partition: tuple[str, str] | N
             f"dataset.output.partition: found no column {name!r} in the source, "
             f"expected one of {', '.join(source.columns)}"
         )
+    if name is not None and not made and isinstance(source.schema[name].dataType, BinaryType | _NESTED):
+        found = source.schema[name].dataType.simpleString()
+        raise RecipeError(
+            f"dataset.output.partition: found {name!r} of type {found}, expected text, a number or a date"
+        )
     if partition is not None and not made:
         source = source.where(F.col(quoted(partition[0])).cast("string") == partition[1])
     for jar in recipe.jars:
-        udfs.add_jar(spark, jar)
+        try:
+            udfs.add_jar(spark, jar)
+        except RecipeError as error:
+            raise RecipeError(f"dataset.jars: {error}") from None
     for class_name in recipe.udfs:
         udfs.register(spark, class_name, on_error=recipe.on_udf_error)
     with prepared(source, recipe, partition) as ready:
         leaves = find_leaves(ready.view.drop(*ready.hidden).schema, recipe.source.media)
         yield _Task(recipe, replace(opened, frame=source), ready, leaves, partition)
+
+
+def _check_columns(samples: Samples, task: _Task) -> None:
+    """Raise RecipeError for columns that Delta cannot store, and for keys that name columns that are not there."""
+    for field in output_schema(samples, task.by):
+        try:
+            Schema.from_arrow(pa.schema([field]))
+        except Exception:  # deltalake raises nothing narrower
+            raise RecipeError(
+                f"dataset.query: found column {field.name!r} of type {field.type}, expected one that Delta can store"
+            ) from None
+    columns = [name for name in samples.columns if name != task.by]
+    if not columns:
+        raise RecipeError(f"dataset.query: found no column besides the partition {task.by!r}, expected some")
+    for name in task.recipe.shuffle.sample:
+        if name not in columns:
+            raise RecipeError(f"dataset.shuffle.sample: found {name!r}, expected among {', '.join(columns)}")
 
 
 def _without_partition(samples: Samples, task: _Task) -> Samples:
@@ -230,7 +258,12 @@ def _commit(
     schema = output_schema(samples, task.by)
     summary.quarantined = _commit_quarantine(root, schema, details, task, made_from)
     if not files:
-        raise DataError(f"dataset.query: found no rows to write of {summary.rows_in:,} in the source, expected some")
+        gone = {**summary.dropped_rows, **summary.dropped_captions, **bad}
+        why = "; ".join(f"{reason} ({count:,})" for reason, count in gone.items())
+        raise DataError(
+            f"dataset.query: found no rows to write of {summary.rows_in:,} in the source, expected some"
+            + (f"; left out: {why}" if why else "")
+        )
     summary.rows = sum(file.rows for file in files)
     summary.dropped = bad
     summary.shards = len(files)
@@ -249,14 +282,17 @@ def _commit(
 def _commit_quarantine(
     root: str, schema: pa.Schema, details: list[dict], task: _Task, made_from: Mapping[str, str]
 ) -> bool:
-    """Commit the side table of bad rows, before the dataset itself; returns whether there are any."""
+    """Commit the side table of bad rows, before the dataset itself, if there are any or were before.
+
+    Returns whether there are any.
+    """
     found = [(report["quarantine"], _value(task, report)) for report in details if "quarantine" in report]
-    if not found:
+    if not found and open_table(f"{root}/{QUARANTINE}") is None:
         return False
     files = [File(f["path"], f["rows"], f["bytes"], json.dumps({"numRecords": f["rows"]}), v) for f, v in found]
     schema = schema.append(pa.field("key", pa.string())).append(pa.field("reason", pa.string()))
     commit(f"{root}/{QUARANTINE}", schema, files, made_from, task.partition, task.by)
-    return True
+    return bool(found)
 
 
 def _value(task: _Task, report: Mapping) -> str | None:

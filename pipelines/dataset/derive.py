@@ -103,11 +103,12 @@ class Conditions:
                 hook(kind)
             elif kind not in KINDS:
                 raise RecipeError(
-                    f"conditions: found {kind!r}, expected kinds among {', '.join(KINDS)}, or `module:function`"
+                    f"dataset.images.conditions: found {kind!r}, expected kinds among {', '.join(KINDS)}, "
+                    "or `module:function`"
                 )
         names = [name_of(kind) for kind in self.kinds]
         if len(set(names)) < len(names):
-            raise RecipeError(f"conditions: found {', '.join(names)}, expected each kind once")
+            raise RecipeError(f"dataset.images.conditions: found {', '.join(names)}, expected each kind once")
 
     def of(self, pixels: Pixels | None) -> list[dict[str, object]] | None:
         """The conditions of one image that are no hooks', each encoded as PNG; None if it could not be decoded."""
@@ -156,9 +157,13 @@ def hook(path: str) -> Hook:
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise RecipeError(f"conditions: found {path!r}, expected a function that can be imported: {error}") from None
+        raise RecipeError(
+            f"dataset.images.conditions: found {path!r}, expected a function that can be imported: {error}"
+        ) from None
     if not callable(found):
-        raise RecipeError(f"conditions: found {path!r}, which is no function, expected one over Arrow batches")
+        raise RecipeError(
+            f"dataset.images.conditions: found {path!r}, which is no function, expected one over Arrow batches"
+        )
     return found
 
 

@@ -17,11 +17,21 @@ DEFAULT_DECODE: Mapping[str, Mode] = {"image": "rgb", "condition": "gray"}
 SAMPLE_ID = "sample_id"
 
 
-def check_numbers(**numbers: int | None) -> None:
-    """Raise RecipeError where a number is given that is below 1."""
+def check_numbers(**numbers: Any) -> None:
+    """Raise RecipeError where something is given that is no whole number or below 1."""
     for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise RecipeError(f"{name}: found {number}, expected at least 1")
+        if number is not None and (not isinstance(number, int) or number < 1):
+            raise RecipeError(f"{name}: found {number!r}, expected a whole number, at least 1")
+
+
+def check_state(state: Any) -> tuple[int, int]:
+    """Epoch and position of a loader's state. Raises RecipeError where they are not there, or no whole numbers."""
+    if not isinstance(state, Mapping):
+        raise RecipeError(f"state: found {type(state).__name__}, expected what state_dict() gave")
+    for name in ("epoch", "position"):
+        if not isinstance(state.get(name), int) or state[name] < 0:
+            raise RecipeError(f"state: found {name} = {state.get(name)!r}, expected a whole number, 0 or more")
+    return state["epoch"], state["position"]
 
 
 def check_choices(captions: str, on_bad_sample: str, crop: str) -> None:
@@ -42,7 +52,11 @@ def check_shares(flip: float, drop: Mapping[str, float]) -> None:
 def check_geometry(
     size: int | tuple[int, int] | None, crop: str, buckets: Sequence[tuple[int, int]] | None, decode: Mapping[str, Mode]
 ) -> None:
-    """Raise RecipeError where sizes do not fit each other."""
+    """Raise RecipeError where sizes are none, or do not fit each other."""
+    for name, one in [("size", size), *(("buckets", bucket) for bucket in buckets or ())]:
+        sides = one if isinstance(one, Sequence) and not isinstance(one, str) else (one, one)
+        if one is not None and (len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides)):
+            raise RecipeError(f"{name}: found {one!r}, expected pixels, a side or (height, width), each at least 1")
     if buckets is not None:
         if size is not None or not buckets or not decode:
             raise RecipeError(
@@ -58,6 +72,8 @@ def select(
 ) -> tuple[dict[str, Mode], dict[str, Field]]:
     """The columns to decode and the others, by the batch's key. Raises RecipeError naming what is not there."""
     schema = plan.schema
+    if isinstance(columns, str):
+        raise RecipeError(f"columns: found {columns!r}, expected a list of names")
     chosen = list(schema.names) if columns is None else list(columns)
     if decode is DEFAULT_DECODE:
         decode = {name: mode for name, mode in decode.items() if name in chosen}

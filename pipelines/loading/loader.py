@@ -140,7 +140,14 @@ class ShardLoader(IterableDataset[Batch]):
         """
         drop = dict(drop or {})
         arguments.check_numbers(
-            batch_size=batch_size, world_size=world_size, epochs=epochs, lanes=lanes, window=window, prefetch=prefetch
+            batch_size=batch_size,
+            world_size=world_size,
+            threads=threads,
+            epochs=epochs,
+            lanes=lanes,
+            window=window,
+            memory=memory,
+            prefetch=prefetch,
         )
         if not 0 <= rank < world_size:
             raise RecipeError(f"rank: found {rank}, expected 0 to {world_size - 1}")
@@ -260,8 +267,9 @@ class ShardLoader(IterableDataset[Batch]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go to where `state` was taken; batch size and world size may differ, what fixes the order may not.
 
-        Raises RecipeError naming each setting that differs.
+        Raises RecipeError naming each setting that differs, or what of `state` is no state.
         """
+        epoch, position = arguments.check_state(state)
         differing = [
             f"{name} (found {ours!r}, expected {state.get(name)!r})"
             for name, ours in self._order_settings().items()
@@ -269,7 +277,7 @@ class ShardLoader(IterableDataset[Batch]):
         ]
         if differing:
             raise RecipeError(f"the loader's state was taken under other settings: {', '.join(differing)}")
-        self._epoch, self._position = int(state["epoch"]), int(state["position"])
+        self._epoch, self._position = epoch, position
         self._given_all = False
 
     def __iter__(self) -> Iterator[Batch]:

@@ -83,6 +83,12 @@ class Captions(Section):
     distinct: bool = False
     """leave out captions that an earlier one of the same array equals"""
 
+    @model_validator(mode="after")
+    def _lengths(self) -> "Captions":
+        if self.max_characters is not None and self.max_characters < self.min_characters:
+            raise ValueError(f"max_characters of at least min_characters, {self.min_characters}")
+        return self
+
 
 class Split(Section):
     """A column `split` that deals the source's rows to `train` and other parts by a seeded hash of the key."""

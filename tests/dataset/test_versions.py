@@ -76,6 +76,9 @@ def test_bad_rows_go_to_quarantine_with_their_reason(spark, parquet, tmp_path: P
     aside = DeltaTable(str(tmp_path / "out" / QUARANTINE)).to_pyarrow_table().to_pylist()
     assert [(r["key"], r["reason"], r["image"]) for r in aside] == [("id002", "image: truncated", bad[2]["image"])] * 2
     assert {r["caption"] for r in aside} == {"one of 2", "two of 2"}
+    pq.write_table(pa.Table.from_pylist([row(i) for i in range(4)], SCHEMA), tmp_path / "good.parquet")
+    build(spark, recipe(tmp_path / "good.parquet", tmp_path / "out", QUERY, on_bad_row="quarantine"))
+    assert DeltaTable(str(tmp_path / "out" / QUARANTINE)).to_pyarrow_table().num_rows == 0
 
 
 def test_a_failed_build_leaves_the_version_before(spark, parquet, tmp_path: Path) -> None:

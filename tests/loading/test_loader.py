@@ -286,6 +286,13 @@ def test_images_of_several_sizes_need_a_size(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ({"batch_size": 0}, "batch_size: found 0"),
+        ({"batch_size": 2.5}, "batch_size: found 2.5, expected a whole number"),
+        ({"threads": 0}, "threads: found 0"),
+        ({"memory": 0}, "memory: found 0"),
+        ({"size": 0}, "size: found 0, expected pixels"),
+        ({"size": (3,)}, r"size: found \(3,\)"),
+        ({"buckets": [(8, 0)]}, r"buckets: found \(8, 0\)"),
+        ({"columns": "image"}, "columns: found 'image', expected a list"),
         ({"rank": 2, "world_size": 2}, "rank: found 2, expected 0 to 1"),
         ({"columns": ["nothing"]}, "column nothing: found none"),
         ({"decode": {"image": "cmyk"}}, r"decode\['image'\]: found 'cmyk'"),
@@ -314,3 +321,15 @@ def test_transparent_pixels_lie_on_white(tmp_path: Path) -> None:
     batch = next(iter(ShardLoader(path, batch_size=1)))
     assert batch["image"][0, :, 0, 0].tolist() == [255, 255, 255]
     assert batch["image"][0, :, 0, 7].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("change", [{"epoch": "x"}, {"position": -5}, {"position": None}])
+def test_what_is_no_state_is_refused(emoji: Path, change: dict) -> None:
+    loader = ShardLoader(emoji, batch_size=4)
+    state = loader.state_dict()
+    (name,) = change
+    with pytest.raises(RecipeError, match=f"state: found {name} = "):
+        loader.load_state_dict({**state, **change})
+    with pytest.raises(RecipeError, match="state: found NoneType"):
+        loader.load_state_dict(None)
+    assert loader.state_dict() == state
