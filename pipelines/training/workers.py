@@ -67,6 +67,8 @@ def join() -> Iterator[Workers]:
         start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         store = PrefixStore(f"headrace/{start}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
-    yield Workers(rank, world_size, device)
+    workers = Workers(rank, world_size, device)
+    workers.barrier()  # a rank that ends at once, as on a bad recipe, may hold the store that others still read
+    yield workers
     if world_size > 1:  # not in a `finally`: after an error the other ranks are not there to answer
         dist.destroy_process_group()
