@@ -34,7 +34,7 @@ from pipelines.training import activation
 POLICIES = ("none", "full", "every_k", "sqrt", "selective")
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1)
 THEIR_SHARES = (1.0, 0.8, 0.6, 0.4, 0.2, 0.0)
-SETTLED = 4
+SETTLED = 8
 """steps until a budget's plan is followed"""
 
 
@@ -277,7 +277,7 @@ def measure(subject: Subject, repeats: int, compiled: bool, shares: tuple[float,
         for name, side in sides(subject, whole, compiled, shares, found) if not repeat else list(ready.items()):
             side.prepare()
             try:
-                for _ in range(SETTLED + 2 if name.startswith("budget") else 2):
+                for _ in range(SETTLED if name.startswith("budget") else 2):
                     side.step()
             except RecipeError as error:
                 print(f"{name}: {error}")

@@ -103,12 +103,12 @@ class Conditions:
                 hook(kind)
             elif kind not in KINDS:
                 raise RecipeError(
-                    f"dataset.images.conditions: found {kind!r}, expected kinds among {', '.join(KINDS)}, "
+                    f"conditions: found {kind!r}, expected kinds among {', '.join(KINDS)}, "
                     "or `module:function`"
                 )
         names = [name_of(kind) for kind in self.kinds]
         if len(set(names)) < len(names):
-            raise RecipeError(f"dataset.images.conditions: found {', '.join(names)}, expected each kind once")
+            raise RecipeError(f"conditions: found {', '.join(names)}, expected each kind once")
 
     def of(self, pixels: Pixels | None) -> list[dict[str, object]] | None:
         """The conditions of one image that are no hooks', each encoded as PNG; None if it could not be decoded."""
@@ -158,11 +158,11 @@ def hook(path: str) -> Hook:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise RecipeError(
-            f"dataset.images.conditions: found {path!r}, expected a function that can be imported: {error}"
+            f"conditions: found {path!r}, expected a function that can be imported: {error}"
         ) from None
     if not callable(found):
         raise RecipeError(
-            f"dataset.images.conditions: found {path!r}, which is no function, expected one over Arrow batches"
+            f"conditions: found {path!r}, which is no function, expected one over Arrow batches"
         )
     return found
 
@@ -177,10 +177,12 @@ def decoded(image: bytes | None, max_pixels: int = MAX_PIXELS) -> Pixels | None:
 def with_conditions(frame: DataFrame, kinds: Sequence[str], image: str = "image") -> DataFrame:
     """`frame` with the column `conditions` array<struct<kind, image>>: one PNG for each of `kinds` that there is.
 
-    An image that cannot be decoded gets null, one that is null too. Raises RecipeError for an unknown kind or column.
+    An image that cannot be decoded gets null, one that is null too. Raises RecipeError for an unknown kind or column, and for hooks.
     """
     conditions = Conditions(tuple(kinds))
     conditions.check()
+    if any(":" in kind for kind in kinds):
+        raise RecipeError(f"conditions: found {', '.join(kinds)}, expected no hook: those are for recipes alone")
     if image not in frame.columns:
         raise RecipeError(f"conditions: found no column {image!r}, expected one among {', '.join(frame.columns)}")
     schema = StructType([*frame.schema.fields, StructField("conditions", CONDITIONS)])

@@ -52,7 +52,10 @@ def with_images(source: DataFrame, images: Images, kept: Collection[str]) -> Dat
     Every row is there: `DROPPED` says why one is to go. Raises RecipeError for columns that are not there or are taken.
     """
     conditions = conditions_of(images)
-    conditions.check()
+    try:
+        conditions.check()
+    except RecipeError as error:
+        raise RecipeError(f"dataset.images.{error}") from None
     _check_columns(source, images)
     columns = [name for name in source.columns if name in set(kept) | {images.column}]
     frame = source.select(*(F.col(quoted(name)) for name in columns))

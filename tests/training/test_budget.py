@@ -170,7 +170,7 @@ def test_several_forwards_before_a_backward_are_measured_as_one(chain: nn.Module
 
 
 NUMBERS = re.compile(r"([\d.]+) MB[^,]*, (-?\d+)%")
-WATCHED = ROUNDS + 4
+WATCHED = 3 * ROUNDS + 2
 """profiled, paced, weighed, then by the plan: weighed, timed"""
 
 
@@ -204,6 +204,32 @@ def test_a_watched_budget_is_for_all_that_a_pass_holds(megabytes: float) -> None
     expected = one()
     assert all(torch.equal(a, b) for gradients in found for a, b in zip(gradients, expected, strict=True))
     assert predicted < megabytes_of(model, inputs)
+
+
+def test_passes_that_measure_hold_no_more_than_full(chain: nn.Module) -> None:
+    """Blocks are computed again while they are measured, and it is seen how long that takes."""
+    x = torch.linspace(0, 1, 512 * 64).view(512, 64).requires_grad_()
+
+    def one() -> None:
+        y = x
+        for block in chain.blocks:  # type: ignore[union-attr]
+            y = block(y)
+        y.sum().backward()
+
+    def peak(policy: str | int) -> int:
+        applied = activation.apply(chain, policy)
+        gc.collect()
+
+        def watched() -> None:
+            with applied.watch("", torch.device("cpu"), chain.parameters()):
+                one()
+
+        return peak_bytes(watched)
+
+    one()  # gradients are there from now on
+    whole, full = peak("none"), peak("full")
+    assert full < 0.5 * whole
+    assert peak(10**9) < 1.2 * full
 
 
 def megabytes_of(model: nn.Module, inputs: tuple[object, ...]) -> float:

@@ -23,7 +23,7 @@ from pipelines.training.activation.table import table
 
 Report = Callable[[str], None]
 ROUNDS = 2
-"""passes whose times are measured"""
+"""passes over which each time is measured: the quickest counts"""
 UNKNOWN = Segment((-1,))
 """a call that was not there when its kind of pass was measured is computed again by itself"""
 
@@ -108,6 +108,9 @@ class _Pass(Watch):
         self.cost: ChainCost | None = None
         self.segments: dict[int, Segment] = {}
         self.clock = Clock()
+        self._times: list[tuple[float, float]] = []
+        self._quickest = (0.0, 0.0)
+        """seconds of a pass and, of these, of second runs"""
         self.meter: Meter | None = None
         self.plan: Plan | None = None
         self._profile: Profile | None = Profile()
@@ -217,9 +220,9 @@ class _Pass(Watch):
             self.end_of_profile()
             if not self.measures:
                 self.segments, self._stage = each(len(self.cost.blocks) if self.cost else 0).segments(), "pace"
-        elif self._stage == "pace":
+        elif self._stage == "pace" and self._timed():
             assert self.cost is not None
-            self.cost, self._stage = paced(self.cost, self.clock), "weigh"
+            self.cost, self._stage = paced(self.cost, *self._quickest), "weigh"
         elif self._stage == "weigh":
             self.meter = None
             settle(self)
@@ -227,16 +230,26 @@ class _Pass(Watch):
         elif self._stage == "check":
             assert self.meter is not None
             self._peak, self.meter, self._stage = self.meter.peak(), None, "time"
-        elif self._stage == "time":
+        elif self._stage == "time" and self._timed():
             self._stage = "done"
             report(self._measured())
+
+    def _timed(self) -> bool:
+        """Take the seconds of this pass; whether it was the last that is timed, so that the quickest is known."""
+        self._times.append((self.clock.seconds, self.clock.seconds_again))
+        if len(self._times) < ROUNDS:
+            return False
+        self._quickest = min(self._times)
+        self._times.clear()
+        return True
 
     def _measured(self) -> str:
         assert self.cost is not None
         assert self.plan is not None
         prediction = predict(self.plan, self.cost)
+        seconds, again = self._quickest
         return (
-            f"measured: {self._peak / 1e6:.2f} MB held at most, {self.clock.slowdown:.0%} slower "
+            f"measured: {self._peak / 1e6:.2f} MB held at most, {again / max(1e-9, seconds - again):.0%} slower "
             f"(predicted: {prediction.peak / 1e6:.2f} MB, {prediction.slowdown:.0%})"
         )
 
@@ -245,10 +258,10 @@ class _Pass(Watch):
         self.plan, self.segments = plan, plan.segments()
 
 
-def paced(cost: ChainCost, clock: Clock) -> ChainCost:
+def paced(cost: ChainCost, seconds: float, seconds_again: float) -> ChainCost:
     """`cost` with the times of a pass in which each block was computed again and nothing else was measured."""
     again = sum(block.again for block in cost.blocks)
-    factor = clock.seconds_again / again if again else 1.0
+    factor = seconds_again / again if again else 1.0
     blocks = tuple(replace(block, forward=factor * block.forward, again=factor * block.again) for block in cost.blocks)
     cost = replace(cost, blocks=blocks, around=0.0)
-    return replace(cost, around=clock.seconds - clock.seconds_again - cost.seconds)
+    return replace(cost, around=seconds - seconds_again - cost.seconds)

@@ -37,11 +37,6 @@ class Clock(Watch):
         yield
         self.seconds_again += self._now() - started
 
-    @property
-    def slowdown(self) -> float:
-        """By what share computing again made the pass slower."""
-        return self.seconds_again / max(1e-9, self.seconds - self.seconds_again)
-
     def _now(self) -> float:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)

@@ -20,7 +20,7 @@ import numpy as np
 from pipelines.training.activation.plan import Plan, Segment
 from pipelines.training.activation.profile import ChainCost
 
-SLOTS = 500
+SLOTS = 2000
 """steps in which memory is counted; sizes are rounded up"""
 
 

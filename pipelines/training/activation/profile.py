@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import tree_leaves
 
 from pipelines.training.activation.recompute import Watch
@@ -66,6 +65,7 @@ class Profile(Watch):
 
     def __init__(self) -> None:
         self._costs: list[BlockCost] = []
+        self._saved: list[Tensor] = []
         self._again: dict[int, float] = {}
         self._backward: dict[int, float] = {}
         self._arguments: dict[int, int] = {}
@@ -80,24 +80,19 @@ class Profile(Watch):
     @contextmanager
     def forward(self, block: nn.Module, arguments: Any) -> Iterator[list[Any]]:
         """Measure the next call's forward; the caller puts the output into the list that this yields."""
-        saved: list[Tensor] = []
         output: list[Any] = []
         leaves = _tensors(arguments)
         self._cuda = self._cuda or any(leaf.is_cuda for leaf in leaves)
         linked = self._before is not None and any(before() is leaf for before in self._before[0] for leaf in leaves)
 
-        def pack(tensor: Tensor) -> Tensor:
-            saved.append(tensor)
-            return tensor
-
+        self._saved.clear()
         started = self._now()
-        with saved_tensors_hooks(pack, _same):
-            yield output
+        yield output
         seconds = self._now() - started
         outside = _storages([*leaves, *block.parameters(), *block.buffers()])
         results = _tensors(output)
         made = _storages(results)
-        held = _storages(saved)
+        held = _storages(self._saved)
         inside = sum(size for key, size in held.items() if key not in outside and key not in made)
         before = held.keys() & self._before[1] if linked and self._before else ()
         own = [size for key, size in {**held, **made}.items() if key not in outside]
@@ -117,6 +112,11 @@ class Profile(Watch):
                 self._arguments[key] = size
         self._outputs |= made.keys()
         self._before = ([weakref.ref(result) for result in results], set(made))
+        self._saved.clear()
+
+    def saves(self, tensor: Tensor) -> None:
+        """Count `tensor` among what the backward of the call that runs needs."""
+        self._saved.append(tensor)
 
     @contextmanager
     def refill(self, index: int) -> Iterator[None]:
@@ -166,7 +166,3 @@ def _tensors(tree: Any) -> list[Tensor]:
 def _storages(tensors: Sequence[Tensor]) -> dict[int, int]:
     """Bytes of each storage, by its address; `tensors` are alive, so no address is used twice."""
     return {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
-
-
-def _same(tensor: Tensor) -> Tensor:
-    return tensor

@@ -113,7 +113,10 @@ class _Filled(Exception):
 
 
 class Watch:
-    """What second runs are put into, to measure them."""
+    """What sees the tensors that first runs would keep, and what second runs are put into, to measure them."""
+
+    def saves(self, tensor: Tensor) -> None:
+        """Backward needs `tensor`, for which the first run leaves a slot."""
 
     def whole(self) -> AbstractContextManager[None]:
         """Around whatever is computed again at one go."""
@@ -147,9 +150,11 @@ class Frame:
         leaves, spec = flatten(args, kwargs)
         call = Call(block, owners, forward, [self._leaf(leaf) for leaf in leaves], spec, Ambient.now(leaves), index)
         self.calls[index] = call
-        slots = call.slots
+        slots, watch = call.slots, self._watch
 
         def pack(tensor: Tensor) -> Slot:
+            if watch is not None:
+                watch.saves(tensor)
             slot = Slot(self, index, tensor)
             slots.append(weakref.ref(slot))
             return slot
