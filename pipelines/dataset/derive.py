@@ -103,8 +103,7 @@ class Conditions:
                 hook(kind)
             elif kind not in KINDS:
                 raise RecipeError(
-                    f"conditions: found {kind!r}, expected kinds among {', '.join(KINDS)}, "
-                    "or `module:function`"
+                    f"conditions: found {kind!r}, expected kinds among {', '.join(KINDS)}, or `module:function`"
                 )
         names = [name_of(kind) for kind in self.kinds]
         if len(set(names)) < len(names):
@@ -157,13 +156,9 @@ def hook(path: str) -> Hook:
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise RecipeError(
-            f"conditions: found {path!r}, expected a function that can be imported: {error}"
-        ) from None
+        raise RecipeError(f"conditions: found {path!r}, expected a function that can be imported: {error}") from None
     if not callable(found):
-        raise RecipeError(
-            f"conditions: found {path!r}, which is no function, expected one over Arrow batches"
-        )
+        raise RecipeError(f"conditions: found {path!r}, which is no function, expected one over Arrow batches")
     return found
 
 
@@ -177,7 +172,8 @@ def decoded(image: bytes | None, max_pixels: int = MAX_PIXELS) -> Pixels | None:
 def with_conditions(frame: DataFrame, kinds: Sequence[str], image: str = "image") -> DataFrame:
     """`frame` with the column `conditions` array<struct<kind, image>>: one PNG for each of `kinds` that there is.
 
-    An image that cannot be decoded gets null, one that is null too. Raises RecipeError for an unknown kind or column, and for hooks.
+    An image that cannot be decoded gets null, one that is null too. Raises RecipeError for an unknown kind or column,
+    and for hooks.
     """
     conditions = Conditions(tuple(kinds))
     conditions.check()

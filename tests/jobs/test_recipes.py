@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import yaml
 
@@ -68,3 +69,26 @@ def test_it_samples(name: str, runs: Path) -> None:
     overrides = [override.format(runs=runs) if "{runs}" in override else override for override in SAMPLED[name]]
     assert sample([str(runs / name), "steps=3", "per_prompt=2", *overrides]) == 0
     assert (runs / name / "samples" / "grid.png").stat().st_size > 0
+
+
+def test_latents_of_a_codebook_are_denoised_and_controlled(runs: Path) -> None:
+    """A VQ-VAE's latents in the place of a KL autoencoder's, and a ControlNet over the denoiser of them."""
+    folder = runs.parent
+    bottleneck = {"kind": "vq", "codes": 16, "channels": 8}
+    chain: dict[str, tuple[str, dict[str, Any]]] = {
+        "vq": ("fashion-vqvae", {"channels": 8, "bottleneck": bottleneck}),
+        "vq-latent": ("fashion-latent", TINY["fashion-latent"] | {"autoencoder": "runs/vq", "image_channels": 8}),
+        "vq-control": ("fashion-control", {"base": "runs/vq-latent"}),
+    }
+    for name, (of, model) in chain.items():
+        recipe = yaml.safe_load((RECIPES / f"{of}.yaml").read_text())
+        recipe["training"]["run"] = f"runs/{name}"
+        if "base" in model:
+            recipe["data"] |= {"caption": "caption", "label": None}
+        recipe = _tiny(recipe, model, folder)
+        assert train([str(write_recipe(folder / f"{name}.yaml", recipe))]) == 0
+        assert len(losses(runs / name)) == 3
+    for name, overrides in {"vq-latent": ["prompts=[a bag]"], "vq-control": ["examples=2"]}.items():
+        assert sample([str(runs / name), "steps=3", "per_prompt=2", *overrides]) == 0
+        drawn = [path for path in (runs / name / "samples").glob("*.png") if path.name != "grid.png"]
+        assert {cv2.imread(str(path)).shape for path in drawn} == {(28, 28, 3)}
