@@ -7,6 +7,7 @@ out. Each is measured as `headrace evaluate` does, in its recipe's own way of dr
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from pipelines.training.run_folder import RunFolder
 
 RUNS = {
     "runs/fashion-ddpm": "runs/fashion-judge-16",
+    "runs/fashion-smld": "runs/fashion-judge-16",
+    "runs/fashion-dit": "runs/fashion-judge",
+    "runs/fashion-latent": "runs/fashion-judge",
     "runs/fashion-gan": "runs/fashion-judge",
     "runs/fashion-wgan": "runs/fashion-judge",
     "runs/fashion-r3gan": "runs/fashion-judge",
@@ -29,9 +33,11 @@ RUNS = {
     "runs/fashion-vqgan": "runs/fashion-judge",
     "runs/fashion-kl": "runs/fashion-judge",
     "runs/fashion-prior": "runs/fashion-judge",
+    "runs/fashion-lstm": "runs/fashion-judge",
+    "runs/fashion-gru": "runs/fashion-judge",
 }
 """runs, and the judge of each: at the run's own resolution"""
-SHOWN = ("fid", "kid", "precision", "recall", "coverage", "label_agreement", "psnr", "ssim")
+SHOWN = ("fid", "kid", "precision", "recall", "coverage", "label_agreement", "bits_per_code", "psnr", "ssim")
 
 
 def main() -> None:
@@ -56,13 +62,20 @@ def main() -> None:
             [
                 f"`{run}`",
                 f"{step:,}",
+                f"{minutes(run):.0f}",
                 *(cell(each.figures[name]) if name in each.figures else "" for name in SHOWN),
                 "" if usage is None else f"{100 * usage:.0f} %",
                 f"{1e3 * each.seconds_per_image:.3g}",
             ]
         )
     print(f"{images:,} images of each against as many real ones; features of {', '.join(sorted(map(str, judges)))}.\n")
-    print(table(["run", "steps trained", *SHOWN, "codes used", "ms an image"], rows))
+    print(table(["run", "steps", "minutes trained", *SHOWN, "codes used", "ms an image"], rows))
+
+
+def minutes(run: str) -> float:
+    """How long the run was trained, by its own clock."""
+    lines = (RunFolder(Path(run)).path / "timings.jsonl").read_text(encoding="utf-8").splitlines()
+    return sum(json.loads(line)["seconds"] for line in lines) / 60
 
 
 def measured(run: str, images: int) -> tuple[Evaluated, int]:

@@ -341,3 +341,15 @@ def test_compiled_blocks(policy: str | int) -> None:
             torch.testing.assert_close(ours, theirs)
     assert list(model.state_dict()) == names
     torch.compiler.reset()
+
+
+def test_extended_blocks_of_a_kind_are_of_one_class() -> None:
+    """So that blocks of one size are one graph when they are compiled: torch tells graphs apart by class."""
+    blocks = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
+    activation.apply(blocks, "full")
+    (extended,) = {type(block) for block in blocks}
+    assert issubclass(extended, nn.Linear)
+    activation.apply(blocks, "none")
+    assert {type(block) for block in blocks} == {nn.Linear}
+    activation.apply(blocks, 10**9)
+    assert {type(block) for block in blocks} == {extended}

@@ -64,6 +64,9 @@ TWICE = {"r3gan", "wgan, gradient penalty"}
 BATCHED = {"gan, batch norm"}
 """networks whose samples depend on the batch that a rank sees"""
 
+WHOLE = {*TWICE, "wgan, spectral norm", "vqgan", "vqgan, cosine codes"}
+"""objectives that need weights whole where FSDP2 has a rank's piece"""
+
 WAYS: dict[str, dict[str, Any]] = {
     "computed again": {"activation": "full"},
     "computed again by segments": {"activation": "sqrt"},
@@ -187,12 +190,30 @@ def test_two_ranks_of_the_others(
     check_two_ranks(name, plain, dataset, tmp_path, processes)
 
 
-def check_two_ranks(
-    name: str, plain: dict[str, Path], dataset: Path, folder: Path, processes: ForkServerContext
+@pytest.mark.parametrize("name", sorted(WHOLE))
+def test_weights_that_cannot_be_shared_are_one_line(
+    name: str, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Under activation checkpointing, and going on with one rank where two began."""
+    path = write_recipe(tmp_path / "recipe.yaml", recipe_for(name, dataset, tmp_path / "run", parallel="fsdp"))
+    assert train([str(path)]) == 2
+    (found,) = capsys.readouterr().err.splitlines()
+    assert "training.parallel: found 'fsdp', expected ddp: " in found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in WHOLE])
+def test_two_ranks_that_share_weights(
+    name: str, plain: dict[str, Path], dataset: Path, tmp_path: Path, processes: ForkServerContext
+) -> None:
+    check_two_ranks(name, plain, dataset, tmp_path, processes, parallel="fsdp")
+
+
+def check_two_ranks(
+    name: str, plain: dict[str, Path], dataset: Path, folder: Path, processes: ForkServerContext, **training: Any
+) -> None:
+    """Under activation checkpointing: the losses of one rank."""
     run = folder / "two"
-    path = write_recipe(folder / "two.yaml", recipe_for(name, dataset, run, activation="full"))
+    path = write_recipe(folder / "two.yaml", recipe_for(name, dataset, run, activation="full", **training))
     assert train_on(processes, 2, path, run) == [0, 0], (folder / "two.log").read_text()
     if name in BATCHED:
         assert losses(run)[0] == pytest.approx(losses(plain[name])[0], rel=0.5)

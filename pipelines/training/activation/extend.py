@@ -13,10 +13,17 @@ class Extended(nn.Module):
 
 def extend(block: nn.Module, extension: type[Extended], **attributes: Any) -> None:
     """Put `extension` before `block`'s class, with `attributes` set on the block."""
-    kind = type(block)
-    block.__class__ = type(kind.__name__, (extension, kind), {"__module__": kind.__module__, "_extras": (*attributes,)})
+    block.__class__ = _extended(type(block), extension, tuple(attributes))
     for name, value in attributes.items():
         object.__setattr__(block, name, value)
+
+
+def _extended(kind: type[nn.Module], extension: type[Extended], extras: tuple[str, ...]) -> type[nn.Module]:
+    """The class of all extended blocks of a kind: as it is one class, compiled blocks of one size share a graph."""
+    for known in kind.__subclasses__():
+        if known.__bases__ == (extension, kind):
+            return known
+    return type(kind.__name__, (extension, kind), {"__module__": kind.__module__, "_extras": extras})
 
 
 def restore(block: nn.Module) -> None:

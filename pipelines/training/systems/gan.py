@@ -24,11 +24,22 @@ from pipelines.training.systems.artist import Asked
 WANTS: frozenset[str] = frozenset()
 TWICE = frozenset({"gradient_penalty", "r1_r2"})
 """regularisers that differentiate gradients"""
+WHOLE = TWICE | {"spectral"}
+"""regularisers that need whole weights where FSDP2 has a rank's piece: in a second derivative, or between passes"""
 
 
 def image_shape(of: Sections) -> tuple[int, int, int]:
-    """The images of both networks. Raises RecipeError if `data` lacks the column that they are conditioned on."""
-    model, _ = _sections(of)
+    """The images of both networks.
+
+    Raises RecipeError if `data` lacks the column that they are conditioned on, or if ranks are to share weights that
+    the regulariser needs whole.
+    """
+    model, recipe = _sections(of)
+    if recipe.regulariser in WHOLE and of.training.parallel != "ddp":
+        raise RecipeError(
+            f"training.parallel: found {of.training.parallel!r}, expected ddp: objective.regulariser "
+            f"{recipe.regulariser} needs whole weights, of which each rank would have a piece"
+        )
     for key in ("label", "caption"):
         if model.condition == key and getattr(of.data, key) is None:
             raise RecipeError(f"data.{key}: found nothing, expected a column, for model.condition is {key}")
