@@ -25,16 +25,23 @@ class Choice:
 
     def __call__(self, logits_NK: Tensor, uniform_N: Tensor) -> Tensor:
         """The codes (int64 [N]) whose cumulative probabilities `uniform`, in [0, 1), falls between."""
-        sorted_NK, order_NK = (logits_NK.double() / self.temperature).sort(stable=True, dim=-1, descending=True)
+        logits_NK = logits_NK.double() / self.temperature
+        if self.top_k is None and self.top_p == 1:  # of all codes, in any order
+            return _between(logits_NK.softmax(-1).cumsum(-1), uniform_N)
+        sorted_NK, order_NK = logits_NK.sort(stable=True, dim=-1, descending=True)
         share_NK = sorted_NK.softmax(-1)
         dropped_NK = share_NK.cumsum(-1) - share_NK >= self.top_p
         if self.top_k is not None:
             dropped_NK[:, self.top_k :] = True
         dropped_NK[:, 0] = False
-        edges_NK = share_NK.masked_fill(dropped_NK, 0).cumsum(-1)
-        place_N = torch.searchsorted(edges_NK, uniform_N.double()[:, None] * edges_NK[:, -1:], right=True)[:, 0]
+        place_N = _between(share_NK.masked_fill(dropped_NK, 0).cumsum(-1), uniform_N)
         last_N = (~dropped_NK).sum(-1) - 1
         return order_NK.gather(-1, torch.minimum(place_N, last_N)[:, None])[:, 0]
+
+
+def _between(edges_NK: Tensor, uniform_N: Tensor) -> Tensor:
+    """Which of the intervals between cumulative shares `edges` each `uniform`, in [0, 1), falls into: int64 [N]."""
+    return torch.searchsorted(edges_NK, uniform_N.double()[:, None] * edges_NK[:, -1:], right=True)[:, 0]
 
 
 @dataclass(frozen=True)
