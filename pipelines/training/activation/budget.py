@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -113,6 +113,8 @@ class _Pass(Watch):
         """seconds of a pass and, of these, of second runs"""
         self.meter: Meter | None = None
         self.plan: Plan | None = None
+        self._waiting: dict[int, int] = {}
+        """bytes of gradients that are there already when the backward pass comes to a call, but for that of its output"""
         self._profile: Profile | None = Profile()
         self._left = ROUNDS
         self._frames: dict[int, weakref.ref[Frame]] = {}
@@ -192,11 +194,15 @@ class _Pass(Watch):
 
     @contextmanager
     def refill(self, index: int) -> Iterator[None]:
-        """Before the last call runs again, see what came after it."""
+        """Before a call runs again, see which gradients wait for earlier ones; before the last, what came after it."""
         assert self.cost is not None
-        if self.meter is not None and index == len(self.cost.blocks) - 1:
-            held = held_at_end(each(len(self.cost.blocks)), self.cost) + self.cost.outside
-            self.cost = replace(self.cost, tail=max(0, self.meter.peak() - held))
+        if self.meter is not None:
+            blocks = self.cost.blocks
+            if index == len(blocks) - 1:
+                held = held_at_end(each(len(blocks)), self.cost) + self.cost.outside
+                self.cost = replace(self.cost, tail=max(0, self.meter.peak() - held))
+            inputs = self.cost.fixed + sum(block.output for block in blocks[: index + 1])
+            self._waiting[index] = max(0, self.meter.now() - self.cost.outside - inputs)
         yield
 
     def end_of_profile(self) -> None:
@@ -224,7 +230,8 @@ class _Pass(Watch):
             assert self.cost is not None
             self.cost, self._stage = paced(self.cost, *self._quickest), "weigh"
         elif self._stage == "weigh":
-            self.meter = None
+            assert self.cost is not None
+            self.meter, self.cost = None, waited(self.cost, self._waiting)
             settle(self)
             self._stage = "check"
         elif self._stage == "check":
@@ -265,3 +272,9 @@ def paced(cost: ChainCost, seconds: float, seconds_again: float) -> ChainCost:
     blocks = tuple(replace(block, forward=factor * block.forward, again=factor * block.again) for block in cost.blocks)
     cost = replace(cost, blocks=blocks, around=0.0)
     return replace(cost, around=seconds - seconds_again - cost.seconds)
+
+
+def waited(cost: ChainCost, waiting: Mapping[int, int]) -> ChainCost:
+    """`cost` with the bytes of gradients that wait while a block's backward runs, as those of a U-Net's skips do."""
+    blocks = (replace(b, workspace=b.workspace + waiting.get(i, 0)) for i, b in enumerate(cost.blocks))
+    return replace(cost, blocks=tuple(blocks))

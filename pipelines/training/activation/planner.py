@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from pipelines.training.activation.plan import Plan, Segment
-from pipelines.training.activation.profile import ChainCost
+from pipelines.training.activation.profile import BlockCost, ChainCost
 
 SLOTS = 2000
 """steps in which memory is counted; sizes are rounded up"""
@@ -45,6 +45,11 @@ def held_at_end(plan: Plan, cost: ChainCost) -> int:
     walk = _Walk(cost)
     walk.items(plan.items, cost.fixed, last_output=True)
     return walk.at_end
+
+
+def _holds_input(block: BlockCost) -> bool:
+    """Whether the output of the block before is held if both are kept: by this one, or by what lies between them."""
+    return block.keeps_input or not block.linked
 
 
 class _Walk:
@@ -77,7 +82,7 @@ class _Walk:
         if following is None:
             needed = last_output
         else:
-            needed = not isinstance(following, int) or self._blocks[following].keeps_input
+            needed = not isinstance(following, int) or _holds_input(self._blocks[following])
         own = isinstance(item, int) and self._blocks[item].keeps_output
         return self._blocks[last].output if needed or own else 0
 
@@ -93,7 +98,7 @@ class Planner:
         self._unit = max(1, -(-total // SLOTS))
         self._inside = [self._slots(block.inside) for block in cost.blocks]
         self._output = [self._slots(block.output) for block in cost.blocks]
-        following = [*(block.keeps_input for block in cost.blocks[1:]), True]
+        following = [*map(_holds_input, cost.blocks[1:]), True]
         self._workspace = [self._slots(block.workspace) for block in cost.blocks]
         self._kept = [  # what keeping a block takes from what follows it
             inside + (output if block.keeps_output or held else 0)

@@ -33,7 +33,7 @@ class BlockCost:
     keeps_output: bool
     """whether backward holds the output"""
     workspace: int
-    """bytes that the backward computation itself takes: two gradients of the largest tensor, about"""
+    """bytes that the backward computation takes: two gradients of the largest tensor, about, and those that wait"""
     again: float = 0.0
     """seconds of a second run that ends with the last tensor that backward holds: what comes after it is left out"""
     backward: float = 0.0
