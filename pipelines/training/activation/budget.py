@@ -114,7 +114,7 @@ class _Pass(Watch):
         self.meter: Meter | None = None
         self.plan: Plan | None = None
         self._waiting: dict[int, int] = {}
-        """bytes of gradients that are there already when the backward pass comes to a call, but for that of its output"""
+        """bytes of gradients that are there when the backward pass comes to a call, besides that of its output"""
         self._profile: Profile | None = Profile()
         self._left = ROUNDS
         self._frames: dict[int, weakref.ref[Frame]] = {}
