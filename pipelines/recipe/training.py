@@ -1,7 +1,7 @@
 """The sections of a training run: `data`, `training`, `sampling`."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -57,6 +57,10 @@ class PlayerSettings(Section):
     """instead of a decay, the relative width of the average"""
 
 
+Bytes = Annotated[int, Field(ge=1, strict=True)]
+"""a size; true is none"""
+
+
 class Training(Section):
     """One run of the trainer."""
 
@@ -96,7 +100,7 @@ class Training(Section):
     """what ranks share: gradients (ddp), also weights and optimizers (fsdp), or these within groups of ranks (hsdp)"""
     shard: int | None = Field(None, ge=1)
     """ranks of a group of hsdp; null for those of one machine"""
-    activation: Literal["none", "full", "every_k", "sqrt", "selective"] | PositiveInt = "none"
+    activation: Literal["none", "full", "every_k", "sqrt", "selective"] | Bytes = "none"
     """activation checkpointing: a policy or a budget in bytes"""
     segment: int = Field(2, ge=1)
     """blocks of a segment under the policy every_k"""

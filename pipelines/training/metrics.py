@@ -31,8 +31,10 @@ class MetricsFile:
                     if last == step or not line.endswith(b"\n"):
                         break
                     last += 1
-                    if json.loads(line).get("step") != last:
-                        raise DataError(f"{self.path}: found another step at line {last}, expected step {last}")
+                    if _step(line) != last:
+                        raise DataError(
+                            f"{self.path}: found a broken line or another step at line {last}, expected step {last}"
+                        )
                     size += len(line)
         if last < step:
             raise DataError(f"{self.path}: found {last} whole lines, expected those of the checkpoint's {step} steps")
@@ -61,3 +63,12 @@ class MetricsFile:
         self._open()
         assert self._descriptor is not None
         return self._descriptor
+
+
+def _step(line: bytes) -> int | None:
+    """The step of a line; None if it is broken."""
+    try:
+        figures = json.loads(line)
+    except ValueError:
+        return None
+    return figures.get("step") if isinstance(figures, dict) else None

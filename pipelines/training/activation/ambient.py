@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 Owner = tuple[nn.Module, str]
 """a module and the name of one of its buffers"""
+Buffers = dict[Owner, Tensor]
+"""values of buffers"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +90,37 @@ def owners_of(block: nn.Module) -> tuple[Owner, ...]:
 
 
 @contextmanager
-def keep_buffers(owners: Sequence[Owner]) -> Iterator[None]:
-    """Undo what happens to the buffers: running statistics count a batch once, however often it is computed."""
-    before = [(buffer, buffer.clone()) for module, name in owners if (buffer := module._buffers[name]) is not None]
+def changed_buffers(owners: Sequence[Owner], before: Buffers) -> Iterator[None]:
+    """Put the buffers that the block changes into `before`, as they were."""
+    found = [
+        (owner, buffer, buffer._version, buffer.clone()) for owner in owners if (buffer := _buffer(owner)) is not None
+    ]
+    yield
+    for owner, buffer, version, value in found:
+        if _buffer(owner) is not buffer or buffer._version != version:
+            before[owner] = value
+
+
+@contextmanager
+def keep_buffers(owners: Sequence[Owner], before: Buffers | None = None) -> Iterator[None]:
+    """Undo what happens to the buffers: running statistics count a batch once, however often it is computed.
+
+    Within, those in `before` are what they were then: a block that reads what it changes reads the same again.
+    """
+    now = [(buffer, buffer.clone()) for owner in owners if (buffer := _buffer(owner)) is not None]
+    with torch.no_grad():
+        for owner, value in (before or {}).items():
+            buffer = _buffer(owner)
+            if buffer is not None:
+                buffer.copy_(value)
     try:
         yield
     finally:
         with torch.no_grad():
-            for buffer, value in before:
+            for buffer, value in now:
                 buffer.copy_(value)
+
+
+def _buffer(owner: Owner) -> Tensor | None:
+    module, name = owner
+    return module._buffers[name]

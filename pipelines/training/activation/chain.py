@@ -8,6 +8,7 @@ simply ends.
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -63,7 +64,7 @@ class Checkpointed(Extended):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The block's own forward, as the plan says."""
-        forward = self._compiled or super().forward
+        forward = functools.partial(self._compiled, self) if self._compiled else super().forward
         if torch.compiler.is_compiling():
             return _apart(self._chain, self._place, self, forward, args, kwargs)
         return self._chain.call(self._place, self, forward, args, kwargs)
@@ -89,7 +90,7 @@ class Compiled(Extended):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The block's own forward."""
-        return self._compiled(*args, **kwargs)
+        return self._compiled(self, *args, **kwargs)
 
 
 GRAPHS = 512
@@ -97,7 +98,7 @@ GRAPHS = 512
 
 
 def compile_forward(block: nn.Module) -> Callable[..., Any]:
-    """The block's forward as one compiled graph."""
+    """The forward of the block's class as one compiled graph; a copy of the block calls it with its own weights."""
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, GRAPHS)
     torch._dynamo.config.accumulated_recompile_limit = max(torch._dynamo.config.accumulated_recompile_limit, 4 * GRAPHS)
-    return torch.compile(block.forward, dynamic=False)
+    return torch.compile(type(block).forward, dynamic=False)

@@ -40,8 +40,11 @@ def apply(
 
     Several networks that train together (the players of a game) share one budget. With `compile` each block is compiled
     by `torch.compile` as a graph of its own. Names of parameters, state dicts and gradients stay the same. Raises
-    RecipeError if there are no blocks.
+    RecipeError if there are no blocks, for an unknown policy, and for numbers below 1.
     """
+    for name, found in (("policy", policy), ("every", every)):
+        if isinstance(found, int) and (isinstance(found, bool) or found < 1):
+            raise RecipeError(f"training.activation: found {found!r} as {name}, expected a policy or a positive number")
     models = [model] if isinstance(model, nn.Module) else list(model)
     blocks = list(dict.fromkeys(block for one in models for block in blocks_of(one)))
     if not blocks and policy != "none":

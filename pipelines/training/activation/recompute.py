@@ -20,7 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.distributed.fsdp import FSDPModule
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
-from pipelines.training.activation.ambient import Ambient, Owner, keep_buffers
+from pipelines.training.activation.ambient import Ambient, Buffers, Owner, changed_buffers, keep_buffers
 from pipelines.training.activation.plan import Segment
 
 PLAIN = (Tensor, int, float, str, type(None))
@@ -79,7 +79,10 @@ class Call:
     ambient: Ambient
     index: int
     slots: list[weakref.ref[Slot]] = field(default_factory=list)
-    outputs: list[weakref.ref[Tensor] | None] = field(default_factory=list)
+    outputs: list[tuple[weakref.ref[Tensor], int] | None] = field(default_factory=list)
+    """with their versions: one that was changed in place since is not what a second run gives"""
+    buffers: Buffers = field(default_factory=dict)
+    """those that the run changed, as they were before it"""
 
     def run_again(self, before: Sequence[Any]) -> Any:
         """The block's output once more; `before` are the flat outputs of the call before it."""
@@ -96,7 +99,7 @@ class Call:
             self.block.unshard()
         if not self.owners:
             return self.ambient.run(lambda: self.forward(*args, **kwargs))
-        with keep_buffers(self.owners):
+        with keep_buffers(self.owners, self.buffers):
             return self.ambient.run(lambda: self.forward(*args, **kwargs))
 
 
@@ -159,9 +162,11 @@ class Frame:
             slots.append(weakref.ref(slot))
             return slot
 
-        with saved_tensors_hooks(pack, _open):
+        with saved_tensors_hooks(pack, _open), changed_buffers(owners, call.buffers):
             output = forward(*args, **kwargs)
-        call.outputs = [weakref.ref(leaf) if isinstance(leaf, Tensor) else None for leaf in leaves_of(output)]
+        call.outputs = [
+            (weakref.ref(leaf), leaf._version) if isinstance(leaf, Tensor) else None for leaf in leaves_of(output)
+        ]
         self._last = call
         return output
 
@@ -229,7 +234,7 @@ class Frame:
         """Which output of the last call `leaf` is; None if it is none of them."""
         if self._last is not None and isinstance(leaf, Tensor):
             for place, output in enumerate(self._last.outputs):
-                if output is not None and output() is leaf:
+                if output is not None and output[0]() is leaf and output[1] == leaf._version:
                     return place
         return None
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from pipelines.training.activation.ambient import Buffers, Owner, changed_buffers, keep_buffers, owners_of
 from pipelines.training.activation.extend import Extended
 
+Contexts = tuple[AbstractContextManager[Any], AbstractContextManager[Any]]
 aten = torch.ops.aten
 KEPT = {
     aten.mm.default,
@@ -33,8 +37,24 @@ class Selective(Extended):
         """The block's own forward."""
         if not torch.is_grad_enabled():
             return super().forward(*args, **kwargs)
-        contexts = functools.partial(create_selective_checkpoint_contexts, _policy)
+        contexts: Callable[[], Contexts] = functools.partial(create_selective_checkpoint_contexts, _policy)
+        owners = () if torch.compiler.is_compiling() else owners_of(self)
+        if owners:
+            contexts = functools.partial(_with_buffers, contexts, owners)
         return checkpoint(super().forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
+
+
+@contextmanager
+def _both(outer: AbstractContextManager[Any], inner: AbstractContextManager[Any]) -> Iterator[None]:
+    with outer, inner:
+        yield
+
+
+def _with_buffers(contexts: Callable[[], Contexts], owners: Sequence[Owner]) -> Contexts:
+    """The contexts of the two runs, the second of which leaves buffers as they are and sees them as the first did."""
+    first, second = contexts()
+    before: Buffers = {}
+    return _both(changed_buffers(owners, before), first), _both(keep_buffers(owners, before), second)
 
 
 def _policy(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
