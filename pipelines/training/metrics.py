@@ -32,9 +32,7 @@ class MetricsFile:
                         break
                     last += 1
                     if _step(line) != last:
-                        raise DataError(
-                            f"{self.path}: found a broken line or another step at line {last}, expected step {last}"
-                        )
+                        raise DataError(f"{self.path}: found no line of step {last} at line {last}, expected one")
                     size += len(line)
         if last < step:
             raise DataError(f"{self.path}: found {last} whole lines, expected those of the checkpoint's {step} steps")

@@ -73,5 +73,5 @@ def test_a_copy_of_a_compiled_block_has_its_own_weights() -> None:
 
 @pytest.mark.parametrize(("policy", "every"), [(0, 2), (-3, 2), (True, 2), ("every_k", 0)])
 def test_numbers_below_one_are_refused(policy: str | int, every: int) -> None:
-    with pytest.raises(RecipeError, match="training.activation: found"):
+    with pytest.raises(RecipeError, match=r"training\.activation: found"):
         activation.apply(nn.ModuleList([nn.Linear(2, 2)]), policy, every=every)  # type: ignore[arg-type]

@@ -181,9 +181,9 @@ def reported(lines: list[str]) -> tuple[float, float]:
     return float(measured), float(predicted)
 
 
-@pytest.mark.parametrize("megabytes", [2.2, 1.4, 1.1])
-def test_a_watched_budget_is_for_all_that_a_pass_holds(megabytes: float) -> None:
-    """What lies outside of the blocks is in the prediction: embeddings, the last convolution, the loss."""
+@pytest.mark.parametrize(("megabytes", "bf16"), [(2.2, False), (1.4, False), (1.1, False), (2.2, True), (0.95, True)])
+def test_a_watched_budget_is_for_all_that_a_pass_holds(megabytes: float, bf16: bool) -> None:
+    """What lies outside of the blocks is in the prediction: embeddings, the last convolution, the loss, cast weights."""
     model = u_net()
     lines: list[str] = []
     applied = activation.apply(model, int(megabytes * 1e6), report=lines.append)
@@ -193,7 +193,9 @@ def test_a_watched_budget_is_for_all_that_a_pass_holds(megabytes: float) -> None
         model.zero_grad()
         torch.manual_seed(1)
         with applied.watch("", torch.device("cpu"), model.parameters()):
-            model(*inputs).square().mean().backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                loss = model(*inputs).square().mean()
+            loss.backward()
         return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
     found = [one() for _ in range(WATCHED)]

@@ -113,6 +113,7 @@ class _Pass(Watch):
         """seconds of a pass and, of these, of second runs"""
         self.meter: Meter | None = None
         self.plan: Plan | None = None
+        self._casts: dict[int, int] = {}
         self._waiting: dict[int, int] = {}
         """bytes of gradients that are there when the backward pass comes to a call, besides that of its output"""
         self._profile: Profile | None = Profile()
@@ -186,8 +187,13 @@ class _Pass(Watch):
             self._calls.clear()
 
     def ran(self, position: int) -> None:
-        """A call has run: after the last one in a pass that is weighed, see what lies outside of the blocks."""
-        if self._stage == "weigh" and self.meter is not None and self.cost and position == len(self.cost.blocks) - 1:
+        """A call has run: see what autocast holds of its weights, and after the last one what lies outside of blocks."""
+        if self._stage != "weigh" or self.meter is None or self.cost is None or position < 0:
+            return
+        before = self.meter.now()
+        torch.clear_autocast_cache()
+        self._casts[position] = before - self.meter.now()
+        if position == len(self.cost.blocks) - 1:
             held = held_at_end(each(len(self.cost.blocks)), self.cost)
             self.cost = replace(self.cost, outside=self.meter.now() - held)
             self.meter.restart()
@@ -231,7 +237,7 @@ class _Pass(Watch):
             self.cost, self._stage = paced(self.cost, *self._quickest), "weigh"
         elif self._stage == "weigh":
             assert self.cost is not None
-            self.meter, self.cost = None, waited(self.cost, self._waiting)
+            self.meter, self.cost = None, weighed(self.cost, self._waiting, self._casts)
             settle(self)
             self._stage = "check"
         elif self._stage == "check":
@@ -274,7 +280,13 @@ def paced(cost: ChainCost, seconds: float, seconds_again: float) -> ChainCost:
     return replace(cost, around=seconds - seconds_again - cost.seconds)
 
 
-def waited(cost: ChainCost, waiting: Mapping[int, int]) -> ChainCost:
-    """`cost` with the bytes of gradients that wait while a block's backward runs, as those of a U-Net's skips do."""
-    blocks = (replace(b, workspace=b.workspace + waiting.get(i, 0)) for i, b in enumerate(cost.blocks))
+def weighed(cost: ChainCost, waiting: Mapping[int, int], casts: Mapping[int, int]) -> ChainCost:
+    """`cost` with the bytes of gradients that wait while a block's backward runs, as those of a U-Net's skips do.
+
+    And with those of weights that autocast made for each block and holds until the forward pass is over.
+    """
+    blocks = (
+        replace(block, workspace=block.workspace + waiting.get(number, 0), casts=casts.get(number, 0))
+        for number, block in enumerate(cost.blocks)
+    )
     return replace(cost, blocks=tuple(blocks))

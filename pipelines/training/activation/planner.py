@@ -69,7 +69,8 @@ class _Walk:
             workspace = self._blocks[item].workspace if isinstance(item, int) else 0
             self.peak = max(self.peak, held + workspace)
         if last_output:
-            self.at_end = held
+            again = (block for item in items if isinstance(item, Segment) for block in item.blocks())
+            self.at_end = held + sum(self._blocks[block].casts for block in again)
         for number, item in reversed(list(enumerate(items))):
             if isinstance(item, Segment):
                 self.items(item.items, starts[number], last_output=False)

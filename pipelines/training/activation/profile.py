@@ -38,6 +38,8 @@ class BlockCost:
     """seconds of a second run that ends with the last tensor that backward holds: what comes after it is left out"""
     backward: float = 0.0
     """seconds"""
+    casts: int = 0
+    """bytes of weights that autocast made in another type, held until the forward pass is over; part of `inside`"""
 
 
 @dataclass(frozen=True)
