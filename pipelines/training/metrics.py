@@ -32,7 +32,7 @@ class MetricsFile:
                         break
                     last += 1
                     if _step(line) != last:
-                        raise DataError(f"{self.path}: found no line of step {last} at line {last}, expected one")
+                        raise DataError(f"{self.path}: found another thing at line {last}, expected step {last}")
                     size += len(line)
         if last < step:
             raise DataError(f"{self.path}: found {last} whole lines, expected those of the checkpoint's {step} steps")

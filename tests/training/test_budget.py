@@ -183,7 +183,7 @@ def reported(lines: list[str]) -> tuple[float, float]:
 
 @pytest.mark.parametrize(("megabytes", "bf16"), [(2.2, False), (1.4, False), (1.1, False), (2.2, True), (0.95, True)])
 def test_a_watched_budget_is_for_all_that_a_pass_holds(megabytes: float, bf16: bool) -> None:
-    """What lies outside of the blocks is in the prediction: embeddings, the last convolution, the loss, cast weights."""
+    """What lies outside of the blocks is in the prediction: embeddings, the last convolution, the loss, casts."""
     model = u_net()
     lines: list[str] = []
     applied = activation.apply(model, int(megabytes * 1e6), report=lines.append)

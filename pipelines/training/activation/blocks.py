@@ -1,27 +1,50 @@
 """Which parts of a model are its blocks."""
 
+from collections.abc import Iterator
+
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
     """The blocks of `model`, in the order of registration: what checkpointing keeps or computes again whole.
 
     A block is an item of an `nn.ModuleList`, anywhere in the model. Of lists inside lists the innermost count, as the
-    outer ones only group (the levels of a U-Net). An item without parameters, or without a `forward` of its own, is no
-    block. A model whose blocks lie elsewhere can name them: an attribute `blocks`, any iterable of its modules, is
-    taken as it is.
+    outer ones only group (the levels of a U-Net); but a list of layers, modules without parts, inside an item that runs
+    is the inside of a block (the two layers of a feed-forward network). An item without parameters, or without a
+    `forward` of its own, is no block. A model whose blocks lie elsewhere can name them: an attribute `blocks`, any
+    iterable of its modules, is taken as it is.
     """
     named = getattr(model, "blocks", None)
-    if named is not None:
-        return list(dict.fromkeys(named))
-    found: dict[nn.Module, None] = {}
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList):
-            found.update((item, None) for item in module if _is_block(item))
-    return list(found)
+    return list(dict.fromkeys(_blocks(model, inside=False) if named is None else named))
 
 
-def _is_block(module: nn.Module) -> bool:
-    inner = any(isinstance(part, nn.ModuleList) for part in module.modules())
-    runs = type(module).forward is not nn.Module.forward
-    return runs and not inner and any(True for _ in module.parameters())
+def _blocks(module: nn.Module, inside: bool) -> Iterator[nn.Module]:
+    """The blocks in `module`; `inside`: it may be one itself."""
+    for items in _lists(module):
+        if inside and any(_is_layer(item) for item in items):
+            continue
+        for item in items:
+            runs = type(item).forward is not nn.Module.forward
+            inner = list(_blocks(item, inside=runs))
+            if not inner and runs and _has_parameters(item):
+                inner = [item]
+            yield from inner
+
+
+def _lists(module: nn.Module) -> Iterator[nn.ModuleList]:
+    """The lists in `module` that are in no other list."""
+    if isinstance(module, nn.ModuleList):
+        if not isinstance(module, ParametrizationList):
+            yield module
+        return
+    for child in module.children():
+        yield from _lists(child)
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return _has_parameters(module) and next(module.children(), None) is None
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None

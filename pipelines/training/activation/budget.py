@@ -187,7 +187,7 @@ class _Pass(Watch):
             self._calls.clear()
 
     def ran(self, position: int) -> None:
-        """A call has run: see what autocast holds of its weights, and after the last one what lies outside of blocks."""
+        """A call has run: see what autocast holds of its weights, after the last one what lies outside of blocks."""
         if self._stage != "weigh" or self.meter is None or self.cost is None or position < 0:
             return
         before = self.meter.now()
