@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
@@ -310,9 +311,17 @@ def show(title: str, found: dict[str, Found]) -> None:
             print(f"  the budget of what {name} takes: {memory:.2f} of its memory, {time_:.2f} of its time")
 
 
-def draw(figure: Figure, place: int, title: str, found: dict[str, Found]) -> None:
+def draw(panels: Mapping[str, dict[str, Found]], path: str) -> None:
+    """A picture with a panel for each model."""
+    rows = -(-len(panels) // 4)
+    figure = Figure(figsize=(18, 4 * rows), layout="constrained")
+    for place, (title, found) in enumerate(panels.items(), 1):
+        panel(figure.add_subplot(rows, min(4, len(panels)), place, title=title, xlabel="MB at most"), found)
+    figure.savefig(path, dpi=90)
+
+
+def panel(axes: Axes, found: dict[str, Found]) -> None:
     """Memory against time."""
-    axes = figure.add_subplot(2, 4, place, title=title, xlabel="MB at most")
     axes.set_ylabel("ms a step")
     lines = {"budget": "our budget", "torch activation": "torch's budget"}
     for prefix, label in lines.items():
@@ -337,8 +346,7 @@ def main() -> None:
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     where = torch.cuda.get_device_name() if device.type == "cuda" else "cpu, one thread"
-    figure = Figure(figsize=(18, 8), layout="constrained")
-    place = 0
+    panels: dict[str, dict[str, Found]] = {}
     for name in arguments.models.split(","):
         for compiled in (False, True):
             torch.manual_seed(0)
@@ -349,11 +357,10 @@ def main() -> None:
             found = measure(subject, 2 if arguments.quick else arguments.repeats, compiled, shares)
             title = f"{name}{', compiled' if compiled else ''}"
             show(f"{title} on {where}", found)
-            place += 1
-            draw(figure, place, title, found)
+            panels[title] = found
             torch.compiler.reset()
     if arguments.plot:
-        figure.savefig(arguments.plot, dpi=90)
+        draw(panels, arguments.plot)
 
 
 if __name__ == "__main__":
