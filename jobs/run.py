@@ -5,13 +5,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from pipelines.errors import DataError, RecipeError
+from pipelines.errors import DataError, Diverged, RecipeError
 
-DONE, WRONG_RECIPE, UNUSABLE_DATA, INTERRUPTED = 0, 2, 3, 130
+DONE, FAILED, WRONG_RECIPE, UNUSABLE_DATA, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def exit_status(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
-    """Run `main(argv)` and return the exit status: 0 done, 2 wrong recipe or argument, 3 unusable data, 130 Ctrl-C.
+    """Run `main(argv)` and return the exit status: 0 done, 1 a run that diverged, 2 wrong recipe or argument, 3
+    unusable data, 130 Ctrl-C.
 
     Anything else is raised, so that Python ends with a traceback and status 1. Where `argv` asks for help, what the
     job's module says of itself is shown instead.
@@ -28,6 +29,9 @@ def exit_status(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> i
     except DataError as error:
         print(f"headrace: {error}", file=sys.stderr)
         return UNUSABLE_DATA
+    except Diverged as error:
+        print(f"headrace: {error}", file=sys.stderr)
+        return FAILED
     except BrokenPipeError:  # whoever read our output, say `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:

@@ -7,3 +7,7 @@ class RecipeError(ValueError):
 
 class DataError(ValueError):
     """The input data is unusable (exit status 3). The message is one line: file or column, found, expected."""
+
+
+class Diverged(RuntimeError):
+    """Too many steps in a row had figures that are no finite numbers (exit status 1). The message is one line."""

@@ -146,7 +146,7 @@ class Checkpoints:
             damage = checkpoint.damage()
             if damage is None:
                 return checkpoint
-            print(f"headrace: {checkpoint.path}: {damage}; the checkpoint before it is used", file=sys.stderr)
+            print(f"headrace: {checkpoint.path}: {damage}; one before it is looked for", file=sys.stderr)
         if found:
             raise DataError(f"{self.folder}: found only damaged checkpoints; remove the folder to start from step 0")
         return None

@@ -6,11 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipelines.errors import Diverged
 from pipelines.training.checkpoints import Checkpoints
-
-
-class Diverged(RuntimeError):
-    """Too many steps in a row had gradients or figures that are no finite numbers."""
 
 
 class Streak:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.draws import Draws
-from pipelines.errors import DataError, RecipeError
+from pipelines.errors import DataError, Diverged, RecipeError
 from pipelines.objectives.game import Batch
 from pipelines.training import flops
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.scale import GROWTH, PATIENCE, START, LossScale
-from pipelines.training.streak import Diverged, Streak
+from pipelines.training.streak import Streak
 from pipelines.training.trainer import Trainer
 from tests.training.test_trainer import ALONE, Duel, Regression, batch, recipe, run, weights
 
