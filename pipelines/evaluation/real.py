@@ -55,6 +55,8 @@ def read_real(recipe: Recipe, evaluation: Evaluation, count: int) -> Real:
             break
     if found < count:
         raise DataError(f"{wanted.path}: found {found} images, expected at least the {count} to compare with")
+    if wanted.label is not None and not isinstance(raws[0][wanted.label], torch.Tensor):
+        raise DataError(f"evaluation.label: found a column {wanted.label!r} of text, expected whole numbers")
     images, labels, conditions = (
         None if column is None else torch.cat([raw[column] for raw in raws])[:count]
         for column in (wanted.image, wanted.label, wanted.condition)

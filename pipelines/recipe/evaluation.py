@@ -14,9 +14,9 @@ class Evaluation(Section):
     """a run folder of a classifier, or a TorchScript file of a network (Inception), whose features are compared"""
     judge: str | None = None
     """a run folder of a classifier that says what drawn images show; null for `features` where that is a classifier"""
-    images: int = Field(2000, ge=6)
+    images: int = Field(2000, ge=12)
     """images drawn"""
-    reals: int | None = Field(None, ge=6)
+    reals: int | None = Field(None, ge=12)
     """real images compared with; null for as many as are drawn"""
     path: str | None = None
     """the dataset of real images; null for the run's own"""

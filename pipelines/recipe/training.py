@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from pipelines.recipe.control import ControlUse
 from pipelines.recipe.section import Section
@@ -143,7 +143,7 @@ class Sampling(Section):
     """noise of ddim (0 none, the default, 1 that of ddpm) and of dpmpp_2m_sde (1 by default)"""
     variance: Literal["small", "large"] | None = None
     """variance of ddpm: small (β̃, the default) or large (β)"""
-    churn: float | None = Field(None, ge=0)
+    churn: float | None = Field(None, ge=0, allow_inf_nan=False)
     """noise of heun, 0 by default"""
     corrections: int | None = Field(None, ge=0)
     """Langevin steps of predictor_corrector after each of its steps, 1 by default"""
@@ -153,11 +153,11 @@ class Sampling(Section):
     """size of a step of langevin, 0.1 by default"""
     updates: int | None = Field(None, ge=1)
     """steps of langevin at each noise level, 100 by default"""
-    guidance: float = Field(3.0, ge=0)
+    guidance: float = Field(3.0, ge=0, allow_inf_nan=False)
     """scale of classifier-free guidance; 1 for none"""
     negative: str | None = None
     """a prompt to keep away from, instead of the null caption"""
-    guided_from: float = Field(0.0, ge=0)
+    guided_from: float = Field(0.0, ge=0, allow_inf_nan=False)
     """noise levels up to here are not guided"""
     guided_to: float = Field(math.inf, gt=0)
     """noise levels above this are not guided"""
@@ -191,3 +191,9 @@ class Sampling(Section):
     """images drawn at a time"""
     seed: int = 0
     """the seed of the noise"""
+
+    @model_validator(mode="after")
+    def _guides_somewhere(self) -> "Sampling":
+        if self.guided_from >= self.guided_to:
+            raise ValueError(f"guided_from below guided_to, {self.guided_to:g}")
+        return self

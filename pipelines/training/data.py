@@ -9,9 +9,10 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from torch import Tensor
 
-from pipelines.errors import RecipeError
+from pipelines.errors import DataError, RecipeError
 from pipelines.loading import ShardLoader
 from pipelines.loading.decode import Mode
+from pipelines.models.conditions import UNTOLD
 from pipelines.models.tokens import CaptionTokenizer
 from pipelines.recipe.text import FrozenText
 from pipelines.recipe.training import Data
@@ -145,25 +146,36 @@ def _loader(data: Data, shape: tuple[int, int, int], **settings: Any) -> ShardLo
 class Collator:
     """Makes what objectives take of what the loader gives, on the rank's device."""
 
-    def __init__(self, data: Data, tokenizer: CaptionTokenizer | None, device: torch.device) -> None:
-        """`tokenizer` is None where captions are not used."""
-        self.data, self.tokenizer, self.device = data, tokenizer, device
+    def __init__(
+        self, data: Data, tokenizer: CaptionTokenizer | None, device: torch.device, labels: int | None = None
+    ) -> None:
+        """`tokenizer` is None where captions are not used, `labels` where labels are not, or any will do."""
+        self.data, self.tokenizer, self.device, self.labels = data, tokenizer, device, labels
 
     def __call__(self, raw: dict[str, Any]) -> dict[str, Tensor]:
         """`image` float32 [N, C, H, W] in [−1, 1] and, as far as `data` names their columns,
 
         `tokens` int64 [N, L] and `tokens_mask` bool [N, L]; `label` int64 [N]; `condition` float32 [N, 1, H, W]
-        in [0, 1].
+        in [0, 1]. Raises DataError for labels that are no whole numbers or that the model does not know.
         """
         batch = {"image": self._move(raw[self.data.image]).float() / 127.5 - 1}
         if self.tokenizer is not None and self.data.caption is not None:
             tokens_NL, mask_NL = self.tokenizer.encode(raw[self.data.caption])
             batch |= {"tokens": self._move(tokens_NL), "tokens_mask": self._move(mask_NL)}
         if self.data.label is not None:
-            batch["label"] = self._move(raw[self.data.label])
+            batch["label"] = self._move(self._label(raw[self.data.label]))
         if self.data.condition is not None:
             batch["condition"] = self._move(raw[self.data.condition]).float() / 255
         return batch
+
+    def _label(self, label: Any) -> Tensor:
+        if not isinstance(label, Tensor) or label.is_floating_point():
+            raise DataError(f"data.label: found a column {self.data.label!r} of text, expected whole numbers")
+        if self.labels is not None and not ((label >= UNTOLD) & (label < self.labels)).all():
+            found = sorted(set(label[(label < UNTOLD) | (label >= self.labels)].tolist()))
+            expected = f"expected labels from 0 to {self.labels - 1}, as model.labels is"
+            raise DataError(f"data.label: found {found}, {expected}")
+        return label
 
     def _move(self, tensor: Tensor) -> Tensor:
         if self.device.type == "cpu":

@@ -42,4 +42,4 @@ def collator(recipe: Recipe, folder: RunFolder, workers: Workers) -> data.Collat
     """What makes tensors of the loader's batches."""
     of = sections(recipe)
     tokenizer = None if systems.of(recipe).text(of) is None else CaptionTokenizer.load(folder.tokenizer)
-    return data.Collator(of.data, tokenizer, workers.device)
+    return data.Collator(of.data, tokenizer, workers.device, getattr(of.model, "labels", None))

@@ -92,3 +92,35 @@ def test_latents_of_a_codebook_are_denoised_and_controlled(runs: Path) -> None:
         assert sample([str(runs / name), "steps=3", "per_prompt=2", *overrides]) == 0
         drawn = [path for path in (runs / name / "samples").glob("*.png") if path.name != "grid.png"]
         assert {cv2.imread(str(path)).shape for path in drawn} == {(28, 28, 3)}
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("guidance=.inf", "sampling.guidance: found inf"),
+        ("churn=.inf", "sampling.churn: found inf"),
+        ("guided_from=.nan", "sampling.guided_from: found nan"),
+        ("guidance=1e38", "sampling: found images of values that are no finite numbers, expected milder settings"),
+        ("guided_from=5 guided_to=1", "expected guided_from below guided_to, 1"),
+    ],
+)
+def test_settings_that_draw_nothing(override: str, line: str, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [str(runs / "fashion-ddpm"), "steps=3", "per_prompt=1", "labels=[1]", *override.split()]
+    assert sample(asked) == 2
+    assert line in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "line"),
+    [
+        ("fashion-ddpm", "model.labels=1", "headrace: data.label: found [1"),
+        ("fashion-classifier", "model.labels=2", "headrace: data.label: found [2"),
+        ("fashion-ddpm", "data.label=caption", "headrace: data.label: found a column 'caption' of text"),
+    ],
+)
+def test_labels_that_the_model_does_not_know(
+    name: str, override: str, line: str, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = runs.parent / f"{name}.yaml"
+    assert train([str(recipe), f"training.run={tmp_path}/run", override]) == 3
+    assert capsys.readouterr().err.splitlines()[-1].startswith(line)

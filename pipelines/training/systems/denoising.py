@@ -51,7 +51,10 @@ class DenoisingArtist:
 
     @torch.no_grad()
     def draw(self, asked: Asked, sampling: Sampling) -> Tensor:
-        """The images asked for: uint8 [N, C, H, W]. Raises RecipeError for what the network knows nothing of."""
+        """The images asked for: uint8 [N, C, H, W]. Raises RecipeError for what the network knows nothing of.
+
+        And for settings under which values grow beyond all bounds.
+        """
         self.check(sampling)
         draws = Draws(sampling.seed, torch.arange(asked.first, asked.first + len(asked), device=self.device))
         network, cond, null = self._conditions(asked, sampling)
@@ -72,6 +75,8 @@ class DenoisingArtist:
         x_NCHW = sample(sampling, denoise, noise_NCHW, table, generator=SampleNoise(draws))
         if self.latents is not None:
             x_NCHW = self.latents.decode(x_NCHW)
+        if not x_NCHW.isfinite().all():
+            raise RecipeError("sampling: found images of values that are no finite numbers, expected milder settings")
         return ((x_NCHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
 
     def check(self, sampling: Sampling) -> None:
