@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from pipelines.errors import RecipeError
+from pipelines.models.recurrent import RecurrentLayer
 from pipelines.training import activation
 
 
@@ -32,6 +34,7 @@ def gradients_under(policy: str | int, blocks: nn.ModuleList, change: bool) -> l
     activation.apply(copies, policy)  # type: ignore[arg-type]
     for _ in range(2):
         x = torch.linspace(-1, 1, 12).view(3, 4).requires_grad_()
+        x = x[:, None] if isinstance(copies[0], RecurrentLayer) else x
         for block in copies:
             x = block(x)
             if change:
@@ -56,6 +59,15 @@ def test_outputs_that_are_changed_in_place_before_the_next_block(policy: str | i
     torch.manual_seed(0)
     blocks = nn.ModuleList(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 4)) for _ in range(6))
     found, expected = gradients_under(policy, blocks, True), gradients_under("none", blocks, True)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("policy", ["full", "selective"])
+def test_recurrent_blocks(cell: Literal["gru", "lstm"], policy: str) -> None:
+    torch.manual_seed(0)
+    blocks = nn.ModuleList(RecurrentLayer(4, cell) for _ in range(2))
+    found, expected = gradients_under(policy, blocks, False), gradients_under("none", blocks, False)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 

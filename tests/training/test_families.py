@@ -22,6 +22,7 @@ from tests.training.tiny_runs import losses, recipe_of, write_recipe
 
 STEPS = 6
 TEXT = {"vocabulary": 300, "length": 6, "width": 16, "layers": 1, "heads": 2}
+UNET = {"resolution": 16, "channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": [1], "heads": 2}
 DCGAN = {"network": "gan", "resolution": 16, "latent": 8, "channels": 8, "multipliers": [1, 2]}
 RESIDUAL = {**DCGAN, "backbone": "residual", "patch": 2}
 WGAN = {"family": "gan", "loss": "wasserstein", "rounds": 2}
@@ -36,6 +37,15 @@ Family = tuple[dict[str, Any], dict[str, Any]]
 
 FAMILIES: dict[str, Family] = {
     "diffusion": ({}, {}),
+    "score": ({**UNET, "text": None}, {"prediction": "score", "schedule": "geometric", "min_snr": None}),
+    "diffusion, dit": (
+        {"network": "dit", "resolution": 16, "width": 16, "layers": 2, "heads": 2, "text": None, "labels": 3},
+        {"prediction": "v"},
+    ),
+    "classifier": (
+        {"network": "classifier", "resolution": 16, "channels": 8, "multipliers": [1, 2], "heads": 2, "labels": 3},
+        {"family": "classifier"},
+    ),
     "gan": ({**DCGAN, "condition": "label"}, {"family": "gan"}),
     "gan, minimax": (DCGAN, {"family": "gan", "loss": "minimax"}),
     "gan, batch norm": ({**DCGAN, "norm": "batch"}, {"family": "gan"}),
@@ -51,12 +61,14 @@ FAMILIES: dict[str, Family] = {
     ),
     "wgan, spectral norm": (RESIDUAL, {**WGAN, "regulariser": "spectral"}),
     "autoencoder, kl": ({**CODER, "bottleneck": {"kind": "kl"}}, {"family": "autoencoder", "kl": 1e-2}),
+    "autoencoder, fsq": ({**CODER, "bottleneck": {"kind": "fsq", "levels": [4, 4]}}, {"family": "autoencoder"}),
     "vqgan": (VQGAN, {"family": "autoencoder", "watch": 2, "discriminator": ADVERSARY}),
     "vqgan, cosine codes": (
         {**CODER, "bottleneck": {**BOOK, "cosine": True, "update": "gradient"}},
         {"family": "autoencoder", "discriminator": ADVERSARY},
     ),
     "prior": ({**PRIOR, "labels": 3}, {"family": "prior"}),
+    "prior, gru": ({**PRIOR, "core": "gru", "labels": 3}, {"family": "prior"}),
     "prior, lstm": ({**PRIOR, "core": "lstm", "text": TEXT}, {"family": "prior"}),
 }
 TWICE = {"r3gan", "wgan, gradient penalty"}

@@ -8,7 +8,13 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+from torch import nn
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+    noop_context_fn,
+)
 
 from pipelines.training.activation.ambient import Buffers, Owner, changed_buffers, keep_buffers, owners_of
 from pipelines.training.activation.extend import Extended
@@ -38,6 +44,9 @@ class Selective(Extended):
         if not torch.is_grad_enabled():
             return super().forward(*args, **kwargs)
         contexts: Callable[[], Contexts] = functools.partial(create_selective_checkpoint_contexts, _policy)
+        if any(isinstance(part, nn.GRU) for part in self.modules()):
+            # On a CPU it changes matrix products through views that torch does not see: nothing of it can be kept.
+            contexts = noop_context_fn
         owners = () if torch.compiler.is_compiling() else owners_of(self)
         if owners:
             contexts = functools.partial(_with_buffers, contexts, owners)
