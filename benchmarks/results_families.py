@@ -74,7 +74,7 @@ def main() -> None:
 
 def minutes(run: str) -> float:
     """How long the run was trained, by its own clock."""
-    lines = (RunFolder(Path(run)).path / "timings.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = RunFolder(Path(run)).timings.read_text(encoding="utf-8").splitlines()
     return sum(json.loads(line)["seconds"] for line in lines) / 60
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pipelines.errors import DataError, Diverged, RecipeError
 
 DONE, FAILED, WRONG_RECIPE, UNUSABLE_DATA, INTERRUPTED = 0, 1, 2, 3, 130
+STATUSES: dict[type[Exception], int] = {Diverged: FAILED, RecipeError: WRONG_RECIPE, DataError: UNUSABLE_DATA}
 
 
 def exit_status(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
@@ -23,15 +24,9 @@ def exit_status(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> i
     try:
         main(argv)
         sys.stdout.flush()
-    except RecipeError as error:
+    except tuple(STATUSES) as error:
         print(f"headrace: {error}", file=sys.stderr)
-        return WRONG_RECIPE
-    except DataError as error:
-        print(f"headrace: {error}", file=sys.stderr)
-        return UNUSABLE_DATA
-    except Diverged as error:
-        print(f"headrace: {error}", file=sys.stderr)
-        return FAILED
+        return STATUSES[type(error)]
     except BrokenPipeError:  # whoever read our output, say `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:

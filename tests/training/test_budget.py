@@ -205,7 +205,8 @@ def test_a_watched_budget_is_for_all_that_a_pass_holds(megabytes: float, bf16: b
     activation.apply(model, "none")
     expected = one()
     assert all(torch.equal(a, b) for gradients in found for a, b in zip(gradients, expected, strict=True))
-    assert predicted < 1.02 * megabytes_of(model, inputs)
+    whole = megabytes_of(model, inputs)
+    assert predicted < (whole if megabytes < whole else 1.02 * whole)  # where all is kept a prediction may be above
 
 
 def test_passes_that_measure_hold_no_more_than_full(chain: nn.Module) -> None:

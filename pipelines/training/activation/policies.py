@@ -13,7 +13,7 @@ from pipelines.training.activation.budget import BudgetChain, Report
 from pipelines.training.activation.chain import Applied, Chain, Compiled, attach, compile_forward
 from pipelines.training.activation.extend import extend, restore
 from pipelines.training.activation.plan import each, segments_of, square_root
-from pipelines.training.activation.selective import Selective
+from pipelines.training.activation.selective import attach_selective
 
 Policy = Literal["none", "full", "every_k", "sqrt", "selective"]
 
@@ -75,7 +75,7 @@ def apply(
         raise RecipeError(f"training.activation: found {policy!r}, expected one of {known}")
     for block in blocks:
         if policy == "selective":
-            extend(block, Selective)
+            attach_selective(block)
         if compile:
             extend(block, Compiled, _compiled=compile_forward(block))
     return Applied()

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import (
 )
 
 from pipelines.training.activation.ambient import Buffers, Owner, changed_buffers, keep_buffers, owners_of
-from pipelines.training.activation.extend import Extended
+from pipelines.training.activation.extend import Extended, extend
 
 Contexts = tuple[AbstractContextManager[Any], AbstractContextManager[Any]]
 aten = torch.ops.aten
@@ -39,18 +39,26 @@ KEPT = {
 class Selective(Extended):
     """A block of whose forward only the outputs of `KEPT` are kept."""
 
+    _owners: Sequence[Owner]
+    _whole: bool
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The block's own forward."""
         if not torch.is_grad_enabled():
             return super().forward(*args, **kwargs)
         contexts: Callable[[], Contexts] = functools.partial(create_selective_checkpoint_contexts, _policy)
-        if any(isinstance(part, nn.GRU) for part in self.modules()):
-            # On a CPU it changes matrix products through views that torch does not see: nothing of it can be kept.
+        if self._whole:
             contexts = noop_context_fn
-        owners = () if torch.compiler.is_compiling() else owners_of(self)
-        if owners:
-            contexts = functools.partial(_with_buffers, contexts, owners)
+        if self._owners and not torch.compiler.is_compiling():
+            contexts = functools.partial(_with_buffers, contexts, self._owners)
         return checkpoint(super().forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
+
+
+def attach_selective(block: nn.Module) -> None:
+    """Keep of `block` only the outputs of `KEPT`, in place."""
+    # On a CPU a GRU changes matrix products through views that torch does not see: nothing of it can be kept.
+    whole = any(isinstance(part, nn.GRU) for part in block.modules())
+    extend(block, Selective, _owners=owners_of(block), _whole=whole)
 
 
 @contextmanager

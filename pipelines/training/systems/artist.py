@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from pipelines.recipe.training import Sampling
@@ -46,3 +47,8 @@ class Artist(Protocol):
     def draw(self, asked: Asked, sampling: Sampling) -> Tensor:
         """The images asked for: uint8 [N, C, H, W] on the CPU. How many are asked for at once changes nothing."""
         ...
+
+
+def bytes_of(x_NCHW: Tensor) -> Tensor:
+    """Images in [−1, 1], as networks draw them, as uint8 [N, C, H, W] on the CPU; what is beyond is cut off."""
+    return ((x_NCHW.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()

@@ -21,7 +21,7 @@ from pipelines.recipe.text import Text
 from pipelines.recipe.training import Sampling
 from pipelines.training import data, frozen
 from pipelines.training.run_folder import RunFolder, Sections
-from pipelines.training.systems.artist import Asked
+from pipelines.training.systems.artist import Asked, bytes_of
 
 WANTS: frozenset[str] = frozenset()
 
@@ -80,7 +80,7 @@ class AutoencoderArtist:
         if asked.images is None:
             raise RecipeError("sampling.examples: found none, expected some: an autoencoder draws images again")
         x_NCHW = self.model(asked.images.to(self.device).float() / 127.5 - 1)
-        return ((x_NCHW.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+        return bytes_of(x_NCHW)
 
 
 def artist(folder: RunFolder, recipe: Recipe, device: torch.device) -> AutoencoderArtist:

@@ -27,7 +27,7 @@ from pipelines.samplers import (
     sample,
     sample_levels,
 )
-from pipelines.training.systems.artist import Asked
+from pipelines.training.systems.artist import Asked, bytes_of
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class DenoisingArtist:
             x_NCHW = self.latents.decode(x_NCHW)
         if not x_NCHW.isfinite().all():
             raise RecipeError("sampling: found images of values that are no finite numbers, expected milder settings")
-        return ((x_NCHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+        return bytes_of(x_NCHW)
 
     def check(self, sampling: Sampling) -> None:
         """Raise RecipeError if `sampling` asks for what this network knows nothing of, or that is not there.

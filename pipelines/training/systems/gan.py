@@ -19,7 +19,7 @@ from pipelines.recipe.text import Text
 from pipelines.recipe.training import Sampling
 from pipelines.training import frozen
 from pipelines.training.run_folder import RunFolder, Sections, sections
-from pipelines.training.systems.artist import Asked
+from pipelines.training.systems.artist import Asked, bytes_of
 
 WANTS: frozenset[str] = frozenset()
 TWICE = frozenset({"gradient_penalty", "r1_r2"})
@@ -73,7 +73,7 @@ class GanArtist:
         """The images asked for, uint8 [N, C, H, W], their z not truncated. Raises RecipeError without labels."""
         draws = Draws(sampling.seed, torch.arange(asked.first, asked.first + len(asked), device=self.device))
         x_NCHW = self.generator(draws.normal("start", self.model.latent), self._condition(asked))
-        return ((x_NCHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+        return bytes_of(x_NCHW)
 
     def _condition(self, asked: Asked) -> Condition:
         if self.tokenizer is not None:

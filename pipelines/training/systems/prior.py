@@ -27,7 +27,7 @@ from pipelines.samplers.autoregressive import Choice, Guidance, sample_codes, sa
 from pipelines.training import frozen
 from pipelines.training.run_folder import RunFolder, Sections, sections
 from pipelines.training.systems import autoencoder
-from pipelines.training.systems.artist import Asked
+from pipelines.training.systems.artist import Asked, bytes_of
 
 WANTS: frozenset[str] = frozenset()
 AUTOENCODER = "objective.autoencoder"
@@ -92,7 +92,7 @@ class PriorArtist:
             height, width = (self._codes(pixels) for pixels in sampling.pixels)
             codes_NHW = sample_window(self.prior, told, draws, choice, guidance, height=height, width=width)
         x_NCHW = self.autoencoder.decode_codes(codes_NHW)
-        return ((x_NCHW.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+        return bytes_of(x_NCHW)
 
     @torch.no_grad()
     def bits(self, asked: Asked) -> Tensor:
