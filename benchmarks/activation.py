@@ -27,10 +27,10 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint_sequential
 
-from pipelines.errors import RecipeError
-from pipelines.models import Caption, build
-from pipelines.recipe.model import DiT, UNet
-from pipelines.training import activation
+from headrace import activation
+from headrace.errors import RecipeError
+from headrace.models import Caption, build
+from headrace.recipe.model import DiT, UNet
 
 POLICIES = ("none", "full", "every_k", "sqrt", "selective")
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1)

@@ -17,13 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.models.gan import Condition, build_pair
-from pipelines.objectives import Adversarial
-from pipelines.recipe.gan import Adversarial as AdversarialRecipe
-from pipelines.recipe.gan import Gan
-from pipelines.recipe.training import Training
-from pipelines.training.trainer import Trainer
-from pipelines.training.workers import Workers
+from headrace.models.gan import Condition, build_pair
+from headrace.objectives import Adversarial
+from headrace.ranks.workers import Workers
+from headrace.recipe.gan import Adversarial as AdversarialRecipe
+from headrace.recipe.gan import Gan
+from headrace.recipe.training import Training
+from headrace.training.trainer import Trainer
 
 LATENT, RATE, BETAS = 64, 2e-4, (0.5, 0.999)
 IMAGES = {"network": "gan", "resolution": 28, "image_channels": 1, "latent": LATENT, "multipliers": [1, 2]}

@@ -36,9 +36,9 @@ from rich.table import Table
 
 from benchmarks.build_source import SHARD_BYTES, Shape, make_source, query
 from benchmarks.memory import Peaks
-from pipelines.dataset.build import build
-from pipelines.dataset.session import spark_session
-from pipelines.recipe.dataset import Dataset
+from headrace.dataset.build import build
+from headrace.dataset.session import spark_session
+from headrace.recipe.dataset import Dataset
 
 WARM_UP_IMAGES = 200
 WARM_UPS = 2

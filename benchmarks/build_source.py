@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.dataset.check import PNG
+from headrace.dataset.images.check import PNG
 
 SHARD_BYTES = 64 << 20
 FILE_BYTES = 100 << 20

@@ -18,15 +18,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from pipelines.draws import Draws
-from pipelines.evaluation.transport import exact_w1
-from pipelines.models.mlp import PointDiscriminator, PointGenerator
-from pipelines.objectives import Adversarial
-from pipelines.progress import progress
-from pipelines.recipe.gan import Adversarial as AdversarialRecipe
-from pipelines.recipe.training import Training
-from pipelines.training.trainer import Trainer
-from pipelines.training.workers import Workers
+from headrace.draws import Draws
+from headrace.evaluation.transport import exact_w1
+from headrace.models.mlp import PointDiscriminator, PointGenerator
+from headrace.objectives import Adversarial
+from headrace.progress import progress
+from headrace.ranks.workers import Workers
+from headrace.recipe.gan import Adversarial as AdversarialRecipe
+from headrace.recipe.training import Training
+from headrace.training.trainer import Trainer
 
 SIDE, SPACING, DEVIATION, SAMPLES, BATCH, LATENT = 5, 2.0, 0.05, 2500, 256, 2
 SCALE = SPACING * math.sqrt(2)

@@ -26,7 +26,7 @@ def rows_of(folder: Path, kind: str) -> int:
 def batches_of(name: str, folder: Path, kind: str, workers: int) -> Iterator[object]:
     """Batches of one epoch by the side of that name."""
     if name == "headrace":
-        from pipelines.loading import ShardLoader
+        from headrace.loading import ShardLoader
 
         size = SIZE.get(kind)
         return iter(ShardLoader(folder / DATA[kind], batch_size=BATCH[kind], threads=max(1, workers), size=size))
@@ -42,7 +42,7 @@ def measure(name: str, folder: Path, kind: str, workers: int, seconds: float) ->
     proportional set size seen (of all processes together; `own` leaves out pages of files).
     """
     total, batch = rows_of(folder, kind), BATCH[kind]
-    importlib.import_module("pipelines.loading" if name == "headrace" else "loader_peers")
+    importlib.import_module("headrace.loading" if name == "headrace" else "loader_peers")
     pa.array([0])  # has pyarrow import pandas, where it is installed: 0.3 s of any process's life
     start = time.perf_counter()
     batches = iter(batches_of(name, folder, kind, workers))

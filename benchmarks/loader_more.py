@@ -12,9 +12,9 @@ import numpy as np
 
 PLAN = """
 import json, sys, time
-import pipelines.loading.deltalog
-from pipelines.loading import ShardLoader
-from pipelines.loading.order import Order
+import headrace.loading.table.deltalog
+from headrace.loading import ShardLoader
+from headrace.loading.order.order import Order
 
 def status(name):
     return next(int(line.split()[1]) / 1000 for line in open("/proc/self/status") if line.startswith(name))
@@ -55,7 +55,7 @@ def memory_over_epochs(folder: Path, kind: str, epochs: int) -> None:
     """Memory after each of many epochs of one loader."""
     from loader_measure import BATCH, memory
 
-    from pipelines.loading import ShardLoader
+    from headrace.loading import ShardLoader
 
     loader = ShardLoader(folder / kind, batch_size=BATCH[kind], threads=2)
     sizes = []
@@ -82,7 +82,7 @@ def shuffle_quality() -> None:
 
 def one_epoch(counts: np.ndarray, lanes: int, window: int) -> np.ndarray:
     """The samples of one epoch in order, numbered as the table has them."""
-    from pipelines.loading.order import Order, RankOrder, Window
+    from headrace.loading.order.order import Order, RankOrder, Window
 
     order = Order(counts, seed=1, lanes=lanes, window=window, shuffle=True)
     ranked = RankOrder(order, origin=0, rank=0, world_size=1)
@@ -111,7 +111,7 @@ def scaling(folder: Path, kind: str, threads: list[int]) -> None:
     """Samples a second of one loader by its number of threads."""
     from loader_measure import BATCH, rows_of
 
-    from pipelines.loading import ShardLoader
+    from headrace.loading import ShardLoader
 
     total = rows_of(folder, kind)
     for count in threads:

@@ -21,15 +21,15 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from pipelines import models, objectives
-from pipelines.draws import Draws
-from pipelines.models import Told
-from pipelines.models.patchgan import PatchDiscriminator
-from pipelines.models.prior import Prior
-from pipelines.recipe.discrete import VQ, Autoencoder, Autoencoding, AutoregressivePrior
-from pipelines.recipe.discrete import PatchDiscriminator as PatchDiscriminatorRecipe
-from pipelines.recipe.discrete import Prior as PriorRecipe
-from pipelines.samplers.autoregressive import Choice, sample_codes, sample_window
+from headrace import models, objectives
+from headrace.draws import Draws
+from headrace.models import Told
+from headrace.models.patchgan import PatchDiscriminator
+from headrace.models.prior import Prior
+from headrace.recipe.discrete import VQ, Autoencoder, Autoencoding, AutoregressivePrior
+from headrace.recipe.discrete import PatchDiscriminator as PatchDiscriminatorRecipe
+from headrace.recipe.discrete import Prior as PriorRecipe
+from headrace.samplers.autoregressive import Choice, sample_codes, sample_window
 
 CORES = ("transformer", "lstm", "gru")
 Table = dict[str, dict[int, float]]

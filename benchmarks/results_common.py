@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from jobs.run import exit_status
-from pipelines.evaluation.evaluate import Evaluated, Measurement, Way, evaluate
-from pipelines.evaluation.resampling import Measured
-from pipelines.recipe.training import Sampling
-from pipelines.training.run_folder import RunFolder
+from headrace.evaluation.evaluate import Evaluated, Measurement, Way, evaluate
+from headrace.evaluation.resampling import Measured
+from headrace.jobs.run import exit_status
+from headrace.recipe.training import Sampling
+from headrace.runs.run_folder import RunFolder
 
 SECTIONS = ("data", "model", "objective", "training")
 PICTURES = Path("docs/results")

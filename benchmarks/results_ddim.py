@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from results_common import arguments, by_name, cell, measure, save, started, table
 
-from pipelines.evaluation.evaluate import Measurement
+from headrace.evaluation.evaluate import Measurement
 
 STEPS = (10, 20, 50, 100)
 PAPER = {10: 13.36, 20: 6.84, 50: 4.67, 100: 4.16, 1000: 4.04}  # DDIM's table 1, CIFAR-10, η = 0

@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 from results_common import SECTIONS, cell, table
 
-from jobs.run import exit_status
-from pipelines.errors import DataError, RecipeError
-from pipelines.evaluation.evaluate import Evaluated, evaluate
-from pipelines.evaluation.evaluation_card import write_evaluation
-from pipelines.training.checkpoints import Checkpoints
-from pipelines.training.run_folder import RunFolder
+from headrace.errors import DataError, RecipeError
+from headrace.evaluation.evaluate import Evaluated, evaluate
+from headrace.jobs.run import exit_status
+from headrace.reports.evaluation_card import write_evaluation
+from headrace.runs.checkpoints import Checkpoints
+from headrace.runs.run_folder import RunFolder
 
 RUNS = {
     "runs/fashion-ddpm": "runs/fashion-judge-16",

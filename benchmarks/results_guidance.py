@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from results_common import arguments, by_name, cell, measure, save, started, table
 
-from pipelines.evaluation.evaluate import Measurement
+from headrace.evaluation.evaluate import Measurement
 
 FREE = (0.0, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 CLASSIFIER = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)

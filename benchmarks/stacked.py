@@ -17,19 +17,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pipelines.draws import Draws
-from pipelines.evaluation.eyes import ClassifierEyes, look, open_classifier
-from pipelines.evaluation.modes import Modes, modes
-from pipelines.loading import ShardLoader
-from pipelines.models.gan import Condition, build_pair
-from pipelines.objectives import Adversarial
-from pipelines.progress import progress
-from pipelines.recipe.gan import Adversarial as AdversarialRecipe
-from pipelines.recipe.gan import Gan
-from pipelines.recipe.training import Training
-from pipelines.training.grid import write_grid
-from pipelines.training.trainer import Trainer
-from pipelines.training.workers import Workers
+from headrace.draws import Draws
+from headrace.evaluation.features import ClassifierEyes, look, open_classifier
+from headrace.evaluation.manifolds import Modes, modes
+from headrace.loading import ShardLoader
+from headrace.models.gan import Condition, build_pair
+from headrace.objectives import Adversarial
+from headrace.progress import progress
+from headrace.ranks.workers import Workers
+from headrace.recipe.gan import Adversarial as AdversarialRecipe
+from headrace.recipe.gan import Gan
+from headrace.recipe.training import Training
+from headrace.sampling.grid import write_grid
+from headrace.training.trainer import Trainer
 
 DATA, CLASSIFIER, PICTURE = "data/fashion", "runs/fashion-judge", Path("docs/stacked.png")
 CLASSES, SHOWN = 10, 8

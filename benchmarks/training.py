@@ -27,16 +27,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jobs.train import main as train
-from pipelines.draws import Draws
-from pipelines.objectives import Objective
-from pipelines.objectives.game import Batch, Move
-from pipelines.recipe import load_recipe
-from pipelines.recipe.training import Training
-from pipelines.training import activation, flops, systems
-from pipelines.training.run_folder import RunFolder, sections
-from pipelines.training.trainer import Trainer
-from pipelines.training.workers import Workers
+from headrace import activation, systems
+from headrace.draws import Draws
+from headrace.jobs.train import main as train
+from headrace.objectives import Objective
+from headrace.objectives.objective import Batch, Move
+from headrace.ranks.workers import Workers
+from headrace.recipe import load_recipe
+from headrace.recipe.training import Training
+from headrace.runs.run_folder import RunFolder, sections
+from headrace.training import flops
+from headrace.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))

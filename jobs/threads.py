@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.live import Live
 
-from jobs.run import exit_status
-from udfs.thread_table import Thread, table, threads
+from headrace.jobs.run import exit_status
+from headrace.udfs.thread_table import Thread, table, threads
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

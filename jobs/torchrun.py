@@ -1,6 +1,6 @@
 """torchrun, but its exit status is that of the job: 143 after SIGTERM, 2 for a wrong recipe, 3 for unusable data.
 
-Usage: python -m jobs.torchrun [torchrun's options] jobs/train.py RECIPE [key.path=value …]
+Usage: python -m headrace.jobs.torchrun [torchrun's options] jobs/train.py RECIPE [key.path=value …]
 
 torchrun itself ends with 1 whatever happened, and a scheduler cannot tell a run that wants to go on from one that
 cannot.
@@ -9,7 +9,7 @@ cannot.
 import sys
 from collections.abc import Sequence
 
-from jobs.run import UNUSABLE_DATA, WRONG_RECIPE
+from headrace.jobs.run import UNUSABLE_DATA, WRONG_RECIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 Usage: headrace train RECIPE [key.path=value …] [--profile | --overfit[=STEPS] | --lr-range[=STEPS]]
                       [--launcher spark --ranks RANKS]
-or torchrun jobs/train.py with the same arguments; under a scheduler rather python -m jobs.torchrun, whose exit status
+or torchrun jobs/train.py with the same arguments; under a scheduler rather python -m headrace.jobs.torchrun, whose exit status
 is that of the ranks.
 
 --profile            writes a trace of a few steps into the run's folder
@@ -14,9 +14,9 @@ is that of the ranks.
 import sys
 from collections.abc import Sequence
 
-from jobs.run import exit_status
-from pipelines.errors import RecipeError
-from pipelines.recipe import Recipe, load_recipe
+from headrace.errors import RecipeError
+from headrace.jobs.run import exit_status
+from headrace.recipe import Recipe, load_recipe
 
 SECTIONS = ("data", "model", "objective", "training")
 DEFAULTS = {"profile": "", "overfit": "200", "lr-range": "100", "launcher": None, "ranks": None}
@@ -36,7 +36,7 @@ def train(argv: Sequence[str]) -> None:
         raise RecipeError("argument: found nothing, expected RECIPE [key=value …]")
     recipe = load_recipe(arguments[0], arguments[1:], SECTIONS)
     if "launcher" in options:
-        from jobs.launch_spark import launch
+        from headrace.jobs.launch_spark import launch
 
         asked = [f"--{name}={value}" if value else f"--{name}" for name, value in options.items() if name in ALONE]
         launch(recipe, [*arguments, *asked], _number("ranks", options.get("ranks", "1")))
@@ -45,9 +45,9 @@ def train(argv: Sequence[str]) -> None:
 
 
 def _train(recipe: Recipe, options: dict[str, str]) -> None:
-    from pipelines.training import probes  # torch takes seconds to import; a wrong recipe should not
-    from pipelines.training.run import run
-    from pipelines.training.workers import join
+    from headrace.ranks.workers import join
+    from headrace.training import probes
+    from headrace.training.run import run
 
     with join() as workers:
         for name, probe in (("overfit", probes.overfit), ("lr-range", probes.rate_range)):

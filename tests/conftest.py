@@ -6,7 +6,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-import udfs.jar
+import headrace.udfs.jar
 
 # The same examples in every run; `--hypothesis-profile explore` looks for new ones.
 hypothesis.settings.register_profile("seeded", derandomize=True)
@@ -17,7 +17,7 @@ hypothesis.settings.load_profile("seeded")
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator["object"]:
     """A local session with Hive support, its metastore and warehouse in a folder of its own."""
-    from pipelines.dataset.session import spark_session
+    from headrace.dataset.session import spark_session
 
     home = tmp_path_factory.mktemp("hive")
     session = spark_session(
@@ -37,10 +37,12 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator["object"]:
 
 @pytest.fixture(scope="session")
 def bridge_jar() -> Path:
-    return udfs.jar.build()
+    return headrace.udfs.jar.build()
 
 
 @pytest.fixture(scope="session")
 def acme_jar(bridge_jar: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Test functions in Java, compiled once: a session takes one jar of a name."""
-    return udfs.jar.build(Path(__file__).parent / "udfs" / "java", tmp_path_factory.mktemp("jars") / "acme.jar")
+    return headrace.udfs.jar.build(
+        Path(__file__).parent / "udfs" / "java", tmp_path_factory.mktemp("jars") / "acme.jar"
+    )

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines import samplers
-from pipelines.models import denoiser, schedule
-from pipelines.models.precondition import PREDICTIONS
-from pipelines.recipe.objective import Diffusion
-from pipelines.recipe.training import Sampling
+from headrace import samplers
+from headrace.models import denoiser, schedule
+from headrace.models.precondition import PREDICTIONS
+from headrace.recipe.objective import Diffusion
+from headrace.recipe.training import Sampling
 from tests.oracles.mixture import Mixture
 
 PLANE = Mixture([[-1.0, 0.0], [1.0, 0.3], [0.2, 1.2]], [0.5, 0.4, 0.6], [0.3, 0.5, 0.2])

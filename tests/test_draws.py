@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.draws import Draws
+from headrace.draws import Draws
 
 SAMPLES = torch.arange(4000)
 FIXED = [0.35661590099334717, 0.5681168437004089]

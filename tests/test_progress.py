@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.progress import progress
+from headrace.progress import progress
 
 
 def test_a_log_gets_the_state_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     for entry in Path(sysconfig.get_path("purelib")).iterdir():
         if not entry.name.startswith(ABSENT):
             os.symlink(entry, packages / entry.name)
-    for room in ("pipelines", "jobs"):
+    for room in ("headrace", "jobs"):
         os.symlink(ROOT / room, packages / room)
     return {"PATH": "", "PYTHONPATH": str(packages)}
 
@@ -38,12 +38,12 @@ def test_the_environment_has_neither(worker: dict[str, str], tmp_path: Path) -> 
 
 
 MODULES = [
-    "pipelines.training",
-    "pipelines.loading",
-    "pipelines.evaluation",
-    "jobs.train",
-    "jobs.sample",
-    "jobs.report",
+    "headrace.training",
+    "headrace.loading",
+    "headrace.evaluation",
+    "headrace.jobs.train",
+    "headrace.jobs.sample",
+    "headrace.jobs.report",
 ]
 
 

@@ -1,7 +1,7 @@
 """Java functions over Optional as SQL functions: `udfs.register(spark, "headrace.Captions").best(alt, captions, 3)`."""
 
-from udfs.namespace import Namespace
-from udfs.registration import add_jar, register
-from udfs.thread_table import Thread, threads
+from headrace.udfs.namespace import Namespace
+from headrace.udfs.registration import add_jar, register
+from headrace.udfs.thread_table import Thread, threads
 
 __all__ = ["Namespace", "Thread", "add_jar", "register", "threads"]

@@ -1,6 +1,6 @@
-"""Compile the Java functions: `python -m udfs.jar` makes `udfs/jars/headrace-udfs.jar` from `udfs/java`.
+"""Compile the Java functions: `python -m headrace.udfs.jar` makes `udfs/jars/headrace-headrace.udfs.jar` from `udfs/java`.
 
-Other people's functions are built the same way: `python -m udfs.jar --source DIRECTORY --output FILE.jar`.
+Other people's functions are built the same way: `python -m headrace.udfs.jar --source DIRECTORY --output FILE.jar`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from pipelines.errors import RecipeError
+from headrace.errors import RecipeError
 
 SOURCE = Path(__file__).parent / "java"
-JAR = Path(__file__).parent / "jars" / "headrace-udfs.jar"
+JAR = Path(__file__).parent / "jars" / "headrace-headrace.udfs.jar"
 RELEASE = 17
 PROCESSOR = "headrace.docs.DocsProcessor"
 SERVICE = "META-INF/services/javax.annotation.processing.Processor"
@@ -37,7 +37,7 @@ def path() -> Path:
     Raises RecipeError when it has not been built.
     """
     if not JAR.is_file():
-        raise RecipeError(f"{JAR}: no such jar, expected it built by `python -m udfs.jar`")
+        raise RecipeError(f"{JAR}: no such jar, expected it built by `python -m headrace.udfs.jar`")
     return JAR
 
 
@@ -137,7 +137,7 @@ def _pack(classes: Path, output: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Build the jar and print where it is; exit status 2 with one line when that cannot be."""
-    parser = argparse.ArgumentParser(prog="python -m udfs.jar", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m headrace.udfs.jar", description=__doc__)
     parser.add_argument("--source", type=Path, default=SOURCE, help="folder of Java sources")
     parser.add_argument("--output", type=Path, default=JAR, help="the jar to make")
     arguments = parser.parse_args(argv)

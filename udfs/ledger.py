@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from udfs.registration import bridge
+from headrace.udfs.registration import bridge
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipelines.errors import RecipeError
-from udfs.namespace import Namespace
+from headrace.errors import RecipeError
+from headrace.udfs.namespace import Namespace
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -26,7 +26,7 @@ def register(
 
     `bestCaption` becomes the SQL function `best_caption`, after `prefix`, and `namespace.best_caption(column, …)`.
     `jar` is the file the class is in, unless the session has it already. `on_error="absent"` turns an exception of a
-    function into null, and counts it (see `udfs.ledger`); `"fail"` ends the query.
+    function into null, and counts it (see `headrace.udfs.ledger`); `"fail"` ends the query.
 
     Raises RecipeError when the class is in no jar, or has a method that cannot be a function: the message names class,
     method, parameter and type.
@@ -50,7 +50,7 @@ def bridge(spark: SparkSession, class_name: str) -> Any:
     except Exception as error:
         if "ClassNotFoundException" not in str(error):
             raise
-        from udfs.jar import path  # late, so that `python -m udfs.jar` imports it once
+        from headrace.udfs.jar import path
 
         add_jar(spark, path())
         found = loader.loadClass(class_name)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from udfs.registration import bridge
+from headrace.udfs.registration import bridge
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -1,5 +1,5 @@
 """Dataset builds: source table → HiveQL over references to media → Arrow shards → one Delta commit."""
 
-from pipelines.dataset.flatten import flatten, flatten_sql
+from headrace.dataset.flatten import flatten, flatten_sql
 
 __all__ = ["flatten", "flatten_sql"]

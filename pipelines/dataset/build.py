@@ -15,31 +15,31 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import ArrayType, BinaryType, LongType, MapType, StringType, StructField, StructType
 
-import udfs
-from pipelines.dataset.absence import WHY, ledger
-from pipelines.dataset.commit import File, check_output, commit, open_table
-from pipelines.dataset.files import folder_made, write_text
-from pipelines.dataset.lineage import Lineage, lineage_of
-from pipelines.dataset.media import Leaf, find_leaves, optimized_plan, quoted, used_leaves
-from pipelines.dataset.plan import enough_partitions, filters_rows, is_stable
-from pipelines.dataset.prepare import SPLIT, Prepared, prepared
-from pipelines.dataset.query import VIEW, Samples, run_query
-from pipelines.dataset.session import conf
-from pipelines.dataset.shards import QUARANTINE
-from pipelines.dataset.snapshot import RUN, SNAPSHOT, identity, same_as
-from pipelines.dataset.source import Opened, check_query, open_source, run_problem
-from pipelines.dataset.summary import Summary
-from pipelines.dataset.survey import Survey, count_rows, survey, weigh
-from pipelines.dataset.vacuum import discarded_on_failure
-from pipelines.dataset.watch import spark_progress
-from pipelines.dataset.write import BROADCAST_ROWS, arrow_batches, layout_of, placement, write
-from pipelines.errors import DataError, RecipeError
-from pipelines.recipe.dataset import Dataset
-from udfs.ledger import Absence
+from headrace import udfs
+from headrace.dataset.files import folder_made, write_text
+from headrace.dataset.query.absence import WHY, ledger
+from headrace.dataset.query.media import Leaf, find_leaves, optimized_plan, quoted, used_leaves
+from headrace.dataset.query.plan import enough_partitions, filters_rows, is_stable
+from headrace.dataset.query.run import VIEW, Samples, run_query
+from headrace.dataset.session import conf
+from headrace.dataset.source.open import Opened, check_query, open_source, run_problem
+from headrace.dataset.source.prepare import SPLIT, Prepared, prepared
+from headrace.dataset.spark_progress import spark_progress
+from headrace.dataset.survey import Survey, count_rows, survey, weigh
+from headrace.dataset.version.commit import File, check_output, commit, open_table
+from headrace.dataset.version.lineage import Lineage, lineage_of
+from headrace.dataset.version.snapshot import RUN, SNAPSHOT, identity, same_as
+from headrace.dataset.version.summary import Summary
+from headrace.dataset.version.vacuum import discarded_on_failure
+from headrace.dataset.write.run import BROADCAST_ROWS, arrow_batches, layout_of, placement, write
+from headrace.dataset.write.shards import QUARANTINE
+from headrace.errors import DataError, RecipeError
+from headrace.recipe.dataset import Dataset
+from headrace.udfs.ledger import Absence
 
 EXAMPLE_KEYS = 5
 _NESTED = ArrayType | MapType | StructType
-_TOLD = re.compile(r"^pipelines\.errors\.DataError: (.*)$", re.MULTILINE)
+_TOLD = re.compile(r"^headrace\.errors\.DataError: (.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)

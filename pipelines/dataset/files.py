@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from pipelines.errors import RecipeError
+from headrace.errors import RecipeError
 
 # Other stores have names with slashes, and no folders to make.
 _WITH_FOLDERS = frozenset({"local", "hdfs"})

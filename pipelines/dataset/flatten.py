@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pyspark.sql import DataFrame
 from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
-from pipelines.dataset.media import quoted
-from pipelines.errors import RecipeError
+from headrace.dataset.query.media import quoted
+from headrace.errors import RecipeError
 
 
 def flatten(

@@ -11,7 +11,7 @@ from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
-from pipelines.errors import RecipeError
+from headrace.errors import RecipeError
 
 # Recipes may override each of these; what a running JVM has fixed already stays as it is.
 DEFAULTS = {

@@ -10,11 +10,11 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from pipelines.dataset.footers import bytes_a_row
-from pipelines.dataset.media import Leaf, bytes_of, quoted
-from pipelines.dataset.placement import Rows
-from pipelines.dataset.query import Samples
-from pipelines.errors import DataError
+from headrace.dataset.query.media import Leaf, bytes_of, quoted
+from headrace.dataset.query.placement import Rows
+from headrace.dataset.query.run import Samples
+from headrace.dataset.source.footers import bytes_a_row
+from headrace.errors import DataError
 
 EXAMPLES = 10
 # What a sample's columns other than media are taken to weigh.

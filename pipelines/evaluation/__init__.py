@@ -1,1 +1,1 @@
-"""Metrics, plots and reports."""
+"""Metrics of drawn images against real ones."""

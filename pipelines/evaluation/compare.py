@@ -7,13 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pipelines.evaluation.distances import frechet_distance, kernel_distance
-from pipelines.evaluation.edges import edge_agreement
-from pipelines.evaluation.eyes import ClassifierEyes, look
-from pipelines.evaluation.manifolds import precision_recall
-from pipelines.evaluation.modes import modes
-from pipelines.evaluation.resampling import Measured, measured
-from pipelines.recipe.evaluation import Evaluation
+from headrace.evaluation.distances import frechet_distance, kernel_distance
+from headrace.evaluation.edges import edge_agreement
+from headrace.evaluation.features import ClassifierEyes, look
+from headrace.evaluation.manifolds import modes, precision_recall
+from headrace.evaluation.resampling import Measured, measured
+from headrace.recipe.evaluation import Evaluation
 
 Figures = dict[str, Measured]
 Done = Callable[[int], None]

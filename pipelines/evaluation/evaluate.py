@@ -13,23 +13,23 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from pipelines.errors import RecipeError
-from pipelines.evaluation import compare
-from pipelines.evaluation.compare import Done, Figures
-from pipelines.evaluation.eyes import ClassifierEyes, Eyes, Seen, look, open_classifier, open_eyes
-from pipelines.evaluation.real import Real, read_real
-from pipelines.evaluation.reconstruction import codebook_use, similarity
-from pipelines.models.bottleneck import Normal
-from pipelines.progress import progress
-from pipelines.recipe import Recipe
-from pipelines.recipe.evaluation import Evaluation
-from pipelines.recipe.training import Sampling
-from pipelines.training import systems
-from pipelines.training.run_folder import RunFolder
-from pipelines.training.sampling import draw
-from pipelines.training.systems import Artist, Asked
-from pipelines.training.systems.autoencoder import AutoencoderArtist
-from pipelines.training.systems.prior import PriorArtist
+from headrace import systems
+from headrace.errors import RecipeError
+from headrace.evaluation import compare
+from headrace.evaluation.compare import Done, Figures
+from headrace.evaluation.features import ClassifierEyes, Eyes, Seen, look, open_classifier, open_eyes
+from headrace.evaluation.real import Real, read_real
+from headrace.evaluation.reconstruction import codebook_use, similarity
+from headrace.models.bottleneck import Normal
+from headrace.progress import progress
+from headrace.recipe import Recipe
+from headrace.recipe.evaluation import Evaluation
+from headrace.recipe.training import Sampling
+from headrace.runs.run_folder import RunFolder
+from headrace.sampling.draw import draw
+from headrace.systems import Artist, Asked
+from headrace.systems.autoencoder import AutoencoderArtist
+from headrace.systems.prior import PriorArtist
 
 
 @dataclass(frozen=True)

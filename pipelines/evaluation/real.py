@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipelines.errors import DataError
-from pipelines.recipe import Recipe
-from pipelines.recipe.evaluation import Evaluation
-from pipelines.training import data, systems
-from pipelines.training.run_folder import sections
-from pipelines.training.systems import Asked
+from headrace import systems
+from headrace.errors import DataError
+from headrace.recipe import Recipe
+from headrace.recipe.evaluation import Evaluation
+from headrace.runs import data
+from headrace.runs.run_folder import sections
+from headrace.systems import Asked
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ import ot
 import torch
 from torch import Tensor
 
-from pipelines.models.lipschitz import Lipschitz
-from pipelines.objectives.transport import KantorovichRubinstein
-from pipelines.recipe.training import Training
-from pipelines.training.trainer import Trainer
-from pipelines.training.workers import Workers
+from headrace.models.lipschitz import Lipschitz
+from headrace.objectives.transport import KantorovichRubinstein
+from headrace.ranks.workers import Workers
+from headrace.recipe.training import Training
+from headrace.training.trainer import Trainer
 
 ERRORS = 3.0
 """standard errors that two figures of one quantity may lie apart"""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
-from pipelines.errors import RecipeError
-from pipelines.loading.block import Policy
-from pipelines.loading.columns import Field, fields_of
-from pipelines.loading.decode import CHANNELS, Mode
-from pipelines.loading.geometry import Crop
-from pipelines.loading.plan import Plan
-from pipelines.loading.samples import Captions
+from headrace.errors import RecipeError
+from headrace.loading.feed.block import Policy
+from headrace.loading.shard.columns import Field, fields_of
+from headrace.loading.shard.decode import CHANNELS, Mode
+from headrace.loading.shard.geometry import Crop
+from headrace.loading.shard.rows import Captions
+from headrace.loading.table.plan import Plan
 
 DEFAULT_DECODE: Mapping[str, Mode] = {"image": "rgb", "condition": "gray"}
 SAMPLE_ID = "sample_id"

@@ -13,23 +13,21 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from pipelines.errors import DataError, RecipeError
-from pipelines.loading import arguments
-from pipelines.loading.block import Batch, Collator, Policy
-from pipelines.loading.buckets import BATCHES, Buckets
-from pipelines.loading.budget import Budget
-from pipelines.loading.cache import Cache
-from pipelines.loading.decode import Mode
-from pipelines.loading.feed import Cuts, Feed
-from pipelines.loading.geometry import Crop, Geometry
-from pipelines.loading.memory import Memory
-from pipelines.loading.order import Order, RankOrder
-from pipelines.loading.plan import plan
-from pipelines.loading.read import Wanted, images_in_shard, read_shard, stays_in_place, with_file_types
-from pipelines.loading.samples import Captions
-from pipelines.loading.shelf import Shelf
-from pipelines.loading.stats import BadSample, Stats
-from pipelines.loading.transfer import moved
+from headrace.errors import DataError, RecipeError
+from headrace.loading import arguments
+from headrace.loading.feed.block import Batch, Collator, Policy
+from headrace.loading.feed.feed import Cuts, Feed, moved
+from headrace.loading.feed.shards import Shelf
+from headrace.loading.feed.stats import BadSample, Stats
+from headrace.loading.order.order import Order, RankOrder
+from headrace.loading.shard.budget import Budget
+from headrace.loading.shard.decode import Mode
+from headrace.loading.shard.geometry import BATCHES, Buckets, Crop, Geometry
+from headrace.loading.shard.memory import Memory
+from headrace.loading.shard.read import Wanted, images_in_shard, read_shard, stays_in_place, with_file_types
+from headrace.loading.shard.rows import Captions
+from headrace.loading.table.cache import Cache
+from headrace.loading.table.plan import plan
 
 DEFAULT_LANES = 64
 _ROWS_OF_LANE = 16

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch.utils.data import IterableDataset
 
-from pipelines.errors import RecipeError
-from pipelines.loading.block import Batch
-from pipelines.loading.loader import ShardLoader
+from headrace.errors import RecipeError
+from headrace.loading.feed.block import Batch
+from headrace.loading.loader import ShardLoader
 
 SOURCE = "_source"
 """the key of the datasets' names, one a sample"""

@@ -5,21 +5,21 @@ from typing import Any, overload
 import torch
 from torch import nn
 
-from pipelines.models.autoencoder import Autoencoder
-from pipelines.models.classifier import Classifier
-from pipelines.models.conditions import Told
-from pipelines.models.controlnet import Control, Controlled, ControlNet
-from pipelines.models.denoiser import Denoiser, denoiser
-from pipelines.models.dit import DiT
-from pipelines.models.prior import Prior
-from pipelines.models.text import Caption, Context
-from pipelines.models.text_to_image import TextToImage
-from pipelines.models.tokens import CaptionTokenizer
-from pipelines.recipe.classifier import Classifier as ClassifierRecipe
-from pipelines.recipe.discrete import Autoencoder as AutoencoderRecipe
-from pipelines.recipe.discrete import Prior as PriorRecipe
-from pipelines.recipe.model import DiT as DiTRecipe
-from pipelines.recipe.model import UNet as UNetRecipe
+from headrace.models.autoencoder import Autoencoder
+from headrace.models.classifier import Classifier
+from headrace.models.conditions import Told
+from headrace.models.controlnet import Control, Controlled, ControlNet
+from headrace.models.denoiser import Denoiser, denoiser
+from headrace.models.dit import DiT
+from headrace.models.prior import Prior
+from headrace.models.text import Caption, Context
+from headrace.models.tokens import CaptionTokenizer
+from headrace.models.unet import TextToImage
+from headrace.recipe.classifier import Classifier as ClassifierRecipe
+from headrace.recipe.discrete import Autoencoder as AutoencoderRecipe
+from headrace.recipe.discrete import Prior as PriorRecipe
+from headrace.recipe.model import DiT as DiTRecipe
+from headrace.recipe.model import UNet as UNetRecipe
 
 NETWORKS: dict[type, type[nn.Module]] = {
     UNetRecipe: TextToImage,

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.draws import Draws
-from pipelines.models import ranks
-from pipelines.models.blocks import group_norm, zero
-from pipelines.models.bottleneck import Grid, Normal, Through
-from pipelines.models.codebook import Codebook
-from pipelines.recipe.discrete import FSQ, KL
-from pipelines.recipe.discrete import Autoencoder as AutoencoderRecipe
+from headrace.draws import Draws
+from headrace.models.blocks import group_norm, zero
+from headrace.models.bottleneck import Grid, Normal, Through
+from headrace.models.codebook import Codebook
+from headrace.ranks import collectives as ranks
+from headrace.recipe.discrete import FSQ, KL
+from headrace.recipe.discrete import Autoencoder as AutoencoderRecipe
 
 
 class ResidualBlock(nn.Module):

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.models.attention import Attention
-from pipelines.models.text import Context
+from headrace.models.attention import Attention
+from headrace.models.text import Context
 
 
 def zero(module: nn.Module) -> nn.Module:

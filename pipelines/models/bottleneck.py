@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from pipelines.draws import Draws
-from pipelines.recipe.discrete import FSQ, KL
+from headrace.draws import Draws
+from headrace.recipe.discrete import FSQ, KL
 
 
 @dataclass(frozen=True)

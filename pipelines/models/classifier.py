@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.models.attention import Attention
-from pipelines.models.blocks import POSITION_FEATURES, MapAttention, NoiseEmbedding, UNetBlock, group_norm, positions
-from pipelines.recipe.classifier import Classifier as ClassifierRecipe
+from headrace.models.attention import Attention
+from headrace.models.blocks import POSITION_FEATURES, MapAttention, NoiseEmbedding, UNetBlock, group_norm, positions
+from headrace.recipe.classifier import Classifier as ClassifierRecipe
 
 
 class AttentionPool(nn.Module):

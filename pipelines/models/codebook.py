@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.draws import Draws
-from pipelines.models import ranks
-from pipelines.models.bottleneck import Through, perplexity, straight_through
-from pipelines.recipe.discrete import VQ
+from headrace.draws import Draws
+from headrace.models.bottleneck import Through, perplexity, straight_through
+from headrace.ranks import collectives as ranks
+from headrace.recipe.discrete import VQ
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from pipelines.models.frozen_text import FrozenTextEncoder
-from pipelines.models.text import Caption, Context, TextEncoder
-from pipelines.recipe.text import FrozenText, Text
+from headrace.models.frozen_text import FrozenTextEncoder
+from headrace.models.text import Caption, Context, TextEncoder
+from headrace.recipe.text import FrozenText, Text
 
 UNTOLD = -1
 """the label of an image whose class is not told"""

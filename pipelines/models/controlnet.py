@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipelines.models.blocks import zero
-from pipelines.models.conditions import Told
-from pipelines.models.text import Caption, Context
-from pipelines.models.text_to_image import TextToImage
+from headrace.models.blocks import zero
+from headrace.models.conditions import Told
+from headrace.models.text import Caption, Context
+from headrace.models.unet import TextToImage
 
 
 class Control(NamedTuple):

@@ -4,11 +4,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pipelines.errors import RecipeError
-from pipelines.models import schedule
-from pipelines.models.precondition import PREDICTIONS, Preconditioning
-from pipelines.models.schedule import Schedule
-from pipelines.recipe.objective import Diffusion
+from headrace.errors import RecipeError
+from headrace.models import schedule
+from headrace.models.precondition import PREDICTIONS, Preconditioning
+from headrace.models.schedule import Schedule
+from headrace.recipe.objective import Diffusion
 
 
 class Denoiser(nn.Module):

@@ -4,11 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.models.attention import Attention, FeedForward
-from pipelines.models.blocks import POSITION_FEATURES, NoiseEmbedding, loud, positions, zero
-from pipelines.models.conditions import Conditioned, Told
-from pipelines.models.text import Caption, Context
-from pipelines.recipe.model import DiT as DiTRecipe
+from headrace.models.attention import Attention, FeedForward
+from headrace.models.blocks import POSITION_FEATURES, NoiseEmbedding, loud, positions, zero
+from headrace.models.conditions import Conditioned, Told
+from headrace.models.text import Caption, Context
+from headrace.recipe.model import DiT as DiTRecipe
 
 
 class DiTBlock(nn.Module):

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipelines.errors import RecipeError
-from pipelines.models.text import Context
-from pipelines.recipe.text import FrozenText
+from headrace.errors import RecipeError
+from headrace.models.text import Context
+from headrace.recipe.text import FrozenText
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.models.gan.condition import Condition
+from headrace.models.gan.condition import Condition
 
 
 class Mlp(nn.Module):

@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.models.blocks import group_norm
-from pipelines.recipe.discrete import PatchDiscriminator as PatchDiscriminatorRecipe
+from headrace.models.blocks import group_norm
+from headrace.recipe.discrete import PatchDiscriminator as PatchDiscriminatorRecipe
 
 
 class PatchLayer(nn.Module):

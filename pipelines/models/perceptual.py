@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipelines.errors import RecipeError
+from headrace.errors import RecipeError
 
 VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)
 """channels of the convolutions; 0 is a pooling (Simonyan & Zisserman 2015, table 1, D)"""

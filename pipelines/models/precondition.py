@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipelines.models.schedule import Schedule
+from headrace.models.schedule import Schedule
 
 
 class Coefficients(NamedTuple):

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipelines.models.conditions import UNTOLD, Conditioned, Told
-from pipelines.models.recurrent import Memory, Recurrent
-from pipelines.models.text import Context
-from pipelines.models.transformer import Past, Transformer
-from pipelines.recipe.discrete import Prior as PriorRecipe
+from headrace.models.conditions import UNTOLD, Conditioned, Told
+from headrace.models.recurrent import Memory, Recurrent
+from headrace.models.text import Context
+from headrace.models.transformer import Past, Transformer
+from headrace.recipe.discrete import Prior as PriorRecipe
 
 
 class Prefix(nn.Module):

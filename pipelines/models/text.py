@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipelines.models.transformer import Transformer
-from pipelines.recipe.text import Text
+from headrace.models.transformer import Transformer
+from headrace.recipe.text import Text
 
 
 class Caption(NamedTuple):

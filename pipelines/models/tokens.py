@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from pipelines.errors import RecipeError
-from pipelines.models.text import Caption
+from headrace.errors import RecipeError
+from headrace.models.text import Caption
 
 PAD, BEGIN = "<pad>", "<begin>"
 

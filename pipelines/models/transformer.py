@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pipelines.models.attention import Attention, FeedForward, KeyValues
+from headrace.models.attention import Attention, FeedForward, KeyValues
 
 Positions = Literal["learned", "sinusoidal", "rotary"]
 Norm = Literal["pre", "post"]

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.models.blocks import (
+from headrace.models.blocks import (
     POSITION_FEATURES,
     Canvas,
     MapAttention,
@@ -17,8 +17,28 @@ from pipelines.models.blocks import (
     positions,
     zero,
 )
-from pipelines.models.text import Context
-from pipelines.recipe.model import UNet as UNetRecipe
+from headrace.models.conditions import Conditioned, Told
+from headrace.models.text import Caption, Context
+from headrace.recipe.model import UNet as UNetRecipe
+
+
+class TextToImage(Conditioned):
+    """A U-Net conditioned on captions or labels by cross-attention and by its embedding."""
+
+    def __init__(self, recipe: UNetRecipe) -> None:
+        super().__init__(recipe)
+        self.unet = UNet(recipe)
+
+    def forward(
+        self,
+        x_NCHW: Tensor,
+        c_noise_N: Tensor,
+        told: Told | Caption | Context,
+        residuals: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """The network F of a denoiser: [N, C, H, W]. What is not a `Context` is encoded first, inside this one call."""
+        context = told if isinstance(told, Context) else self.encode(told)
+        return self.unet(x_NCHW, c_noise_N, context, residuals)
 
 
 class UNetEncoder(nn.Module):

@@ -1,12 +1,12 @@
 """What is minimised: one module for each family."""
 
-from pipelines.objectives.autoencoder import Reconstruction
-from pipelines.objectives.classifier import NoisyClassification
-from pipelines.objectives.control import ControlDiffusion
-from pipelines.objectives.diffusion import Diffusion
-from pipelines.objectives.game import Batch, Loss, Move, Objective
-from pipelines.objectives.gan import Adversarial
-from pipelines.objectives.prior import CodeLikelihood
+from headrace.objectives.autoencoder import Reconstruction
+from headrace.objectives.classifier import NoisyClassification
+from headrace.objectives.control import ControlDiffusion
+from headrace.objectives.diffusion import Diffusion
+from headrace.objectives.gan import Adversarial
+from headrace.objectives.objective import Batch, Loss, Move, Objective
+from headrace.objectives.prior import CodeLikelihood
 
 __all__ = [
     "Adversarial",

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.models import ranks
+from headrace.ranks import collectives as ranks
 
 SMALLEST = 1e-6
 """δ of equation 7"""

@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.draws import Draws
-from pipelines.models.autoencoder import Autoencoder
-from pipelines.models.bottleneck import Normal, perplexity
-from pipelines.models.patchgan import PatchDiscriminator
-from pipelines.models.perceptual import Perceptual
-from pipelines.objectives.adaptive import WithGradient, adaptive_weight, gradient_at
-from pipelines.objectives.game import Batch, Move
-from pipelines.recipe.discrete import Autoencoding
+from headrace.draws import Draws
+from headrace.models.autoencoder import Autoencoder
+from headrace.models.bottleneck import Normal, perplexity
+from headrace.models.patchgan import PatchDiscriminator
+from headrace.models.perceptual import Perceptual
+from headrace.objectives.adaptive import WithGradient, adaptive_weight, gradient_at
+from headrace.objectives.objective import Batch, Move
+from headrace.recipe.discrete import Autoencoding
 
 PIXELS = {"l1": F.l1_loss, "l2": F.mse_loss}
 WON = 0.01

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.draws import Draws
-from pipelines.models import schedule
-from pipelines.models.classifier import Classifier
-from pipelines.objectives.game import Batch, Move
-from pipelines.recipe.classifier import Classification
+from headrace.draws import Draws
+from headrace.models import schedule
+from headrace.models.classifier import Classifier
+from headrace.objectives.objective import Batch, Move
+from headrace.recipe.classifier import Classification
 
 
 class NoisyClassification:

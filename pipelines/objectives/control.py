@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from pipelines.draws import Draws
-from pipelines.models import Control, Controlled
-from pipelines.objectives.diffusion import Diffusion, Latents
-from pipelines.objectives.game import Batch, Move
-from pipelines.recipe.objective import Diffusion as DiffusionRecipe
+from headrace.draws import Draws
+from headrace.models import Control, Controlled
+from headrace.objectives.diffusion import Diffusion, Latents
+from headrace.objectives.objective import Batch, Move
+from headrace.recipe.objective import Diffusion as DiffusionRecipe
 
 
 class ControlDiffusion(Diffusion):

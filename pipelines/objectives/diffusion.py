@@ -6,11 +6,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from pipelines.draws import Draws
-from pipelines.models import Caption, Told, denoiser
-from pipelines.models.conditions import UNTOLD
-from pipelines.objectives.game import Batch, Move
-from pipelines.recipe.objective import Diffusion as DiffusionRecipe
+from headrace.draws import Draws
+from headrace.models import Caption, Told, denoiser
+from headrace.models.conditions import UNTOLD
+from headrace.objectives.objective import Batch, Move
+from headrace.recipe.objective import Diffusion as DiffusionRecipe
 
 
 class Latents(Protocol):

@@ -1,17 +1,54 @@
 """A generator against a discriminator: GAN, relativistic GAN with R1 and R2, Wasserstein GAN."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.draws import Draws
-from pipelines.models.gan import Condition, normalise_spectra, step_spectra
-from pipelines.models.text import Caption
-from pipelines.objectives.game import Batch, Move
-from pipelines.objectives.pairing import PAIRINGS
-from pipelines.objectives.smoothness import clip_weights, gamma_at, gradient_norm_between, squared_gradient
-from pipelines.recipe.gan import Adversarial as AdversarialRecipe
+from headrace.draws import Draws
+from headrace.models.gan import Condition, normalise_spectra, step_spectra
+from headrace.models.text import Caption
+from headrace.objectives.objective import Batch, Move
+from headrace.objectives.smoothness import clip_weights, gamma_at, gradient_norm_between, squared_gradient
+from headrace.recipe.gan import Adversarial as AdversarialRecipe
+
+Outputs = Callable[[Tensor, Tensor], Tensor]
+"""(D of real images [N], D of generated ones [N]) -> loss [N]"""
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The two losses of a game."""
+
+    discriminator: Outputs
+    generator: Outputs
+    bounded: bool = True
+    """whether the discriminator's loss is at least 0, which it reaches when nothing generated deceives it"""
+    paired: bool = False
+    """whether the generator's loss looks at real images"""
+
+
+def _log_odds(real_N: Tensor, fake_N: Tensor) -> Tensor:
+    return F.softplus(-real_N) + F.softplus(fake_N)
+
+
+PAIRINGS: Mapping[str, Pairing] = {
+    # Goodfellow et al. 2014, equation 1
+    "minimax": Pairing(_log_odds, lambda real_N, fake_N: -F.softplus(fake_N)),
+    # Goodfellow et al. 2014, section 3: the generator maximises log D
+    "non_saturating": Pairing(_log_odds, lambda real_N, fake_N: F.softplus(-fake_N)),
+    # Jolicoeur-Martineau 2019, equations 4 and 5; Huang et al. 2024, equation 2
+    "relativistic": Pairing(
+        lambda real_N, fake_N: F.softplus(fake_N - real_N),
+        lambda real_N, fake_N: F.softplus(real_N - fake_N),
+        paired=True,
+    ),
+    # Arjovsky, Chintala & Bottou 2017, algorithm 1
+    "wasserstein": Pairing(lambda real_N, fake_N: fake_N - real_N, lambda real_N, fake_N: -fake_N, bounded=False),
+}
+
 
 WON = 0.01
 """nats: a discriminator whose loss is below this is deceived by nothing, and the generator learns nothing from it"""

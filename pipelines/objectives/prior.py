@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.draws import Draws
-from pipelines.models import Autoencoder, Caption, Told
-from pipelines.models.conditions import UNTOLD
-from pipelines.models.prior import Prior
-from pipelines.objectives.game import Batch, Move
-from pipelines.recipe.discrete import AutoregressivePrior
+from headrace.draws import Draws
+from headrace.models import Autoencoder, Caption, Told
+from headrace.models.conditions import UNTOLD
+from headrace.models.prior import Prior
+from headrace.objectives.objective import Batch, Move
+from headrace.recipe.discrete import AutoregressivePrior
 
 
 class CodeLikelihood:

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from pipelines.draws import Draws
-from pipelines.objectives.game import Batch, Move
+from headrace.draws import Draws
+from headrace.objectives.objective import Batch, Move
 
 
 class KantorovichRubinstein:

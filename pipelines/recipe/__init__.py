@@ -3,7 +3,7 @@
 The sections are plain data and import neither torch nor pyspark, so every job can check every section.
 """
 
-from pipelines.recipe.load import load_recipe
-from pipelines.recipe.schema import Recipe
+from headrace.recipe.load import load_recipe
+from headrace.recipe.schema import Recipe
 
 __all__ = ["Recipe", "load_recipe"]

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from pipelines.recipe.levels import check_levels
-from pipelines.recipe.section import Section
+from headrace.recipe.levels import check_levels
+from headrace.recipe.section import Section
 
 
 class Classifier(Section):

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipelines.recipe.section import Section
+from headrace.recipe.section import Section
 
 
 class ControlNet(Section):

@@ -5,9 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
-from pipelines.recipe.section import Section
-from pipelines.recipe.text import Text, check_heads
-from pipelines.recipe.union import tag_of
+from headrace.recipe.section import Section, tag_of
+from headrace.recipe.text import Text, check_heads
 
 
 class KL(Section):

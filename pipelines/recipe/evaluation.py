@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from pipelines.recipe.section import Section
+from headrace.recipe.section import Section
 
 
 class Evaluation(Section):

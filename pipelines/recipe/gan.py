@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from pipelines.recipe.section import Section
-from pipelines.recipe.text import Text
+from headrace.recipe.section import Section
+from headrace.recipe.text import Text
 
 
 class Gan(Section):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipelines.recipe.text import check_heads
+from headrace.recipe.text import check_heads
 
 
 def check_levels(

@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pipelines.errors import RecipeError
-from pipelines.recipe.schema import Recipe
-from pipelines.recipe.union import is_branch
+from headrace.errors import RecipeError
+from headrace.recipe.schema import Recipe
+from headrace.recipe.section import is_branch
 
 FOUND_CHARACTERS = 80
 

@@ -4,14 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
-from pipelines.recipe.classifier import Classifier
-from pipelines.recipe.control import ControlNet
-from pipelines.recipe.discrete import Autoencoder, Prior
-from pipelines.recipe.gan import Gan
-from pipelines.recipe.levels import check_levels
-from pipelines.recipe.section import Section
-from pipelines.recipe.text import Text, TextEncoding, check_heads
-from pipelines.recipe.union import tag_of
+from headrace.recipe.classifier import Classifier
+from headrace.recipe.control import ControlNet
+from headrace.recipe.discrete import Autoencoder, Prior
+from headrace.recipe.gan import Gan
+from headrace.recipe.levels import check_levels
+from headrace.recipe.section import Section, tag_of
+from headrace.recipe.text import Text, TextEncoding, check_heads
 
 
 class UNet(Section):

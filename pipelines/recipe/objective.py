@@ -4,12 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from pipelines.recipe.classifier import Classification
-from pipelines.recipe.control import Control
-from pipelines.recipe.discrete import Autoencoding, AutoregressivePrior
-from pipelines.recipe.gan import Adversarial
-from pipelines.recipe.section import Section
-from pipelines.recipe.union import tag_of
+from headrace.recipe.classifier import Classification
+from headrace.recipe.control import Control
+from headrace.recipe.discrete import Autoencoding, AutoregressivePrior
+from headrace.recipe.gan import Adversarial
+from headrace.recipe.section import Section, tag_of
 
 
 class Diffusion(Section):

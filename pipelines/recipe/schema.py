@@ -2,12 +2,12 @@
 
 from pydantic import Field
 
-from pipelines.recipe.dataset import Dataset
-from pipelines.recipe.evaluation import Evaluation
-from pipelines.recipe.model import Model
-from pipelines.recipe.objective import Objective
-from pipelines.recipe.section import Section
-from pipelines.recipe.training import Data, Sampling, Training
+from headrace.recipe.dataset import Dataset
+from headrace.recipe.evaluation import Evaluation
+from headrace.recipe.model import Model
+from headrace.recipe.objective import Objective
+from headrace.recipe.section import Section
+from headrace.recipe.training import Data, Sampling, Training
 
 
 class Recipe(Section):

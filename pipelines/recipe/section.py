@@ -1,6 +1,27 @@
 """The base of every recipe section: unknown keys are errors and values never change."""
 
+from collections.abc import Callable
+from typing import Any, get_args
+
 from pydantic import BaseModel, ConfigDict
+
+
+def tag_of(key: str, default: str) -> Callable[[Any], str]:
+    """The discriminator of a union whose branches carry the tags `[name]`; a section without `key` is of the default.
+
+    A name that is no branch's is the default's too, whose own check of `key` then says what is expected.
+    """
+
+    def tag(value: Any) -> str:
+        name = value.get(key, default) if isinstance(value, dict) else getattr(value, key, default)
+        return f"[{name}]"
+
+    return tag
+
+
+def is_branch(section: type[BaseModel], tag: str) -> bool:
+    """Whether `section` is the branch of `tag`: one of its fields is a literal of that name."""
+    return any(tag[1:-1] in get_args(field.annotation) for field in section.model_fields.values())
 
 
 class Section(BaseModel):

@@ -4,8 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from pipelines.recipe.section import Section
-from pipelines.recipe.union import tag_of
+from headrace.recipe.section import Section, tag_of
 
 
 def check_heads(name: str, channels: int, heads: int) -> None:

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from pipelines.recipe.control import ControlUse
-from pipelines.recipe.section import Section
+from headrace.recipe.control import ControlUse
+from headrace.recipe.section import Section
 
 
 class Data(Section):

@@ -4,17 +4,17 @@
 `sigmas` descend, and a last level of 0 asks for a clean sample.
 """
 
-from pipelines.samplers.ddim import sample_ddim, sample_ddpm
-from pipelines.samplers.denoise import SAMPLERS, Denoise, SampleNoise, sampler
-from pipelines.samplers.export import save_scheduler
-from pipelines.samplers.guidance import classifier_free, classifier_guided
-from pipelines.samplers.heun import sample_heun
-from pipelines.samplers.langevin import sample_langevin, sample_predictor_corrector
-from pipelines.samplers.latent import interpolate, invert_ddim
-from pipelines.samplers.likelihood import bits_per_dimension, log_likelihood
-from pipelines.samplers.multistep import sample_dpmpp_2m, sample_dpmpp_2m_sde, sample_unipc
-from pipelines.samplers.named import named, sample, sample_levels
-from pipelines.samplers.steps import karras, levels
+from headrace.samplers.ddim import sample_ddim, sample_ddpm
+from headrace.samplers.denoise import SAMPLERS, Denoise, SampleNoise, sampler
+from headrace.samplers.export import save_scheduler
+from headrace.samplers.guidance import classifier_free, classifier_guided
+from headrace.samplers.heun import sample_heun
+from headrace.samplers.langevin import sample_langevin, sample_predictor_corrector
+from headrace.samplers.latent import interpolate, invert_ddim
+from headrace.samplers.likelihood import bits_per_dimension, log_likelihood
+from headrace.samplers.multistep import sample_dpmpp_2m, sample_dpmpp_2m_sde, sample_unipc
+from headrace.samplers.named import named, sample, sample_levels
+from headrace.samplers.steps import karras, levels
 
 __all__ = [
     "SAMPLERS",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipelines.draws import Draws
-from pipelines.models import Caption, Told
-from pipelines.models.prior import Prior
+from headrace.draws import Draws
+from headrace.models import Caption, Told
+from headrace.models.prior import Prior
 
 
 @dataclass(frozen=True)

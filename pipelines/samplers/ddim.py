@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from pipelines.samplers.denoise import Denoise, Generator, checked, noise_like, sampler
+from headrace.samplers.denoise import Denoise, Generator, checked, noise_like, sampler
 
 
 @sampler

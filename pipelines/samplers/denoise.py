@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from pipelines.draws import Draws
+from headrace.draws import Draws
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """denoise(x_NCHW, sigma) -> E[x₀ | x, σ]; sigma is a scalar tensor"""

@@ -7,8 +7,8 @@ the positions that attention sees and for the canvas. Its schedulers take any ne
 import json
 from pathlib import Path
 
-from pipelines.models.schedule import STEPS
-from pipelines.recipe.objective import Diffusion
+from headrace.models.schedule import STEPS
+from headrace.recipe.objective import Diffusion
 
 
 def save_scheduler(recipe: Diffusion, folder: str | Path) -> Path:

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipelines.models.controlnet import Control
-from pipelines.models.text import Context
-from pipelines.samplers.denoise import Denoise
+from headrace.models.controlnet import Control
+from headrace.models.text import Context
+from headrace.samplers.denoise import Denoise
 
 Cond = TypeVar("Cond", Context, Control)
 Classifier = Callable[[Tensor, Tensor], Tensor]

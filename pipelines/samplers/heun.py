@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from pipelines.samplers.denoise import Denoise, Generator, checked, noise_like, sampler
+from headrace.samplers.denoise import Denoise, Generator, checked, noise_like, sampler
 
 
 @sampler

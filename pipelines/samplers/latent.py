@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pipelines.samplers.denoise import Denoise, checked
+from headrace.samplers.denoise import Denoise, checked
 
 
 def invert_ddim(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from pipelines.samplers.denoise import Denoise, Generator, checked, noise_like
+from headrace.samplers.denoise import Denoise, Generator, checked, noise_like
 
 
 def log_likelihood(

@@ -6,7 +6,7 @@ All integrate x over λ = −log σ; in the coordinates x = x₀ + σ·n the sig
 import torch
 from torch import Tensor
 
-from pipelines.samplers.denoise import Denoise, Generator, checked, noise_like, sampler
+from headrace.samplers.denoise import Denoise, Generator, checked, noise_like, sampler
 
 
 @sampler

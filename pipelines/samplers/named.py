@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from pipelines.errors import RecipeError
-from pipelines.recipe.training import Sampling
-from pipelines.samplers.denoise import SAMPLERS, Denoise, Generator
-from pipelines.samplers.steps import karras, levels
+from headrace.errors import RecipeError
+from headrace.recipe.training import Sampling
+from headrace.samplers.denoise import SAMPLERS, Denoise, Generator
+from headrace.samplers.steps import karras, levels
 
 
 def named(recipe: Sampling) -> Callable[..., Tensor]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.training.pieces import piece
+from headrace.ranks.pieces import piece
 
 
 class Ema:

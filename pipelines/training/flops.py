@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipelines.objectives.game import Batch
-from pipelines.training.trainer import Trainer
+from headrace.objectives.objective import Batch
+from headrace.training.trainer import Trainer
 
 PEAKS: dict[str, dict[torch.dtype, float]] = {
     "H200": {torch.bfloat16: 989e12, torch.float16: 989e12, torch.float32: 67e12},

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from pipelines.errors import DataError, RecipeError
-from pipelines.recipe import Recipe
-from pipelines.training import systems
-from pipelines.training.grid import write_grid
-from pipelines.training.run_folder import RunFolder, sections
-from pipelines.training.sampling import draw, rows
+from headrace import systems
+from headrace.errors import DataError, RecipeError
+from headrace.recipe import Recipe
+from headrace.runs.run_folder import RunFolder, sections
+from headrace.sampling.draw import draw, rows
+from headrace.sampling.grid import write_grid
 
 
 class Gallery:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 import torch
 
-from pipelines.errors import RecipeError
-from pipelines.recipe.training import Data, Training
-from pipelines.training.workers import Workers
+from headrace.errors import RecipeError
+from headrace.ranks.workers import Workers
+from headrace.recipe.training import Data, Training
 
 FLOAT32 = 4
 GIB = 1 << 30

@@ -13,12 +13,12 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from pipelines.draws import Draws
-from pipelines.errors import RecipeError
-from pipelines.objectives.game import Batch, Loss, Move
-from pipelines.recipe.training import Training
-from pipelines.training.activation import blocks_of
-from pipelines.training.workers import Workers
+from headrace.activation import blocks_of
+from headrace.draws import Draws
+from headrace.errors import RecipeError
+from headrace.objectives.objective import Batch, Loss, Move
+from headrace.ranks.workers import Workers
+from headrace.recipe.training import Training
 
 Figures = tuple[Tensor, dict[str, Tensor]]
 

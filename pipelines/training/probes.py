@@ -12,14 +12,15 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from pipelines.errors import RecipeError
-from pipelines.progress import progress
-from pipelines.recipe import Recipe
-from pipelines.training import run, setup, systems
-from pipelines.training.files import write_text
-from pipelines.training.run_folder import RunFolder, sections
-from pipelines.training.trainer import Trainer, part_size
-from pipelines.training.workers import Workers
+from headrace import systems
+from headrace.errors import RecipeError
+from headrace.progress import progress
+from headrace.ranks.workers import Workers
+from headrace.recipe import Recipe
+from headrace.runs.files import write_text
+from headrace.runs.run_folder import RunFolder, sections
+from headrace.training import run, setup
+from headrace.training.trainer import Trainer, part_size
 
 LOWEST, HIGHEST = 1e-7, 10.0
 SMOOTHING, RISE = 0.8, 4.0

@@ -10,24 +10,25 @@ from typing import Any
 import torch
 from deltalake import DeltaTable
 
-from pipelines.errors import DataError, RecipeError
-from pipelines.loading import ShardLoader
-from pipelines.progress import progress
-from pipelines.recipe import Recipe
-from pipelines.recipe.text import FrozenText
-from pipelines.training import data, flops, memory, parallel, setup, systems, validation
-from pipelines.training.board import Board
-from pipelines.training.checkpoints import METRIC, Checkpoint, Checkpoints
-from pipelines.training.files import write_text
-from pipelines.training.gallery import Gallery
-from pipelines.training.metrics import MetricsFile
-from pipelines.training.preemption import Preempted, StopRequest, stop_request
-from pipelines.training.run_folder import RunFolder, sections, with_version
-from pipelines.training.streak import Streak
-from pipelines.training.timing import Timing
-from pipelines.training.tracing import trace
-from pipelines.training.trainer import StepFigures, part_size
-from pipelines.training.workers import Workers
+from headrace import systems
+from headrace.errors import DataError, RecipeError
+from headrace.loading import ShardLoader
+from headrace.progress import progress
+from headrace.ranks.workers import Workers
+from headrace.recipe import Recipe
+from headrace.recipe.text import FrozenText
+from headrace.runs import data
+from headrace.runs.checkpoints import METRIC, Checkpoint, Checkpoints
+from headrace.runs.files import write_text
+from headrace.runs.metrics import MetricsFile
+from headrace.runs.run_folder import RunFolder, sections, with_version
+from headrace.training import flops, memory, parallel, setup, validation
+from headrace.training.board import Board
+from headrace.training.gallery import Gallery
+from headrace.training.preemption import Preempted, StopRequest, stop_request
+from headrace.training.streak import Streak
+from headrace.training.timing import Timing, trace
+from headrace.training.trainer import StepFigures, part_size
 
 
 class Run:

@@ -8,13 +8,14 @@ import sys
 import torch
 from torch import nn
 
-from pipelines.models.tokens import CaptionTokenizer
-from pipelines.objectives import Objective
-from pipelines.recipe import Recipe
-from pipelines.training import activation, data, systems
-from pipelines.training.run_folder import RunFolder, sections
-from pipelines.training.trainer import Trainer
-from pipelines.training.workers import Workers
+from headrace import activation, systems
+from headrace.models.tokens import CaptionTokenizer
+from headrace.objectives import Objective
+from headrace.ranks.workers import Workers
+from headrace.recipe import Recipe
+from headrace.runs import data
+from headrace.runs.run_folder import RunFolder, sections
+from headrace.training.trainer import Trainer
 
 
 def trainer(recipe: Recipe, folder: RunFolder, workers: Workers) -> Trainer:

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.errors import Diverged
-from pipelines.training.checkpoints import Checkpoints
+from headrace.errors import Diverged
+from headrace.runs.checkpoints import Checkpoints
 
 
 class Streak:

@@ -1,25 +1,103 @@
 """The one trainer: it plays the moves of an objective, whatever they are."""
 
+from __future__ import annotations
+
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pipelines.draws import Draws
-from pipelines.errors import RecipeError
-from pipelines.objectives.game import Batch, Objective
-from pipelines.recipe.training import Training
-from pipelines.training.activation import Applied
-from pipelines.training.checkpoints import Checkpoint
-from pipelines.training.parallel import share
-from pipelines.training.pieces import Staging
-from pipelines.training.player import Player, check_names
-from pipelines.training.scale import LossScale
-from pipelines.training.schedule import LearningRate
-from pipelines.training.turn import Turn
-from pipelines.training.workers import Workers
+from headrace.activation import Applied
+from headrace.draws import Draws
+from headrace.errors import RecipeError
+from headrace.objectives.objective import Batch, Move, Objective
+from headrace.ranks.pieces import Staging
+from headrace.ranks.workers import Workers
+from headrace.recipe.training import Training
+from headrace.runs.checkpoints import Checkpoint
+from headrace.training.network import Player, check_names
+from headrace.training.parallel import Alone, share
+from headrace.training.scale import LossScale
+from headrace.training.schedule import LearningRate
+
+Part = tuple[Batch, Draws]
+
+
+class Turn:
+    """One move with its players, on one rank."""
+
+    def __init__(
+        self,
+        move: Move,
+        players: Mapping[str, Player],
+        ranks: Alone,
+        autocast: torch.autocast,
+        scale: LossScale,
+        activations: Applied,
+    ) -> None:
+        self.move, self.scale = move, scale
+        self.players = [players[name] for name in move.players]
+        self._others = [player for name, player in players.items() if name not in move.players]
+        self._ranks, self._autocast, self._activations = ranks, autocast, activations
+        self._buffers = [b for player in players.values() for b in player.module.buffers()]
+
+    def due(self, step: int) -> bool:
+        """Whether the move is played in step `step` (from 1)."""
+        return step >= self.move.first and step % self.move.every == 0
+
+    def play(self, parts: Sequence[Part], rate: float, clip: float) -> tuple[dict[str, Tensor], Tensor]:
+        """Gradients of the mean loss over equal `parts`, a step of each player, and what comes after.
+
+        Returns this rank's figures, `loss` first, and whether the gradients were finite (a bool scalar). Where they
+        were not nothing has changed: weights, averages of gradients and buffers are what they were.
+        """
+        before = [buffer.clone() for buffer in self._buffers]
+        figures = self._backward(parts)
+        norms = {}
+        for player in self.players:
+            gradients = player.take_gradients()
+            self.scale.down(gradients)
+            norms[player.name] = self._ranks.norm(gradients)
+        finite = torch.stack([norm.isfinite() for norm in norms.values()]).all()
+        for player in self.players:
+            player.step(rate, clip, norms[player.name], finite)
+            name = "grad_norm" if len(self.players) == 1 else f"grad_norm/{player.name}"
+            figures[name] = norms[player.name].detach().float()
+        with torch.no_grad():
+            for buffer, value in zip(self._buffers, before, strict=True):
+                buffer.copy_(torch.where(finite, buffer, value))
+        self.scale.update(finite)
+        if self.move.after is not None:
+            self.move.after()
+        return figures, finite
+
+    def begin(self) -> None:
+        """Turn gradients on for the move's players only."""
+        for player in self.players:
+            player.require_grad(True)
+        for player in self._others:
+            player.require_grad(False)
+
+    def _backward(self, parts: Sequence[Part]) -> dict[str, Tensor]:
+        self.begin()
+        parameters = [p for player in self.players for p in player.parameters.values()]
+        device = parameters[0].device
+        totals: dict[str, Tensor] = {}
+        for number, (batch, draws) in enumerate(parts, start=1):
+            with (
+                self._ranks.part(self.move.name, last=number == len(parts)),
+                self._activations.watch(self.move.name, device, parameters),
+            ):
+                with self._autocast:
+                    loss, figures = self._ranks.loss(self.move.name, batch, draws)
+                self.scale.up(loss / len(parts)).backward()
+            for name, value in {"loss": loss, **figures}.items():
+                part = value.detach().float() / len(parts)
+                totals[name] = totals[name] + part if name in totals else part
+        return totals
+
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SCALES = "scales"

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.draws import Draws
-from pipelines.errors import RecipeError
-from pipelines.loading import ShardLoader
-from pipelines.recipe.training import Data, Training
-from pipelines.training import data
-from pipelines.training.trainer import Trainer
-from pipelines.training.workers import Workers
+from headrace.draws import Draws
+from headrace.errors import RecipeError
+from headrace.loading import ShardLoader
+from headrace.ranks.workers import Workers
+from headrace.recipe.training import Data, Training
+from headrace.runs import data
+from headrace.training.trainer import Trainer
 
 SEED = 0x5EED
 

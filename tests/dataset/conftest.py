@@ -10,7 +10,7 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
-from pipelines.recipe.dataset import Dataset
+from headrace.recipe.dataset import Dataset
 
 QUERY = """
 SELECT s.id, s.image, position, caption, c.kind, c.image AS condition

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.build_source import image
-from pipelines.dataset.check import MAX_PIXELS
-from pipelines.dataset.placement import Placement
-from pipelines.dataset.shards import Layout, write_stage
+from headrace.dataset.images.check import MAX_PIXELS
+from headrace.dataset.query.placement import Placement
+from headrace.dataset.write.shards import Layout, write_stage
 
 BATCH_IMAGES = 40
 IMAGE_BYTES = 100_000

@@ -11,13 +11,13 @@ import pytest
 from chispa import assert_df_equality
 from deltalake import DeltaTable
 
-from pipelines.dataset.absence import CAUSES
-from pipelines.dataset.build import build
-from pipelines.dataset.media import find_leaves
-from pipelines.dataset.placement import Rows
-from pipelines.dataset.query import run_query
-from pipelines.errors import DataError, RecipeError
-from pipelines.recipe.dataset import Source
+from headrace.dataset.build import build
+from headrace.dataset.query.absence import CAUSES
+from headrace.dataset.query.media import find_leaves
+from headrace.dataset.query.placement import Rows
+from headrace.dataset.query.run import run_query
+from headrace.errors import DataError, RecipeError
+from headrace.recipe.dataset import Source
 from tests.dataset.conftest import QUERY, expected, png, recipe, row, written
 
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.dataset.check import header
-from pipelines.dataset.derive import Conditions, decoded, edges, grayscale, lowres, palette, silhouette
-from pipelines.dataset.facts import content_hash, perceptual_hash
-from pipelines.errors import DataError, RecipeError
+from headrace.dataset.images.check import header
+from headrace.dataset.images.derive import Conditions, decoded, edges, grayscale, lowres, palette, silhouette
+from headrace.dataset.images.facts import content_hash, perceptual_hash
+from headrace.errors import DataError, RecipeError
 from tests.dataset.conftest import png
 
 RED, GREEN, CLEAR = (0, 0, 255, 255), (0, 255, 0, 255), (9, 9, 9, 0)

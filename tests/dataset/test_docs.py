@@ -9,8 +9,8 @@ import pytest
 import yaml
 from deltalake import DeltaTable
 
-from pipelines.dataset.build import build
-from pipelines.recipe import Recipe
+from headrace.dataset.build import build
+from headrace.recipe import Recipe
 from tests.dataset.conftest import png
 
 DOCS = Path(__file__).parents[2] / "docs" / "datasets.md"

@@ -5,8 +5,8 @@ from chispa import assert_df_equality
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.dataset import flatten, flatten_sql
-from pipelines.errors import RecipeError
+from headrace.dataset import flatten, flatten_sql
+from headrace.errors import RecipeError
 
 SCHEMA = "id int, a array<string>, b array<int>, c array<struct<kind: string, size: int>>, m map<string, int>"
 ROWS = [

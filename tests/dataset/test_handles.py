@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.dataset.handles import Media, column_of_handles, first_used
+from headrace.dataset.write.handles import Media, column_of_handles, first_used
 
 HANDLE = pa.struct([("__row", pa.int64()), ("__order", pa.int64()), ("__slot", pa.int32()), ("__element", pa.int32())])
 LISTED = pa.schema([("__row", pa.int64()), ("__key", pa.string()), ("m0", pa.binary()), ("m1", pa.list_(pa.binary()))])

@@ -6,8 +6,8 @@ maps, LATERAL VIEW OUTER then gives one row of nulls; an element that is null is
 
 import pytest
 
-from pipelines.dataset.placement import Rows
-from pipelines.dataset.query import run_query
+from headrace.dataset.query.placement import Rows
+from headrace.dataset.query.run import run_query
 
 ROWS = [
     (1, ["x", "y"], {"k": 1}, [(1, "s")], [["n"], []]),

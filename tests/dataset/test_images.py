@@ -13,12 +13,12 @@ from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.dataset.build import build
-from pipelines.dataset.derive import decoded
-from pipelines.dataset.duplicates import near_duplicates
-from pipelines.dataset.facts import content_hash, perceptual_hash
-from pipelines.errors import DataError, RecipeError
-from pipelines.recipe.dataset import Dataset
+from headrace.dataset.build import build
+from headrace.dataset.images.derive import decoded
+from headrace.dataset.images.duplicates import near_duplicates
+from headrace.dataset.images.facts import content_hash, perceptual_hash
+from headrace.errors import DataError, RecipeError
+from headrace.recipe.dataset import Dataset
 from tests.dataset.conftest import png, recipe, row, written
 
 HOOK = "tests.dataset.test_derive:inverted"
@@ -248,7 +248,7 @@ def test_identical_images_meet_in_one_shard(spark, parquet, tmp_path: Path) -> N
 
 def test_very_many_identical_images_are_dealt_to_several_shards(spark, parquet, tmp_path: Path, monkeypatch) -> None:
     for module in ("survey", "write"):
-        monkeypatch.setattr(f"pipelines.dataset.{module}.HOT_SAMPLES", 40)
+        monkeypatch.setattr(f"headrace.dataset.{module}.HOT_SAMPLES", 40)
     source = [{**row(i, conditions=1), "image": png(0 if i < 150 else i)} for i in range(170)]
     query = "SELECT id, image, caption, c.image AS condition FROM source LATERAL VIEW explode(captions) t AS caption "
     query += "LATERAL VIEW explode(conditions) u AS c"

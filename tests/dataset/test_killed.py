@@ -14,8 +14,8 @@ import pytest
 import yaml
 from deltalake import DeltaTable
 
-from pipelines.dataset.build import build
-from pipelines.dataset.vacuum import vacuum
+from headrace.dataset.build import build
+from headrace.dataset.version.vacuum import vacuum
 from tests.dataset.conftest import SCHEMA, recipe, row
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def start(tmp_path: Path, source: Path, output: Path, master: str = "local[2]") 
     path.write_text(yaml.safe_dump({"spark": settings, "dataset": plan}))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYSPARK_GATEWAY")}
     return subprocess.Popen(
-        [sys.executable, "-m", "jobs.build", str(path)],
+        [sys.executable, "-m", "headrace.jobs.build", str(path)],
         cwd=ROOT,
         env=environment,
         stderr=(tmp_path / "stderr.txt").open("wb"),

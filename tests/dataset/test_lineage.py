@@ -13,8 +13,8 @@ from deltalake import DeltaTable, write_deltalake
 from openlineage.client import event_v2
 from openlineage.client import facet_v2 as facets
 
-from pipelines.dataset.build import build
-from pipelines.errors import DataError
+from headrace.dataset.build import build
+from headrace.errors import DataError
 from tests.dataset.conftest import recipe, row
 
 QUERY = "SELECT id, image, caption FROM source LATERAL VIEW explode(captions) t AS caption"

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "operations.md"
 TABLE = """
 import sys
-from pipelines.dataset.session import spark_session
+from headrace.dataset.session import spark_session
 spark = spark_session("table", {"spark.master": "local[1]", "spark.hadoop.hive.metastore.uris": sys.argv[1],
                                 "spark.sql.warehouse.dir": sys.argv[2]})
 spark.sql("CREATE DATABASE gallery")
@@ -51,7 +51,7 @@ def test_a_table_of_a_metastore_by_its_uri(tmp_path: Path) -> None:
         made = yaml.safe_load(told.replace("thrift://metastore:9083", uri).replace("datasets/gallery", str(output)))
         made["spark"]["spark.master"] = "local[2]"
         (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(made))
-        build = ("-m", "jobs.build", str(tmp_path / "recipe.yaml"), "ds=2026-11-22")
+        build = ("-m", "headrace.jobs.build", str(tmp_path / "recipe.yaml"), "ds=2026-11-22")
         run(*build)
         assert "unchanged" in run(*build)
     rows = DeltaTable(str(output)).to_pyarrow_table().to_pylist()

@@ -9,14 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from jobs import report
-from pipelines.dataset.build import build
-from pipelines.dataset.commit import File, commit
-from pipelines.dataset.files import filesystem
-from pipelines.dataset.shards import QUARANTINE
-from pipelines.dataset.vacuum import vacuum
-from pipelines.errors import DataError, RecipeError
-from pipelines.loading import ShardLoader
+from headrace.dataset.build import build
+from headrace.dataset.files import filesystem
+from headrace.dataset.version.commit import File, commit
+from headrace.dataset.version.vacuum import vacuum
+from headrace.dataset.write.shards import QUARANTINE
+from headrace.errors import DataError, RecipeError
+from headrace.jobs import report
+from headrace.loading import ShardLoader
 from tests.dataset.conftest import SCHEMA, recipe, row
 from tests.object_store import BUCKET, object_store
 

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from deltalake import DeltaTable, write_deltalake
 
-from jobs import cli
-from pipelines.dataset.build import build
-from pipelines.recipe import Recipe
+from headrace.dataset.build import build
+from headrace.jobs import cli
+from headrace.recipe import Recipe
 from tests.dataset.conftest import SCHEMA, row
 from tests.object_store import object_store
 

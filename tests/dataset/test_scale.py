@@ -7,12 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import functions as F
 
-from pipelines.dataset.build import build
-from pipelines.dataset.media import find_leaves, used_leaves
-from pipelines.dataset.placement import Placement, Rows
-from pipelines.dataset.query import run_query
-from pipelines.dataset.samples import shuffled
-from pipelines.dataset.survey import BYTES_OF_TEXT, count_rows, survey
+from headrace.dataset.build import build
+from headrace.dataset.query.media import find_leaves, used_leaves
+from headrace.dataset.query.placement import Placement, Rows
+from headrace.dataset.query.run import run_query
+from headrace.dataset.survey import BYTES_OF_TEXT, count_rows, survey
+from headrace.dataset.write.shuffle import shuffled
 from tests.dataset.conftest import recipe, row
 
 READ = {

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from pipelines.dataset.build import build
-from pipelines.dataset.source import open_source
-from pipelines.errors import DataError, RecipeError
-from pipelines.recipe.dataset import Source
+from headrace.dataset.build import build
+from headrace.dataset.source.open import open_source
+from headrace.errors import DataError, RecipeError
+from headrace.recipe.dataset import Source
 from tests.dataset.conftest import SCHEMA, png, recipe, row
 
 ROWS = [row(i, captions=None if i else []) for i in range(3)]

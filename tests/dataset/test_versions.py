@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from pipelines.dataset.build import build
-from pipelines.dataset.commit import File, commit
-from pipelines.dataset.shards import QUARANTINE
-from pipelines.dataset.vacuum import vacuum
-from pipelines.errors import DataError, RecipeError
+from headrace.dataset.build import build
+from headrace.dataset.version.commit import File, commit
+from headrace.dataset.version.vacuum import vacuum
+from headrace.dataset.write.shards import QUARANTINE
+from headrace.errors import DataError, RecipeError
 from tests.dataset.conftest import SCHEMA, recipe, row, written
 
 QUERY = "SELECT id, image, caption FROM source LATERAL VIEW explode(captions) t AS caption"

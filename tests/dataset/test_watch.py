@@ -2,7 +2,7 @@
 
 import re
 
-from pipelines.dataset.watch import spark_progress
+from headrace.dataset.spark_progress import spark_progress
 
 
 def test_counts_tasks_rows_and_bytes(spark, tmp_path, capfd) -> None:

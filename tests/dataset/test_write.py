@@ -3,10 +3,10 @@
 import pytest
 from pyspark.sql import SparkSession
 
-from pipelines.dataset.plan import enough_partitions
-from pipelines.dataset.session import conf
-from pipelines.dataset.survey import Survey
-from pipelines.dataset.write import ARROW_BATCH_BYTES, ARROW_BATCH_ROWS, batches_of_rows
+from headrace.dataset.query.plan import enough_partitions
+from headrace.dataset.session import conf
+from headrace.dataset.survey import Survey
+from headrace.dataset.write.run import ARROW_BATCH_BYTES, ARROW_BATCH_ROWS, batches_of_rows
 
 ROWS, BYTES = (f"spark.sql.execution.arrow.{name}" for name in ("maxRecordsPerBatch", "maxBytesPerBatch"))
 

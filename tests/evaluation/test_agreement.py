@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from pipelines.evaluation.edges import edge_agreement, edge_map
-from pipelines.evaluation.modes import modes
-from pipelines.evaluation.reconstruction import codebook_use, similarity
+from headrace.evaluation.edges import edge_agreement, edge_map
+from headrace.evaluation.manifolds import modes
+from headrace.evaluation.reconstruction import codebook_use, similarity
 
 
 def disc(centre: int, side: int = 28) -> np.ndarray:

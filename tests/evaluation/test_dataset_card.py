@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from jobs.report import main
-from pipelines.dataset.build import build
-from pipelines.evaluation.dataset_card import DatasetCard, read_dataset
-from pipelines.evaluation.dataset_charts import charts
-from pipelines.evaluation.dataset_sample import Sampled
-from pipelines.evaluation.thumbnails import thumbnail
-from pipelines.recipe.dataset import Dataset
+from headrace.dataset.build import build
+from headrace.jobs.report import main
+from headrace.recipe.dataset import Dataset
+from headrace.reports.dataset_card import DatasetCard, read_dataset
+from headrace.reports.dataset_charts import charts
+from headrace.reports.dataset_sample import Sampled
+from headrace.reports.pictures import thumbnail
 from tests.evaluation.browser import show
 
 SCHEMA = pa.schema(

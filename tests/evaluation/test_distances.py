@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from pipelines.evaluation import distances
-from pipelines.evaluation.distances import frechet_distance, kernel_distance
+from headrace.evaluation import distances
+from headrace.evaluation.distances import frechet_distance, kernel_distance
 
 
 class Identity(nn.Module):

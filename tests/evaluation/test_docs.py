@@ -5,8 +5,8 @@ from pathlib import Path
 
 import yaml
 
-from pipelines.evaluation.manifolds import Manifolds
-from pipelines.recipe.evaluation import Evaluation
+from headrace.evaluation.manifolds import Manifolds
+from headrace.recipe.evaluation import Evaluation
 
 PAGE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
 

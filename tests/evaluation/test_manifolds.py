@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.evaluation import manifolds
-from pipelines.evaluation.manifolds import DENSITY_NEIGHBOURS, NEIGHBOURS, Manifolds, precision_recall
+from headrace.evaluation import manifolds
+from headrace.evaluation.manifolds import DENSITY_NEIGHBOURS, NEIGHBOURS, Manifolds, precision_recall
 
 
 def normal(count: int, width: int, seed: int) -> torch.Tensor:

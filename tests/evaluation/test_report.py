@@ -13,10 +13,10 @@ import pytest
 import yaml
 from matplotlib import image as pictures
 
-from jobs.report import main
-from pipelines.evaluation.curves import loss_curve, running_mean
-from pipelines.evaluation.pictures import data_uri
-from pipelines.evaluation.run_card import read_metrics
+from headrace.jobs.report import main
+from headrace.reports.figures import loss_curve, running_mean
+from headrace.reports.pictures import data_uri
+from headrace.reports.run_card import read_metrics
 from tests.training.tiny_runs import recipe_of, write_dataset
 
 NOTHING = {"count": 0, "examples": []}

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.evaluation.distances import frechet_distance
-from pipelines.evaluation.resampling import NORMAL_95, halves, measured
+from headrace.evaluation.distances import frechet_distance
+from headrace.evaluation.resampling import NORMAL_95, halves, measured
 
 
 def mean(values: torch.Tensor) -> tuple[float]:

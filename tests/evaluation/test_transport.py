@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipelines.evaluation.transport import (
+from headrace.evaluation.transport import (
     ERRORS,
     Duality,
     Estimate,
@@ -24,13 +24,13 @@ from pipelines.evaluation.transport import (
     potential_between,
     sinkhorn_w1,
 )
-from pipelines.models.lipschitz import Lipschitz, sort_pairs
-from pipelines.models.mlp import PointDiscriminator, PointGenerator
-from pipelines.objectives import Adversarial
-from pipelines.recipe.gan import Adversarial as AdversarialRecipe
-from pipelines.recipe.training import Training
-from pipelines.training.trainer import Trainer
-from pipelines.training.workers import Workers
+from headrace.models.lipschitz import Lipschitz, sort_pairs
+from headrace.models.mlp import PointDiscriminator, PointGenerator
+from headrace.objectives import Adversarial
+from headrace.ranks.workers import Workers
+from headrace.recipe.gan import Adversarial as AdversarialRecipe
+from headrace.recipe.training import Training
+from headrace.training.trainer import Trainer
 
 ALONE = Workers(rank=0, world_size=1, device=torch.device("cpu"))
 

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from deltalake import DeltaTable
 
-import udfs.jar
-from jobs import build, emoji
+import headrace.udfs.jar
+from headrace.jobs import build, emoji
 from tests.dataset.conftest import SCHEMA
 from tests.dataset.conftest import row as photo
 
@@ -189,7 +189,7 @@ def test_vacuum_from_the_command_line(daily: Path, capsys: pytest.CaptureFixture
 
 def test_no_java_is_one_line_that_says_what_to_install(tmp_path: Path) -> None:
     bare = {"PATH": str(tmp_path)}
-    command = [sys.executable, "-m", "jobs.build", str(ROOT / "recipes" / "emoji.yaml")]
+    command = [sys.executable, "-m", "headrace.jobs.build", str(ROOT / "recipes" / "emoji.yaml")]
     done = subprocess.run(command, cwd=ROOT, env=bare, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("headrace: java: found none")
@@ -217,7 +217,7 @@ def test_spark_submit_runs_it(spark, table: str, tmp_path: Path) -> None:
     for name in ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET"):
         environment.pop(name, None)
     done = subprocess.run(
-        [submit, "--jars", udfs.jar.path(), *options, ROOT / "jobs" / "build.py", recipe],
+        [submit, "--jars", headrace.udfs.jar.path(), *options, ROOT / "jobs" / "build.py", recipe],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli import JOBS, main
-from jobs.run import exit_status
+from headrace.jobs.cli import JOBS, main
+from headrace.jobs.run import exit_status
 
 
 def headrace(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -60,7 +60,7 @@ def test_every_job_says_how_it_is_used(capsys: pytest.CaptureFixture[str], job: 
 
 
 def test_a_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:
-    script = "import jobs.run, sys; sys.exit(jobs.run.exit_status(lambda argv: print('y' * 10_000_000), []))"
+    script = "import headrace.jobs.run, sys; sys.exit(headrace.jobs.run.exit_status(lambda argv: print('y' * 10_000_000), []))"
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stderr is not None

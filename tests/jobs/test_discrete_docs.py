@@ -12,7 +12,7 @@ import cv2
 import pytest
 import yaml
 
-from jobs.cli import main
+from headrace.jobs.cli import main
 from tests.training.tiny_runs import write_dataset, write_recipe
 
 ROOT = Path(__file__).parents[2]

@@ -8,15 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from jobs.export import main
-from jobs.train import main as train
-from pipelines import models
-from pipelines.draws import Draws
-from pipelines.models import Told
-from pipelines.recipe import load_recipe
-from pipelines.training import systems
-from pipelines.training.run_folder import RunFolder
-from pipelines.training.systems import Asked
+from headrace import models, systems
+from headrace.draws import Draws
+from headrace.jobs.export import main
+from headrace.jobs.train import main as train
+from headrace.models import Told
+from headrace.recipe import load_recipe
+from headrace.runs.run_folder import RunFolder
+from headrace.systems import Asked
 from tests.training.tiny_runs import recipe_of, write_dataset, write_recipe
 
 diffusers = pytest.importorskip("diffusers")

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from jobs.fashion import CAPTIONS, conditions, main, make_source, read_idx
-from pipelines.dataset.build import build
-from pipelines.errors import DataError
-from pipelines.loading import ShardLoader
-from pipelines.recipe import load_recipe
+from headrace.dataset.build import build
+from headrace.errors import DataError
+from headrace.jobs.fashion import CAPTIONS, conditions, main, make_source, read_idx
+from headrace.loading import ShardLoader
+from headrace.recipe import load_recipe
 
 TRAIN, TEST = 12, 5
 RECIPE = Path(__file__).parents[2] / "recipes" / "fashion.yaml"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.recipe import load_recipe
+from headrace.recipe import load_recipe
 from tests.training.tiny_runs import losses, recipe_of, write_dataset, write_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def recipe(folder: Path) -> Path:
 
 
 def torchrun(recipe: Path, *arguments: str) -> subprocess.Popen[str]:
-    launcher = [sys.executable, "-m", "jobs.torchrun", "--standalone", "--nproc-per-node", "2"]
+    launcher = [sys.executable, "-m", "headrace.jobs.torchrun", "--standalone", "--nproc-per-node", "2"]
     command = [*launcher, str(ROOT / "jobs" / "train.py"), str(recipe), *arguments]
     return subprocess.Popen(
         command, env=ENVIRONMENT, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -103,7 +103,7 @@ def test_the_words_of_a_rank_that_fails_are_shown(recipe: Path, folder: Path) ->
 @pytest.mark.slow
 def test_ranks_as_tasks_of_spark(recipe: Path, folder: Path) -> None:
     """Two barrier tasks of local[2] give the losses of one process; a wrong recipe is one line before Spark starts."""
-    code = "import sys; from jobs.train import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from headrace.jobs.train import main; sys.exit(main(sys.argv[1:]))"
     spark = "spark={spark.master: 'local[2]', spark.ui.enabled: 'false'}"
     command = [sys.executable, "-c", code, str(recipe), spark, f"training.run={folder / 'spark'}"]
     environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
@@ -152,7 +152,7 @@ def test_the_example_for_kubernetes() -> None:
     worker = job["spec"]["pytorchReplicaSpecs"]["Worker"]
     assert worker["restartPolicy"] == "ExitCode"
     *launcher, script, recipe, override = worker["template"]["spec"]["containers"][0]["command"]
-    assert launcher == ["python", "-m", "jobs.torchrun"]
+    assert launcher == ["python", "-m", "headrace.jobs.torchrun"]
     assert (ROOT / script).is_file()
     loaded = load_recipe(str(ROOT / recipe), [override], ("data", "model", "objective", "training"))
     assert loaded.training is not None

@@ -9,8 +9,8 @@ import cv2
 import pytest
 import yaml
 
-from jobs.sample import main as sample
-from jobs.train import main as train
+from headrace.jobs.sample import main as sample
+from headrace.jobs.train import main as train
 from tests.training.tiny_runs import losses, write_dataset, write_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"

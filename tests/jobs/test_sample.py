@@ -10,12 +10,12 @@ import cv2
 import pytest
 import torch
 
-from jobs.sample import main
-from jobs.train import main as train
-from pipelines.training import systems
-from pipelines.training.run_folder import RunFolder, sections
-from pipelines.training.sampling import draw, rows, slug, slugs
-from pipelines.training.systems import Asked, diffusion
+from headrace import systems
+from headrace.jobs.sample import main
+from headrace.jobs.train import main as train
+from headrace.runs.run_folder import RunFolder, sections
+from headrace.sampling.draw import draw, rows, slug, slugs
+from headrace.systems import Asked, diffusion
 from tests.training.tiny_runs import recipe_of, write_dataset, write_recipe
 
 
@@ -29,7 +29,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_as_a_module_it_ends_with_where_the_grid_is(run: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "jobs.sample", str(run)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "headrace.jobs.sample", str(run)], capture_output=True, text=True, check=True
+    )
     assert done.stdout.splitlines()[-1] == str(run / "samples" / "grid.png")
     names = {path.name for path in (run / "samples").iterdir()}
     assert names == {"grid.png", *(f"{p}-{n}.png" for p in ("red-square", "grune-scheibe") for n in range(2))}

@@ -13,8 +13,8 @@ import torch
 from deltalake import Schema
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
-from pipelines.errors import DataError
-from pipelines.loading import ShardLoader
+from headrace.errors import DataError
+from headrace.loading import ShardLoader
 
 ROWS = 10
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pipelines.loading import decode as decoding
-from pipelines.loading.decode import BadImage, decode, dimensions
+from headrace.loading.shard import decode as decoding
+from headrace.loading.shard.decode import BadImage, decode, dimensions
 from tests.loading.shard_tables import jpeg, png
 
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import fs
 
-from pipelines.loading.deltalog import Snapshot, _segment, by_deltalake, snapshot
+from headrace.loading.table.deltalog import Snapshot, _segment, by_deltalake, snapshot
 
 steps = st.lists(
     st.sampled_from(["append", "append", "nulls", "overwrite", "delete", "checkpoint"]), min_size=1, max_size=7

@@ -18,5 +18,5 @@ def test_the_page_has_its_examples() -> None:
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
 def test_an_example_runs(number: int, emoji: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {"path": emoji, "tmp_path": tmp_path}
-    exec("from pipelines.loading import ShardLoader", names)
+    exec("from headrace.loading import ShardLoader", names)
     exec(compile(EXAMPLES[number], f"docs/loading.md, example {number + 1}", "exec"), names)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipelines.loading import ShardLoader
+from headrace.loading import ShardLoader
 
 TableOf = Callable[[list[int]], Path]
 COUNTS = [7, 5, 9, 3]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.errors import RecipeError
-from pipelines.loading import ShardLoader
-from pipelines.loading.geometry import Geometry
+from headrace.errors import RecipeError
+from headrace.loading import ShardLoader
+from headrace.loading.shard.geometry import Geometry
 from tests.loading.shard_tables import commit, numbered
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pipelines.loading import ShardLoader
+from headrace.loading import ShardLoader
 
 
 def test_the_order_of_a_small_table(table_of: Callable[[list[int]], Path]) -> None:

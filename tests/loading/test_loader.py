@@ -19,9 +19,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.errors import DataError, RecipeError
-from pipelines.loading import ShardLoader
-from pipelines.loading.decode import decode
+from headrace.errors import DataError, RecipeError
+from headrace.loading import ShardLoader
+from headrace.loading.shard.decode import decode
 from tests.loading.shard_tables import captioned, commit, numbered, png
 
 TableOf = Callable[[list[int]], Path]

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.errors import RecipeError
-from pipelines.loading import Mixture, ShardLoader
+from headrace.errors import RecipeError
+from headrace.loading import Mixture, ShardLoader
 
 TableOf = Callable[[list[int]], Path]
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.errors import RecipeError
-from pipelines.loading import ShardLoader
-from pipelines.loading.buckets import Buckets
+from headrace.errors import RecipeError
+from headrace.loading import ShardLoader
+from headrace.loading.shard.geometry import Buckets
 from tests.loading.shard_tables import commit, numbered
 
 SIZES = [(16, 16), (12, 24), (24, 12)]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.loading.hashing import hashes, hashes_at, mix, permutation
-from pipelines.loading.order import Order, RankOrder, Window
+from headrace.loading.order.hashing import hashes, hashes_at, mix, permutation
+from headrace.loading.order.order import Order, RankOrder, Window
 
 counts_of_shards = st.lists(st.integers(1, 9), min_size=1, max_size=12)
 settings_of_order = st.fixed_dictionaries(

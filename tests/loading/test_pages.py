@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.loading.pages import NotInPlace, byte_arrays, fixed_width
+from headrace.loading.shard.pages import NotInPlace, byte_arrays, fixed_width
 
 some = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 values = st.lists(st.none() | st.binary(max_size=40), max_size=60)

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from pipelines.errors import DataError, RecipeError
-from pipelines.loading import ShardLoader
-from pipelines.loading.plan import plan
+from headrace.errors import DataError, RecipeError
+from headrace.loading import ShardLoader
+from headrace.loading.table.plan import plan
 from tests.loading.shard_tables import commit, numbered
 
 

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.errors import DataError
-from pipelines.loading import ShardLoader, storage
-from pipelines.loading.cache import Cache
+from headrace.errors import DataError
+from headrace.loading import ShardLoader
+from headrace.loading.table import storage
+from headrace.loading.table.cache import Cache
 from tests.loading.shard_tables import captioned, commit, numbered
 from tests.s3_server import S3, serve
 
@@ -108,7 +109,7 @@ def test_the_cache_keeps_its_limit_and_what_was_used_last(tmp_path: Path) -> Non
 SHARING = """
 import hashlib, sys, pyarrow as pa
 from pathlib import Path
-from pipelines.loading.cache import Cache
+from headrace.loading.table.cache import Cache
 
 folder, seed = sys.argv[1], int(sys.argv[2])
 cache = Cache(folder, 4 * 20_000, "origin")
@@ -142,7 +143,7 @@ def test_processes_share_a_cache(tmp_path: Path) -> None:
 def test_loaders_in_several_processes_share_a_cache(server: S3, tmp_path: Path) -> None:
     code = (
         "import json, sys\n"
-        "from pipelines.loading import ShardLoader\n"
+        "from headrace.loading import ShardLoader\n"
         "loader = ShardLoader('s3://bucket/table', batch_size=8, size=8, epochs=3, threads=1, prefetch=1,\n"
         "    storage_options=json.loads(sys.argv[1]), cache=sys.argv[2], cache_bytes=int(sys.argv[3]))\n"
         "print(json.dumps([n for batch in loader for n in batch['sample_id'].tolist()]))\n"

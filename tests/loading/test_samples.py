@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.errors import DataError
-from pipelines.loading import ShardLoader
-from pipelines.loading.samples import OneRowPerImage, WeightedRowPerImage, count_images
+from headrace.errors import DataError
+from headrace.loading import ShardLoader
+from headrace.loading.shard.rows import OneRowPerImage, WeightedRowPerImage, count_images
 from tests.loading.shard_tables import commit, numbered
 
 keys_of_rows = st.lists(st.integers(-1, 5), min_size=1, max_size=30).map(lambda keys: np.array(keys, np.int64))

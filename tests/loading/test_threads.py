@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.loading import ShardLoader
-from pipelines.loading import loader as loader_module
-from pipelines.loading.budget import Budget, Lease
-from pipelines.loading.threads import Pool
+from headrace.loading import ShardLoader
+from headrace.loading import loader as loader_module
+from headrace.loading.feed.threads import Pool
+from headrace.loading.shard.budget import Budget, Lease
 from tests.loading.shard_tables import captioned, commit
 
 WITH_A_LOOP = """
 import sys, time
-from pipelines.loading import ShardLoader
+from headrace.loading import ShardLoader
 batches = iter(ShardLoader(sys.argv[1], batch_size=4, size=8, epochs=None, threads=2))
 next(batches)
 print("begun", flush=True)
@@ -58,7 +58,7 @@ def test_a_stuck_read_times_out_and_shows_every_thread(emoji: Path, monkeypatch:
         raise OSError("let go")
 
     monkeypatch.setattr(loader_module, "read_shard", stuck)
-    monkeypatch.setattr("pipelines.loading.threads.JOIN_SECONDS", 0.1)
+    monkeypatch.setattr("headrace.loading.feed.threads.JOIN_SECONDS", 0.1)
     with pytest.raises(TimeoutError, match=r"no batch for 0\.2 seconds") as caught:
         next(iter(ShardLoader(emoji, batch_size=4, timeout=0.2)))
     release.set()

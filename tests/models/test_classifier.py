@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines import models
-from pipelines.recipe.classifier import Classifier
+from headrace import models
+from headrace.recipe.classifier import Classifier
 
 RECIPE = Classifier(
     network="classifier", labels=5, resolution=16, image_channels=1, channels=16, multipliers=(1, 2), attention=(1,)

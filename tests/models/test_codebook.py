@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipelines.draws import Draws
-from pipelines.models.bottleneck import Grid, Normal, perplexity, straight_through
-from pipelines.models.codebook import Codebook
-from pipelines.recipe.discrete import FSQ, KL, VQ
+from headrace.draws import Draws
+from headrace.models.bottleneck import Grid, Normal, perplexity, straight_through
+from headrace.models.codebook import Codebook
+from headrace.recipe.discrete import FSQ, KL, VQ
 
 
 def draws(first: int = 0, count: int = 4) -> Draws:

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines import models
-from pipelines.errors import RecipeError
-from pipelines.models import Caption, CaptionTokenizer, Told
-from pipelines.models.frozen_text import FrozenTextEncoder
-from pipelines.recipe.model import UNet
-from pipelines.recipe.text import FrozenText, Text
+from headrace import models
+from headrace.errors import RecipeError
+from headrace.models import Caption, CaptionTokenizer, Told
+from headrace.models.frozen_text import FrozenTextEncoder
+from headrace.recipe.model import UNet
+from headrace.recipe.text import FrozenText, Text
 
 transformers = pytest.importorskip("transformers")
 

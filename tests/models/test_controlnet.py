@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines import models
-from pipelines.models import Caption, Control, Controlled, ControlNet
-from pipelines.recipe.model import UNet
-from pipelines.recipe.text import Text
+from headrace import models
+from headrace.models import Caption, Control, Controlled, ControlNet
+from headrace.recipe.model import UNet
+from headrace.recipe.text import Text
 
 TEXT = Text(vocabulary=300, length=6, width=16, layers=1, heads=2)
 RECIPE = UNet(resolution=16, patch=2, channels=16, multipliers=(1, 2), blocks=1, attention=(1,), heads=2, text=TEXT)

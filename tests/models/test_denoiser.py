@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipelines.models import Denoiser, denoiser, schedule
-from pipelines.models.precondition import EDM, X0, Epsilon, Score, V
-from pipelines.recipe.objective import Diffusion
+from headrace.models import Denoiser, denoiser, schedule
+from headrace.models.precondition import EDM, X0, Epsilon, Score, V
+from headrace.recipe.objective import Diffusion
 
 LEVELS = schedule.cosine()
 

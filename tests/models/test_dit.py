@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines import models
-from pipelines.models import Caption
-from pipelines.recipe.model import DiT
-from pipelines.recipe.text import Text
+from headrace import models
+from headrace.models import Caption
+from headrace.recipe.model import DiT
+from headrace.recipe.text import Text
 
 RECIPE = DiT(
     network="dit", image_channels=4, patch=2, width=32, layers=2, heads=2, text=Text(vocabulary=300, length=6, width=16)

@@ -10,9 +10,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from pipelines.models import Caption
-from pipelines.models.gan import Condition, build_pair, normalise_spectra, step_spectra
-from pipelines.recipe.gan import Gan
+from headrace.models import Caption
+from headrace.models.gan import Condition, build_pair, normalise_spectra, step_spectra
+from headrace.recipe.gan import Gan
 
 TEXT = {"vocabulary": 300, "length": 6, "width": 16, "layers": 1, "heads": 2}
 

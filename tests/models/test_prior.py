@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines import models
-from pipelines.models import Caption, Told
-from pipelines.models.prior import Prior
-from pipelines.recipe.discrete import Prior as PriorRecipe
-from pipelines.recipe.text import Text
+from headrace import models
+from headrace.models import Caption, Told
+from headrace.models.prior import Prior
+from headrace.recipe.discrete import Prior as PriorRecipe
+from headrace.recipe.text import Text
 
 TEXT = Text(vocabulary=300, length=5, width=16, layers=1, heads=2)
 KINDS = {

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.errors import RecipeError
-from pipelines.models import CaptionTokenizer
+from headrace.errors import RecipeError
+from headrace.models import CaptionTokenizer
 
 CAPTIONS = ["red heart", "green heart", "red apple", "smiling face", "coeur rouge", "Ĝis revido", "赤いハート"]
 TRAINED = CaptionTokenizer.train(CAPTIONS, vocabulary=300, length=8)

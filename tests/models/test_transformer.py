@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipelines.models.attention import Attention, rotate
-from pipelines.models.transformer import Transformer, sinusoids
+from headrace.models.attention import Attention, rotate
+from headrace.models.transformer import Transformer, sinusoids
 
 WIDTH, HEADS, LAYERS = 16, 4, 2
 POSITIONS = ("learned", "sinusoidal", "rotary")

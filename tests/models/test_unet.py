@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines import models
-from pipelines.models.attention import attend
-from pipelines.models.blocks import Canvas
-from pipelines.models.text import Caption
-from pipelines.recipe.model import UNet
-from pipelines.recipe.text import Text
+from headrace import models
+from headrace.models.attention import attend
+from headrace.models.blocks import Canvas
+from headrace.models.text import Caption
+from headrace.recipe.model import UNet
+from headrace.recipe.text import Text
 
 TEXT = Text(vocabulary=300, length=6, width=16, layers=1, heads=2)
 SMALL = UNet(resolution=16, patch=2, channels=16, multipliers=(1, 2), blocks=1, attention=(1,), heads=2, text=TEXT)

@@ -10,16 +10,15 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipelines import models
-from pipelines.draws import Draws
-from pipelines.errors import RecipeError
-from pipelines.models.patchgan import PatchDiscriminator
-from pipelines.models.perceptual import VGG, Perceptual
-from pipelines.objectives import Reconstruction
-from pipelines.recipe.discrete import FSQ, KL, VQ, Autoencoder, Autoencoding
-from pipelines.recipe.discrete import PatchDiscriminator as PatchDiscriminatorRecipe
-from pipelines.recipe.discrete import Perceptual as PerceptualRecipe
-from pipelines.training import activation
+from headrace import activation, models
+from headrace.draws import Draws
+from headrace.errors import RecipeError
+from headrace.models.patchgan import PatchDiscriminator
+from headrace.models.perceptual import VGG, Perceptual
+from headrace.objectives import Reconstruction
+from headrace.recipe.discrete import FSQ, KL, VQ, Autoencoder, Autoencoding
+from headrace.recipe.discrete import PatchDiscriminator as PatchDiscriminatorRecipe
+from headrace.recipe.discrete import Perceptual as PerceptualRecipe
 
 BOTTLENECKS = {
     "kl": KL(kind="kl", channels=2),

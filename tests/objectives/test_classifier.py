@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from pipelines import objectives
-from pipelines.draws import Draws
-from pipelines.recipe.classifier import Classification
+from headrace import objectives
+from headrace.draws import Draws
+from headrace.recipe.classifier import Classification
 from tests.oracles.mixture import Mixture
 
 PLANE = Mixture([[-0.6, 0.0], [0.6, 0.2], [0.1, 0.8]], [0.2, 0.2, 0.2], [0.3, 0.4, 0.3])

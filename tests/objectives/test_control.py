@@ -2,12 +2,12 @@
 
 import torch
 
-from pipelines import models, objectives, samplers
-from pipelines.draws import Draws
-from pipelines.models import Caption, Control, Controlled, ControlNet
-from pipelines.recipe.model import UNet
-from pipelines.recipe.objective import Diffusion
-from pipelines.recipe.text import Text
+from headrace import models, objectives, samplers
+from headrace.draws import Draws
+from headrace.models import Caption, Control, Controlled, ControlNet
+from headrace.recipe.model import UNet
+from headrace.recipe.objective import Diffusion
+from headrace.recipe.text import Text
 
 TEXT = Text(vocabulary=300, length=4, width=16, layers=1, heads=2)
 RECIPE = UNet(resolution=8, patch=1, channels=16, multipliers=(1, 2), blocks=1, attention=(), text=TEXT)

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipelines import objectives
-from pipelines.draws import Draws
-from pipelines.models import Told
-from pipelines.recipe.objective import Diffusion
+from headrace import objectives
+from headrace.draws import Draws
+from headrace.models import Told
+from headrace.recipe.objective import Diffusion
 
 COUNT = 64
 

@@ -10,15 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from pipelines.draws import Draws
-from pipelines.models.gan import Condition, build_pair
-from pipelines.models.mlp import PointDiscriminator, PointGenerator
-from pipelines.objectives import Adversarial
-from pipelines.objectives.gan import PATIENCE
-from pipelines.objectives.pairing import PAIRINGS
-from pipelines.objectives.smoothness import between, gamma_at, squared_gradient
-from pipelines.recipe.gan import Adversarial as AdversarialRecipe
-from pipelines.recipe.gan import Gan
+from headrace.draws import Draws
+from headrace.models.gan import Condition, build_pair
+from headrace.models.mlp import PointDiscriminator, PointGenerator
+from headrace.objectives import Adversarial
+from headrace.objectives.gan import PAIRINGS, PATIENCE
+from headrace.objectives.smoothness import between, gamma_at, squared_gradient
+from headrace.recipe.gan import Adversarial as AdversarialRecipe
+from headrace.recipe.gan import Gan
 
 REAL_N, FAKE_N = torch.tensor([0.3, -1.2, 2.0]), torch.tensor([-0.5, 0.1, 3.0])
 

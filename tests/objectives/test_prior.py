@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipelines import models
-from pipelines.draws import Draws
-from pipelines.models import Told
-from pipelines.objectives import CodeLikelihood
-from pipelines.objectives.prior import code_nats
-from pipelines.recipe.discrete import AutoregressivePrior
-from pipelines.recipe.discrete import Prior as PriorRecipe
+from headrace import models
+from headrace.draws import Draws
+from headrace.models import Told
+from headrace.objectives import CodeLikelihood
+from headrace.objectives.prior import code_nats
+from headrace.recipe.discrete import AutoregressivePrior
+from headrace.recipe.discrete import Prior as PriorRecipe
 
 
 class Codes(nn.Module):

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipelines import objectives
-from pipelines.draws import Draws
-from pipelines.models import Denoiser, schedule
-from pipelines.models.precondition import Score
-from pipelines.objectives.score import exact_score_matching, sliced_score_matching
-from pipelines.recipe.objective import Diffusion
+from headrace import objectives
+from headrace.draws import Draws
+from headrace.models import Denoiser, schedule
+from headrace.models.precondition import Score
+from headrace.objectives.score import exact_score_matching, sliced_score_matching
+from headrace.recipe.objective import Diffusion
 from tests.oracles.mixture import Mixture
 
 PLANE = Mixture([[-1.0, 0.0], [1.0, 0.3]], [0.3, 0.4], [0.4, 0.6])

@@ -7,8 +7,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.errors import RecipeError
-from pipelines.recipe import load_recipe
+from headrace.errors import RecipeError
+from headrace.recipe import load_recipe
 
 DATASET = {
     "source": {"table": "emoji"},

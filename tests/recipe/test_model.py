@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import models
-from pipelines.errors import RecipeError
-from pipelines.recipe import load_recipe
+from headrace import models
+from headrace.errors import RecipeError
+from headrace.recipe import load_recipe
 
 
 def recipe(folder: Path, model: str) -> str:

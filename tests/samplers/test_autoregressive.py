@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipelines import models
-from pipelines.draws import Draws
-from pipelines.models import Told
-from pipelines.models.prior import Prior
-from pipelines.recipe.discrete import Prior as PriorRecipe
-from pipelines.samplers.autoregressive import Choice, Guidance, sample_codes, sample_window
+from headrace import models
+from headrace.draws import Draws
+from headrace.models import Told
+from headrace.models.prior import Prior
+from headrace.recipe.discrete import Prior as PriorRecipe
+from headrace.samplers.autoregressive import Choice, Guidance, sample_codes, sample_window
 
 UNIFORM = (torch.arange(20_000) + 0.5) / 20_000
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines import samplers
-from pipelines.models import Denoiser, schedule
-from pipelines.models.precondition import Epsilon, V
+from headrace import samplers
+from headrace.models import Denoiser, schedule
+from headrace.models.precondition import Epsilon, V
 
 diffusers = pytest.importorskip("diffusers")
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines import models, samplers
-from pipelines.recipe.objective import Diffusion
+from headrace import models, samplers
+from headrace.recipe.objective import Diffusion
 
 diffusers = pytest.importorskip("diffusers")
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines import samplers
-from pipelines.models import Context
+from headrace import samplers
+from headrace.models import Context
 from tests.oracles.mixture import Mixture
 
 ALL = Mixture([[-1.0, 0.0], [1.0, 0.3], [0.2, 1.2]], [0.3, 0.2, 0.4], [0.3, 0.5, 0.2])

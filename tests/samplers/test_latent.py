@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pipelines import samplers
+from headrace import samplers
 from tests.oracles.mixture import Mixture
 
 PLANE = Mixture([[-1.0, 0.0], [1.0, 0.3], [0.2, 1.2]], [0.5, 0.4, 0.6], [0.3, 0.5, 0.2])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines import samplers
+from headrace import samplers
 from tests.oracles.mixture import Mixture, sliced_wasserstein, wasserstein
 
 COUNT = 4000

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from pipelines import samplers
-from pipelines.errors import RecipeError
-from pipelines.models import schedule
-from pipelines.recipe.training import Sampling
+from headrace import samplers
+from headrace.errors import RecipeError
+from headrace.models import schedule
+from headrace.recipe.training import Sampling
 from tests.oracles.mixture import Mixture
 
 GAUSSIAN = Mixture([[0.3, -0.2]], [0.1], [1.0])

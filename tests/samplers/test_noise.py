@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines import samplers
-from pipelines.draws import Draws
+from headrace import samplers
+from headrace.draws import Draws
 from tests.oracles.mixture import Mixture
 
 PLANE = Mixture([[-1.0, 0.0], [1.0, 0.3]], [0.3, 0.4], [0.4, 0.6])

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import samplers
+from headrace import samplers
 
 TABLE = torch.arange(1, 1001, dtype=torch.float64)
 

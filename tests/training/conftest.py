@@ -24,7 +24,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def processes() -> ForkServerContext:
     """Starts real processes from a server that has imported what training needs."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pipelines.training.run", "jobs.train"])
+    context.set_forkserver_preload(["headrace.training.run", "headrace.jobs.train"])
     return context
 
 

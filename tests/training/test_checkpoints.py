@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines.errors import DataError
-from pipelines.training.checkpoints import Checkpoint, Checkpoints
+from headrace.errors import DataError
+from headrace.runs.checkpoints import Checkpoint, Checkpoints
 
 
 def tensors(value: float) -> dict[str, dict[str, Tensor]]:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from jobs.sample import main as sample
-from jobs.train import main as train
+from headrace.jobs.sample import main as sample
+from headrace.jobs.train import main as train
 from tests.training.tiny_runs import recipe_of, write_recipe
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipelines.training.ema import Ema, exponent
+from headrace.training.ema import Ema, exponent
 
 
 def test_closed_form() -> None:

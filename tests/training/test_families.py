@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from jobs.train import main as train
+from headrace.jobs.train import main as train
 from tests.training.test_ranks import train_on
 from tests.training.tiny_runs import losses, recipe_of, write_recipe
 
@@ -262,7 +262,7 @@ def test_a_discriminator_that_wins_outright_is_reported(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The generator hardly moves, the discriminator learns fast: its rounds are counted in the metrics, and said."""
-    monkeypatch.setattr("pipelines.objectives.gan.PATIENCE", 5)
+    monkeypatch.setattr("headrace.objectives.gan.PATIENCE", 5)
     recipe = recipe_for("gan, minimax", dataset, tmp_path / "run")
     recipe["training"] |= {"steps": 60, "learning_rate": 1e-2, "players": {"generator": {"learning_rate": 1e-9}}}
     assert train([str(write_recipe(tmp_path / "recipe.yaml", recipe))]) == 0

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import DataError
-from pipelines.training.metrics import MetricsFile
+from headrace.errors import DataError
+from headrace.runs.metrics import MetricsFile
 
 
 def written(path: Path, steps: int) -> MetricsFile:

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipelines.draws import Draws
-from pipelines.errors import DataError, Diverged, RecipeError
-from pipelines.objectives.game import Batch
-from pipelines.training import flops
-from pipelines.training.checkpoints import Checkpoints
-from pipelines.training.scale import GROWTH, PATIENCE, START, LossScale
-from pipelines.training.streak import Streak
-from pipelines.training.trainer import Trainer
+from headrace.draws import Draws
+from headrace.errors import DataError, Diverged, RecipeError
+from headrace.objectives.objective import Batch
+from headrace.runs.checkpoints import Checkpoints
+from headrace.training import flops
+from headrace.training.scale import GROWTH, PATIENCE, START, LossScale
+from headrace.training.streak import Streak
+from headrace.training.trainer import Trainer
 from tests.training.test_trainer import ALONE, Duel, Regression, batch, recipe, run, weights
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.train import main
+from headrace.jobs.train import main
 from tests.training.tiny_runs import recipe_of, write_recipe
 
 

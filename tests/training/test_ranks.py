@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from pipelines.training.checkpoints import Checkpoints
+from headrace.runs.checkpoints import Checkpoints
 from tests.training.tiny_runs import losses, rank_of, recipe_of, write_recipe
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipelines.training.checkpoints import Checkpoints
+from headrace.runs.checkpoints import Checkpoints
 from tests.training.tiny_runs import losses, recipe_of, train, write_recipe
 
 STEPS = 40

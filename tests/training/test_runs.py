@@ -14,17 +14,18 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from jobs.train import main
-from pipelines.errors import RecipeError
-from pipelines.recipe import load_recipe
-from pipelines.training import data, memory, setup, validation
-from pipelines.training.activation.allocations import peak_bytes
-from pipelines.training.checkpoints import Checkpoints
-from pipelines.training.gallery import Gallery
-from pipelines.training.run import load
-from pipelines.training.run_folder import RunFolder, sections
-from pipelines.training.trainer import Trainer
-from pipelines.training.workers import Workers
+from headrace.activation.meter import peak_bytes
+from headrace.errors import RecipeError
+from headrace.jobs.train import main
+from headrace.ranks.workers import Workers
+from headrace.recipe import load_recipe
+from headrace.runs import data
+from headrace.runs.checkpoints import Checkpoints
+from headrace.runs.run_folder import RunFolder, sections
+from headrace.training import memory, setup, validation
+from headrace.training.gallery import Gallery
+from headrace.training.run import load
+from headrace.training.trainer import Trainer
 from tests.training.tiny_runs import recipe_of, write_recipe
 
 ALONE = Workers(0, 1, torch.device("cpu"))

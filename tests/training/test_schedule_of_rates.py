@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.training.schedule import LearningRate
+from headrace.training.schedule import LearningRate
 
 
 @given(st.integers(1, 1000))

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipelines.draws import Draws
-from pipelines.errors import RecipeError
-from pipelines.objectives.game import Batch, Move
-from pipelines.recipe.training import Training
-from pipelines.training.checkpoints import Checkpoints
-from pipelines.training.trainer import Trainer
-from pipelines.training.workers import Workers
+from headrace.draws import Draws
+from headrace.errors import RecipeError
+from headrace.objectives.objective import Batch, Move
+from headrace.ranks.workers import Workers
+from headrace.recipe.training import Training
+from headrace.runs.checkpoints import Checkpoints
+from headrace.training.trainer import Trainer
 
 ALONE = Workers(rank=0, world_size=1, device=torch.device("cpu"))
 

@@ -85,7 +85,7 @@ def write_recipe(path: Path, recipe: dict[str, Any]) -> Path:
 
 def train(recipe: Path, log: Path | None = None, *overrides: str) -> None:
     """Train in this process, as `jobs/train.py` does, and end it with the job's exit status (for child processes)."""
-    from jobs.train import main
+    from headrace.jobs.train import main
 
     torch.set_num_threads(1)
     with contextlib.ExitStack() as stack:

@@ -13,8 +13,8 @@ import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
-import udfs
-from udfs.ledger import Ledger, failures
+from headrace import udfs
+from headrace.udfs.ledger import Ledger, failures
 
 
 def fail_first(folder: str):

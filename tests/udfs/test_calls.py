@@ -6,9 +6,9 @@ import pytest
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as F
 
-import udfs
-from udfs.ledger import failures
-from udfs.registration import bridge
+from headrace import udfs
+from headrace.udfs.ledger import failures
+from headrace.udfs.registration import bridge
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-import udfs.jar
+import headrace.udfs.jar
 
 PAGE = Path(__file__).parents[2] / "docs" / "udfs.md"
 
@@ -18,7 +18,7 @@ def test_the_worked_example(spark, bridge_jar, tmp_path, monkeypatch):
     source.parent.mkdir(parents=True)
     source.write_text(java)
     monkeypatch.chdir(tmp_path)
-    assert udfs.jar.main(["--source", "acme-source", "--output", "alt.jar"]) == 0
+    assert headrace.udfs.jar.main(["--source", "acme-source", "--output", "alt.jar"]) == 0
     scope = {"spark": spark}
     python = blocks("python")
     assert len(python) == 2

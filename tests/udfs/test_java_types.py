@@ -2,7 +2,7 @@
 
 import pytest
 
-import udfs
+from headrace import udfs
 
 PREFIX = "t_"
 POINT = "named_struct('x', 1, 'y', 2.5D)"

@@ -2,8 +2,8 @@
 
 import pytest
 
-import udfs
-from udfs.ledger import Ledger
+from headrace import udfs
+from headrace.udfs.ledger import Ledger
 
 ROWS, PARTS = 1000, 4
 

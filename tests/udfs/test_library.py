@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-import udfs
+from headrace import udfs
 
 CLASSES = ["Captions", "Text", "Language", "Images", "Urls", "Parse"]
 FUZZ_INPUTS, FUZZ_PARTS = 132_000, 4

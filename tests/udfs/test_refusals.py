@@ -2,8 +2,8 @@
 
 import pytest
 
-import udfs
-from pipelines.errors import RecipeError
+from headrace import udfs
+from headrace.errors import RecipeError
 
 REFUSED = {
     "RawType": "parameter words: raw type java.util.List",

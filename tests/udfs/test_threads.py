@@ -11,9 +11,9 @@ import threading
 import pytest
 from rich.console import Console
 
-import udfs
-from jobs import threads as job
-from udfs.thread_table import table
+from headrace import udfs
+from headrace.jobs import threads as job
+from headrace.udfs.thread_table import table
 
 
 @pytest.fixture
@@ -74,13 +74,15 @@ def test_the_job_prints_json(spark, bridge_jar, capsys):
 
 def test_without_a_session_the_job_lists_python_and_says_so():
     wide = os.environ | {"COLUMNS": "200"}
-    done = subprocess.run([sys.executable, "-m", "jobs.threads"], capture_output=True, text=True, env=wide, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "headrace.jobs.threads"], capture_output=True, text=True, env=wide, timeout=60
+    )
     assert done.returncode == 0
     assert "no Spark session in this process" in " ".join(done.stdout.split())
     assert "MainThread" in done.stdout
     assert "driver" not in done.stdout
     bad = subprocess.run(
-        [sys.executable, "-m", "jobs.threads", "--watch", "0"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "headrace.jobs.threads", "--watch", "0"], capture_output=True, text=True, timeout=60
     )
     assert bad.returncode == 2
     assert "expected 0.1 to 3600 seconds" in bad.stderr

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from pipelines.models.gan.condition import Condition
-from pipelines.models.gan.dcgan import DcganDiscriminator, DcganGenerator
-from pipelines.models.gan.residual import ResidualDiscriminator, ResidualGenerator
-from pipelines.models.gan.spectral import normalise_spectra, step_spectra
-from pipelines.recipe.gan import Gan
+from headrace.models.gan.condition import Condition
+from headrace.models.gan.dcgan import DcganDiscriminator, DcganGenerator
+from headrace.models.gan.residual import ResidualDiscriminator, ResidualGenerator
+from headrace.models.gan.spectral import normalise_spectra, step_spectra
+from headrace.recipe.gan import Gan
 
 
 class Pair(NamedTuple):

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipelines.errors import DataError
-from pipelines.models.text import Caption, TextEncoder
-from pipelines.recipe.gan import Gan
+from headrace.errors import DataError
+from headrace.models.text import Caption, TextEncoder
+from headrace.recipe.gan import Gan
 
 WIDTH = 64
 """channels of a condition's vector"""

@@ -5,9 +5,9 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.models.blocks import group_norm
-from pipelines.models.gan.condition import Condition, Head, Start
-from pipelines.recipe.gan import Gan
+from headrace.models.blocks import group_norm
+from headrace.models.gan.condition import Condition, Head, Start
+from headrace.recipe.gan import Gan
 
 SLOPE = 0.2
 """of the leaky ReLU"""

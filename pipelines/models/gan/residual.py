@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.models.blocks import zero
-from pipelines.models.gan.condition import Condition, Head, Start
-from pipelines.models.gan.dcgan import SLOPE
-from pipelines.recipe.gan import Gan
+from headrace.models.blocks import zero
+from headrace.models.gan.condition import Condition, Head, Start
+from headrace.models.gan.dcgan import SLOPE
+from headrace.recipe.gan import Gan
 
 EXPANSION = 2
 """channels inside of a block, as a multiple of those outside"""

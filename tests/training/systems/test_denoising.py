@@ -12,13 +12,14 @@ import pytest
 import torch
 import yaml
 
-from jobs.sample import main as sample
-from jobs.train import main as train
-from pipelines.errors import DataError
-from pipelines.training import frozen, systems
-from pipelines.training.run_folder import RunFolder, sections
-from pipelines.training.sampling import draw, rows
-from pipelines.training.systems import Asked
+from headrace import systems
+from headrace.errors import DataError
+from headrace.jobs.sample import main as sample
+from headrace.jobs.train import main as train
+from headrace.runs import frozen
+from headrace.runs.run_folder import RunFolder, sections
+from headrace.sampling.draw import draw, rows
+from headrace.systems import Asked
 from tests.training.tiny_runs import losses, recipe_of, write_recipe
 
 AUTOENCODER = {

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from jobs.sample import main as sample
-from jobs.train import main as train
+from headrace.jobs.sample import main as sample
+from headrace.jobs.train import main as train
 from tests.training.test_ranks import train_on
 from tests.training.tiny_runs import losses, recipe_of, write_recipe
 

@@ -13,12 +13,12 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from jobs.report import main as report
-from jobs.sample import main as sample
-from jobs.train import main as train
-from pipelines.training import systems
-from pipelines.training.run_folder import RunFolder
-from pipelines.training.systems import Asked
+from headrace import systems
+from headrace.jobs.report import main as report
+from headrace.jobs.sample import main as sample
+from headrace.jobs.train import main as train
+from headrace.runs.run_folder import RunFolder
+from headrace.systems import Asked
 from tests.training.tiny_runs import write_recipe
 
 RECIPES = ("fashion-gan", "fashion-wgan", "fashion-r3gan")

@@ -1,0 +1,78 @@
+"""The selective policy: keep what is dear to compute and small to store, compute the rest again."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+    noop_context_fn,
+)
+
+from headrace.activation.ambient import Buffers, Owner, changed_buffers, keep_buffers, owners_of
+from headrace.activation.chain import Extended, extend
+
+Contexts = tuple[AbstractContextManager[Any], AbstractContextManager[Any]]
+aten = torch.ops.aten
+KEPT = {
+    aten.mm.default,
+    aten.addmm.default,
+    aten.bmm.default,
+    aten.baddbmm.default,
+    aten._scaled_dot_product_flash_attention.default,
+    aten._scaled_dot_product_efficient_attention.default,
+    aten._scaled_dot_product_cudnn_attention.default,
+    aten._scaled_dot_product_flash_attention_for_cpu.default,
+    aten._scaled_dot_product_attention_math_for_mps.default,
+    aten.convolution.default,
+}
+"""matrix products, convolutions (products of patches) and attention"""
+
+
+class Selective(Extended):
+    """A block of whose forward only the outputs of `KEPT` are kept."""
+
+    _owners: Sequence[Owner]
+    _whole: bool
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The block's own forward."""
+        if not torch.is_grad_enabled():
+            return super().forward(*args, **kwargs)
+        contexts: Callable[[], Contexts] = functools.partial(create_selective_checkpoint_contexts, _policy)
+        if self._whole:
+            contexts = noop_context_fn
+        if self._owners and not torch.compiler.is_compiling():
+            contexts = functools.partial(_with_buffers, contexts, self._owners)
+        return checkpoint(super().forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
+
+
+def attach_selective(block: nn.Module) -> None:
+    """Keep of `block` only the outputs of `KEPT`, in place."""
+    # On a CPU a GRU changes matrix products through views that torch does not see: nothing of it can be kept.
+    whole = any(isinstance(part, nn.GRU) for part in block.modules())
+    extend(block, Selective, _owners=owners_of(block), _whole=whole)
+
+
+@contextmanager
+def _both(outer: AbstractContextManager[Any], inner: AbstractContextManager[Any]) -> Iterator[None]:
+    with outer, inner:
+        yield
+
+
+def _with_buffers(contexts: Callable[[], Contexts], owners: Sequence[Owner]) -> Contexts:
+    """The contexts of the two runs, the second of which leaves buffers as they are and sees them as the first did."""
+    first, second = contexts()
+    before: Buffers = {}
+    return _both(changed_buffers(owners, before), first), _both(keep_buffers(owners, before), second)
+
+
+def _policy(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    return CheckpointPolicy.MUST_SAVE if operation in KEPT else CheckpointPolicy.PREFER_RECOMPUTE

@@ -1,0 +1,1 @@
+"""Images of the source: checks, facts, derived conditions and near-duplicates, computed before the query runs."""

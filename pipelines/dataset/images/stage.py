@@ -1,0 +1,166 @@
+"""What is computed of each image of the source before the query runs: facts, derived conditions, and who stays.
+
+One pass in Arrow batches over the unexploded rows decodes each image at most once, after its header was looked at. Its
+result is kept on disk while the build runs, since the query and the write stage both read it.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_type
+from pyspark.sql.types import BinaryType, StringType, StructField, StructType
+
+from headrace.dataset.images.check import Header, header
+from headrace.dataset.images.derive import ARROW_CONDITIONS, CONDITIONS, Conditions, Pixels, decoded
+from headrace.dataset.images.duplicates import near_duplicates
+from headrace.dataset.images.facts import FACTS, fact
+from headrace.dataset.query.media import quoted
+from headrace.errors import RecipeError
+from headrace.recipe.dataset import Images
+
+# Hidden columns: why a row is left out, and what near-duplicates are told by.
+DROPPED, HASH, PIXELS = "__dropped", "__perceptual_hash", "__pixels"
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a task has to know."""
+
+    images: Images
+    conditions: Conditions
+    columns: tuple[str, ...]
+
+    @property
+    def decodes(self) -> bool:
+        near = self.images.drop_near_duplicates is not None
+        plain = any(":" not in kind for kind in self.images.conditions)
+        return plain or near or self.images.drop_undecodable or "perceptual_hash" in self.images.facts
+
+
+def conditions_of(images: Images) -> Conditions:
+    """The conditions that a recipe asks for."""
+    settings = {"lowres": {"side": images.lowres_side}, "palette": {"colors": images.palette_colors}}
+    return Conditions(images.conditions, settings)
+
+
+def with_images(source: DataFrame, images: Images, kept: Collection[str]) -> DataFrame:
+    """The columns `kept` of `source`, facts and conditions of its images, and the hidden columns.
+
+    Every row is there: `DROPPED` says why one is to go. Raises RecipeError for columns that are not there or are taken.
+    """
+    conditions = conditions_of(images)
+    try:
+        conditions.check()
+    except RecipeError as error:
+        raise RecipeError(f"dataset.images.{error}") from None
+    _check_columns(source, images)
+    columns = [name for name in source.columns if name in set(kept) | {images.column}]
+    frame = source.select(*(F.col(quoted(name)) for name in columns))
+    return frame.mapInArrow(
+        _stage(_Work(images, conditions, tuple(columns)), frame.schema), image_schema(frame.schema, images)
+    )
+
+
+def image_schema(schema: StructType, images: Images) -> StructType:
+    """The schema of `with_images` over columns of `schema`."""
+    fields = [field for field in schema.fields if field.name != images.into or not images.conditions]
+    fields += [StructField(name, FACTS[name]) for name in images.facts]
+    if images.conditions:
+        fields.append(StructField(images.into, CONDITIONS))
+    hidden = [(DROPPED, StringType()), (HASH, FACTS["perceptual_hash"]), (PIXELS, FACTS["perceptual_hash"])]
+    return StructType([*fields, *(StructField(name, kind) for name, kind in hidden)])
+
+
+def without_near_duplicates(frame: DataFrame, images: Images, key: str) -> tuple[DataFrame, DataFrame | None]:
+    """`frame` without the rows that go as near-duplicates, and the keys of those rows; None if the recipe keeps all."""
+    if images.drop_near_duplicates is None:
+        return frame, None
+    facts = frame.select(F.col(quoted(key)).alias("key"), F.col(HASH).alias("hash"), F.col(PIXELS).alias("pixels"))
+    gone = near_duplicates(facts, images.drop_near_duplicates).persist()
+    return frame.join(gone, F.col(quoted(key)) == F.col("key"), "left_anti"), gone
+
+
+def _check_columns(source: DataFrame, images: Images) -> None:
+    if images.column not in source.columns or not isinstance(source.schema[images.column].dataType, BinaryType):
+        binary = [field.name for field in source.schema.fields if isinstance(field.dataType, BinaryType)]
+        raise RecipeError(
+            f"dataset.images.column: found {images.column!r}, expected a binary column of the source: "
+            f"{', '.join(binary) or 'it has none'}"
+        )
+    for name in images.facts:
+        if name in source.columns:
+            raise RecipeError(
+                f"dataset.images.facts: found a column {name!r} in the source, expected none of that name"
+            )
+    if images.conditions and images.into in source.columns:
+        found = source.schema[images.into].dataType
+        if found.simpleString() != CONDITIONS.simpleString():
+            raise RecipeError(
+                f"dataset.images.into: found {images.into!r} of type {found.simpleString()}, expected "
+                f"{CONDITIONS.simpleString()} or a free name"
+            )
+
+
+def _stage(work: _Work, schema: StructType) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    images = work.images
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            found = [_looked_at(value.as_py(), work) for value in batch.column(images.column)]
+            columns = {name: batch.column(name) for name in work.columns}
+            for name in images.facts:
+                columns[name] = pa.array([one.facts[name] for one in found], to_arrow_type(FACTS[name]))
+            if images.conditions:
+                given = columns.pop(images.into, None)
+                columns[images.into] = _conditions(work.conditions, batch, given, [one.conditions for one in found])
+            columns[DROPPED] = pa.array([one.dropped for one in found], pa.string())
+            columns[HASH] = pa.array([one.facts.get("perceptual_hash") for one in found], pa.int64())
+            columns[PIXELS] = pa.array([one.pixels for one in found], pa.int64())
+            yield pa.RecordBatch.from_pydict(columns)
+
+    return run
+
+
+@dataclass(frozen=True)
+class _Found:
+    facts: dict[str, object]
+    conditions: list[dict[str, object]] | None
+    pixels: int
+    dropped: str | None
+
+
+def _looked_at(image: bytes | None, work: _Work) -> _Found:
+    images = work.images
+    head = header(image, images.max_pixels) if image is not None else Header(problem="missing")
+    pixels = decoded(image, images.max_pixels) if work.decodes else None
+    near = [] if images.drop_near_duplicates is None else ["perceptual_hash"]
+    facts: dict[str, object] = {name: fact(name, image, head, pixels) for name in (*images.facts, *near)}
+    return _Found(
+        facts, work.conditions.of(pixels), (head.width or 0) * (head.height or 0), _reason(images, head, pixels)
+    )
+
+
+def _reason(images: Images, head: Header, pixels: Pixels | None) -> str | None:
+    """Why the row is to go, or None."""
+    if images.drop_undecodable and pixels is None:
+        return f"{images.column} cannot be decoded"
+    if head.width is not None and head.height is not None and min(head.width, head.height) < images.min_side:
+        return f"{images.column} has a side shorter than {images.min_side}"
+    return None
+
+
+def _conditions(
+    conditions: Conditions, batch: pa.RecordBatch, given: pa.Array | None, derived: list[list[dict[str, object]] | None]
+) -> pa.Array:
+    """The conditions of each row: those it has, then those derived; null where there are neither."""
+    hooked = conditions.of_hooks(batch)
+    made = []
+    for row, own in enumerate(derived):
+        before = None if given is None else given[row].as_py()
+        of_hooks = [{"kind": kind, "image": images[row].as_py()} for kind, images in hooked if images[row].is_valid]
+        every = [*(before or []), *(own or []), *of_hooks]
+        made.append(every if every or before is not None or own is not None else None)
+    return pa.array(made, ARROW_CONDITIONS)

@@ -1,0 +1,142 @@
+"""Media by reference: which columns hold bytes, the handles that stand for them in a query, and the bytes to ship.
+
+A leaf is one place in the source's schema that holds bytes: a binary column, or a binary field in structs, in one
+array or in the values of one map. A handle names one media value: the row (a hash of the key), where that row goes
+(see `placement`), the slot (the leaf's ordinal) and the element (its index in the array or map; 0 elsewhere). Handles
+are structs, so that any function that computes on bytes is refused by Spark's analysis instead of computing on
+something else.
+
+Whether a media value is null is a question to the bytes, which costs reading them. Handles that are made `blind` stand
+for null media too, and the write stage, which meets the bytes anyway, takes them for null: a query that does not ask
+for null reads no bytes.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, BinaryType, DataType, IntegerType, LongType, MapType, StructField, StructType
+
+from headrace.dataset.session import conf
+from headrace.errors import RecipeError
+
+HANDLE = StructType(
+    [
+        StructField("__row", LongType(), False),
+        StructField("__order", LongType(), False),
+        StructField("__slot", IntegerType(), False),
+        StructField("__element", IntegerType(), False),
+    ]
+)
+ITEM = "[]"
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One place of the schema that holds bytes; `path` is field names, `[]` for an array's or map's items."""
+
+    slot: int
+    path: tuple[str, ...]
+
+    @property
+    def repeated(self) -> bool:
+        return ITEM in self.path
+
+    @property
+    def name(self) -> str:
+        return ".".join(part for part in self.path if part != ITEM)
+
+
+def find_leaves(schema: StructType, only: Sequence[str] | None = None) -> tuple[Leaf, ...]:
+    """The leaves of `schema`, or those that `only` names (`image`, `conditions.image`).
+
+    Raises RecipeError for a name that is no binary column, and for bytes inside two arrays or maps.
+    """
+    paths = list(_binary_paths(schema, ()))
+    names = {".".join(p for p in path if p != ITEM): path for path in paths}
+    if only is not None:
+        for name in only:
+            if name not in names:
+                raise RecipeError(
+                    f"dataset.source.media: found {name!r}, expected binary columns of the source: "
+                    f"{', '.join(names) or 'it has none'}"
+                )
+        paths = [names[name] for name in names if name in set(only)]
+    for path in paths:
+        if path.count(ITEM) > 1:
+            name = ".".join(p for p in path if p != ITEM)
+            raise RecipeError(
+                f"dataset.source: found bytes inside two arrays or maps at {name!r}, expected one at most; "
+                "name the media columns in dataset.source.media or explode it in a view first"
+            )
+    return tuple(Leaf(slot, path) for slot, path in enumerate(paths))
+
+
+def _binary_paths(data_type: DataType, path: tuple[str, ...]):
+    if isinstance(data_type, BinaryType):
+        yield path
+    elif isinstance(data_type, StructType):
+        for field in data_type.fields:
+            yield from _binary_paths(field.dataType, (*path, field.name))
+    elif isinstance(data_type, ArrayType):
+        yield from _binary_paths(data_type.elementType, (*path, ITEM))
+    elif isinstance(data_type, MapType):
+        yield from _binary_paths(data_type.valueType, (*path, ITEM))
+
+
+def bytes_of(leaf: Leaf, schema: StructType) -> Column:
+    """The bytes at `leaf`: binary, or array<binary> when it is repeated."""
+    head, *rest = leaf.path
+    return _bytes_at(F.col(quoted(head)), schema[head].dataType, rest)
+
+
+def _bytes_at(value: Column, data_type: DataType, rest: Sequence[str]) -> Column:
+    if not rest:
+        return value
+    head, *tail = rest
+    if isinstance(data_type, StructType):
+        return _bytes_at(value.getField(head), data_type[head].dataType, tail)
+    if isinstance(data_type, ArrayType):
+        element_type = data_type.elementType
+        return F.transform(value, lambda x: _bytes_at(x, element_type, tail)) if tail else value
+    assert isinstance(data_type, MapType)
+    values, value_type = F.map_values(value), data_type.valueType
+    return F.transform(values, lambda x: _bytes_at(x, value_type, tail)) if tail else values
+
+
+def is_handle(data_type: DataType) -> bool:
+    """Whether `data_type` is that of a handle."""
+    return isinstance(data_type, StructType) and data_type.fieldNames() == HANDLE.fieldNames()
+
+
+def holds_handle(data_type: DataType) -> bool:
+    """Whether a handle is somewhere in `data_type`."""
+    if isinstance(data_type, StructType):
+        return is_handle(data_type) or any(holds_handle(field.dataType) for field in data_type.fields)
+    if isinstance(data_type, ArrayType):
+        return holds_handle(data_type.elementType)
+    if isinstance(data_type, MapType):
+        return holds_handle(data_type.keyType) or holds_handle(data_type.valueType)
+    return False
+
+
+def used_leaves(samples: DataFrame, leaves: Sequence[Leaf]) -> tuple[Leaf, ...]:
+    """The leaves whose handles `samples` still makes once Spark has pruned its plan."""
+    plan = optimized_plan(samples)
+    if "LocalRelation" in plan:  # rows that live in the plan have swallowed the expressions
+        return tuple(leaves)
+    slots = {int(slot) for slot in re.findall(r"__slot, (\d+)", plan)}
+    return tuple(leaf for leaf in leaves if leaf.slot in slots)
+
+
+def optimized_plan(frame: DataFrame) -> str:
+    """Spark's optimized plan of `frame` as text, with no field left out."""
+    with conf(frame.sparkSession, {"spark.sql.debug.maxToStringFields": "100000"}):
+        return frame._jdf.queryExecution().optimizedPlan().toString()
+
+
+def quoted(name: str) -> str:
+    """`name` as a SQL identifier."""
+    return "`" + name.replace("`", "``") + "`"

@@ -1,0 +1,146 @@
+"""Running a recipe's HiveQL over the view `source`: by reference where Spark lets it, else by value."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import BinaryType, StructType
+
+from headrace.dataset.query.absence import with_causes
+from headrace.dataset.query.media import ITEM, Leaf, holds_handle, is_handle, quoted
+from headrace.dataset.query.placement import Rows
+from headrace.dataset.query.plan import computes_on_media, mixes_rows, sees_null_media, used_schema
+from headrace.dataset.query.references import by_reference
+from headrace.dataset.source.open import sql_problem
+from headrace.errors import RecipeError
+
+VIEW = "source"
+RESERVED = "sample_id"
+# The column of the table's partition, which the log holds and the files do not.
+PARTITION = "__partition"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a query gives: `columns` of `frame`, with handles in the place of media unless `by_value` says why not.
+
+    `causes` names for each column the one that says why it is null, if the plan shows that; `mixed` says whether media
+    of several source rows may meet in one sample.
+    """
+
+    frame: DataFrame
+    causes: tuple[str | None, ...]
+    columns: tuple[str, ...]
+    by_value: str | None
+    mixed: bool
+
+    @property
+    def schema(self) -> StructType:
+        """The schema of `columns`."""
+        return StructType(self.frame.schema.fields[: len(self.columns)])
+
+    @property
+    def handles(self) -> tuple[str, ...]:
+        """The columns of handles, in the query's order."""
+        return tuple(field.name for field in self.schema.fields if is_handle(field.dataType))
+
+    @property
+    def binary(self) -> tuple[str, ...]:
+        """The columns that hold bytes."""
+        return tuple(field.name for field in self.schema.fields if isinstance(field.dataType, BinaryType))
+
+    @property
+    def media(self) -> tuple[str, ...]:
+        """The columns that are stored as media: each value once. The first is the image."""
+        return self.handles + self.binary
+
+    def partitioned(self, name: str) -> "Samples":
+        """The samples with the column `name`, if there is one, set aside as `PARTITION`."""
+        if name not in self.columns:
+            return self
+        kept = [i for i, other in enumerate(self.columns) if other != name]
+        columns, causes = tuple(self.columns[i] for i in kept), tuple(self.causes[i] for i in kept)
+        whys = [F.col(why) for why in causes if why is not None]
+        aside = F.col(quoted(name)).cast("string").alias(PARTITION)
+        frame = self.frame.select(*(F.col(quoted(column)) for column in columns), *whys, aside)
+        return replace(self, frame=frame, columns=columns, causes=causes)
+
+
+@contextmanager
+def run_query(
+    source: DataFrame, query: str, leaves: Sequence[Leaf], rows: Rows, hidden: Sequence[str] = ()
+) -> Iterator[Samples]:
+    """The samples of `query`, while its view exists; `hidden` columns of the source are not in the view.
+
+    Raises RecipeError with Spark's complaint if the query fails by reference and by value, if it names a column twice
+    or names one `sample_id`.
+    """
+    try:
+        yield _checked(_run(_View(source, query, leaves, rows, hidden)))
+    finally:
+        source.sparkSession.catalog.dropTempView(VIEW)
+
+
+@dataclass(frozen=True)
+class _View:
+    source: DataFrame
+    query: str
+    leaves: Sequence[Leaf]
+    rows: Rows
+    hidden: Sequence[str]
+
+    def by_value(self) -> DataFrame:
+        return self._run(self.source)
+
+    def by_reference(self, blind: bool, used: StructType | None = None) -> DataFrame:
+        return self._run(by_reference(self.source, self.leaves, self.rows, blind, used))
+
+    def _run(self, view: DataFrame) -> DataFrame:
+        view.drop(*self.hidden).createOrReplaceTempView(VIEW)
+        return view.sparkSession.sql(self.query)
+
+    def used(self) -> StructType | None:
+        """What the query uses of the source, where media stand in structs; None where all may be used."""
+        if not any(part != ITEM for leaf in self.leaves for part in leaf.path[1:]):
+            return None
+        try:
+            return used_schema(self.by_value(), self.source)
+        except AnalysisException:
+            return None
+
+
+def _run(view: _View) -> Samples:
+    try:
+        frame = view.by_reference(blind=True, used=view.used())
+        if sees_null_media(frame, VIEW):
+            frame = view.by_reference(blind=False)
+        reason = _nested(frame) or computes_on_media(frame, VIEW, view.rows.key)
+        if reason is None:
+            return Samples(*with_causes(frame, VIEW), tuple(frame.columns), None, mixes_rows(frame, VIEW))
+    except AnalysisException as error:
+        reason = sql_problem(error)
+    try:
+        frame = view.by_value()
+        return Samples(*with_causes(frame, VIEW), tuple(frame.columns), reason, False)
+    except AnalysisException as error:
+        raise RecipeError(f"dataset.query: {sql_problem(error)}") from None
+
+
+def _nested(frame: DataFrame) -> str | None:
+    for field in frame.schema.fields:
+        if holds_handle(field.dataType) and not is_handle(field.dataType):
+            return f"column {field.name} holds media inside an array, struct or map"
+    return None
+
+
+def _checked(samples: Samples) -> Samples:
+    names = samples.columns
+    for name in names:
+        if sum(other.lower() == name.lower() for other in names) > 1:
+            raise RecipeError(f"dataset.query: found two columns named {name!r}, expected a name for each: use AS")
+        if name.lower() == RESERVED:
+            raise RecipeError(f"dataset.query: found a column {name!r}, expected none: the build adds its own")
+    return samples

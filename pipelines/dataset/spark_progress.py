@@ -1,0 +1,74 @@
+"""Progress of Spark's jobs: tasks, rows and bytes, read from its own status store while they run."""
+
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from py4j.protocol import Py4JJavaError
+from pyspark import SparkContext
+from pyspark.sql import SparkSession
+
+from headrace.progress import progress
+
+POLL_SECONDS = 0.5
+
+
+@contextmanager
+def spark_progress(spark: SparkSession, name: str) -> Iterator[None]:
+    """Show a bar of the tasks of all Spark jobs that this thread starts meanwhile, with the rows and bytes they read.
+
+    Spark counts those of a task as it ends, and of running ones every few seconds.
+    """
+    context, group, done = spark.sparkContext, f"headrace-{uuid.uuid4().hex}", threading.Event()
+    with progress(name, total=0, unit="tasks") as bar:
+
+        def poll() -> None:
+            seen = _seen(context, group)
+            bar.total = seen.tasks
+            bar.advance(seen.finished - bar.done, rows=f"{seen.rows:,}", MB=f"{seen.size / 1e6:,.0f}")
+
+        def poll_until_done() -> None:
+            while not done.wait(POLL_SECONDS):
+                poll()
+
+        watcher = threading.Thread(target=poll_until_done, name="headrace-progress", daemon=True)
+        context.setJobGroup(group, name)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+            poll()
+            context.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Of the stages of some jobs: tasks done, tasks known, rows and bytes read from files and from other stages."""
+
+    finished: int = 0
+    tasks: int = 0
+    rows: int = 0
+    size: int = 0
+
+
+def _seen(context: SparkContext, group: str) -> Seen:
+    tracker = context.statusTracker()
+    jobs = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(group)]
+    store = context._jsc.sc().statusStore()
+    seen = Seen()
+    for stage in {stage for job in jobs if job is not None for stage in job.stageIds}:
+        try:
+            data = store.lastStageAttempt(stage)
+        except Py4JJavaError:  # not begun yet, or already forgotten
+            continue
+        seen = Seen(
+            seen.finished + data.numCompleteTasks(),
+            seen.tasks + data.numTasks(),
+            seen.rows + data.inputRecords() + data.shuffleReadRecords(),
+            seen.size + data.inputBytes() + data.shuffleReadBytes(),
+        )
+    return seen

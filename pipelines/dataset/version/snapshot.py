@@ -1,0 +1,104 @@
+"""Whether a build would make what is there already: hashes of recipe, code and source."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from deltalake import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+
+from headrace.dataset.source.open import Opened
+from headrace.recipe.dataset import Dataset
+from headrace.udfs import jar
+
+PARTITION, SOURCE, SNAPSHOT, RUN = "headrace.partition", "headrace.source", "headrace.snapshot", "headrace.run"
+
+
+def identity(recipe: Dataset, opened: Opened, query: DataFrame, partition: tuple[str, str] | None) -> Mapping[str, str]:
+    """What a build is made from, for the commit's metadata: recipe, code and source, each as a hash or a version.
+
+    `query` is the recipe's over the source: it may read other tables too.
+    """
+    code = version("headrace")
+    if recipe.udfs:
+        jars = (str(jar.path()), *recipe.jars)
+        code += "+" + _hash(b"".join(Path(path).read_bytes() for path in jars))
+    described = recipe.model_dump_json(exclude={"output": {"path"}})
+    return {
+        "headrace.recipe": _hash(described.encode()),
+        "headrace.code": code,
+        "headrace.query": recipe.query,
+        SOURCE: json.dumps(opened.described),
+        SNAPSHOT: _snapshot(opened, query, partition),
+        PARTITION: json.dumps(partition),
+    }
+
+
+def same_as(table: DeltaTable | None, made_from: Mapping[str, str]) -> int | None:
+    """The version that was made from the same and still stands, or None.
+
+    It stands if nothing was committed after it to its partition. A source without files has no snapshot and is new
+    each time.
+    """
+    if table is None or not made_from[SNAPSHOT]:
+        return None
+    for entry in table.history():
+        if PARTITION not in entry:  # somebody else's commit
+            return None
+        if entry[PARTITION] == made_from[PARTITION]:
+            # The version of a source in Delta counts commits to other partitions too; the snapshot does not.
+            same = all(entry.get(name) == value for name, value in made_from.items() if name != SOURCE)
+            return int(entry["version"]) if same else None
+        if "null" in {entry[PARTITION], made_from[PARTITION]}:  # a build of the whole table, and one of a part of it
+            return None
+    return None
+
+
+def _snapshot(opened: Opened, query: DataFrame, partition: tuple[str, str] | None) -> str:
+    """A hash of the names, sizes and times of the files that a build reads; empty if it reads none.
+
+    Files of a Delta table never change: their names will do. Of a source in folders `name=value`, those of other
+    partitions do not count.
+    """
+    of_source = set(opened.frame.inputFiles())
+    others = set(query.inputFiles()) - of_source
+    frozen = "version" in opened.described
+    found = sorted(of_source) if frozen else _listed(opened.frame.sparkSession, of_source)
+    if partition is not None and not frozen:
+        of_any, of_this = f"/{partition[0]}=", f"/{partition[0]}={partition[1]}/"
+        found = [file for file in found if of_any not in file or of_this in unquote(file)]
+    found += _listed(opened.frame.sparkSession, others)
+    return _hash("\n".join(found).encode()) if found else ""
+
+
+def _listed(spark: SparkSession, paths: set[str]) -> list[str]:
+    """Name, size and time of the files beside `paths`, and of those under the ones that are folders, as Hive's are."""
+    jvm = spark._jvm
+    assert jvm is not None
+    configuration = spark._jsparkSession.sessionState().newHadoopConf()
+    found = []
+    folders_read = {re.sub("^file:/+", "file:/", path) for path in paths}  # as Hadoop writes a local path
+    for folder in {path.rpartition("/")[0] for path in paths}:
+        path = jvm.org.apache.hadoop.fs.Path(jvm.java.net.URI(folder))
+        files = path.getFileSystem(configuration)
+        for entry in files.listStatus(path):
+            if entry.isFile():
+                found.append(_line(entry))
+            elif entry.getPath().toString() in folders_read:
+                inside = files.listFiles(entry.getPath(), True)
+                while inside.hasNext():
+                    found.append(_line(inside.next()))
+    return sorted(found)
+
+
+def _line(file: Any) -> str:
+    return f"{file.getPath()} {file.getLen()} {file.getModificationTime()}"
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]

@@ -1,0 +1,108 @@
+"""The one shuffle of a build, and the write stage behind it."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from pyspark.sql import DataFrame, SparkSession
+
+from headrace.dataset.files import absolute
+from headrace.dataset.images.check import MAX_PIXELS
+from headrace.dataset.query.media import Leaf
+from headrace.dataset.query.placement import Placement
+from headrace.dataset.query.run import Samples
+from headrace.dataset.session import conf
+from headrace.dataset.source.prepare import Prepared
+from headrace.dataset.survey import BYTES_OF_TEXT, HOT_SAMPLES, Survey
+from headrace.dataset.write.shards import REPORT_SCHEMA, Layout, write_stage
+from headrace.dataset.write.shuffle import shuffled
+from headrace.recipe.dataset import Dataset
+from headrace.udfs.ledger import Absence, Ledger
+
+ARROW_BATCH_BYTES = 16 << 20
+ARROW_BATCH_ROWS = 10_000
+# The limit of bytes, and the only one, at which Spark does not weigh batches.
+UNWEIGHED = str((1 << 31) - 1)
+# Media that no sample names are left out of the shuffle where the list of named rows is small enough to broadcast.
+BROADCAST_ROWS = 1_000_000
+
+
+def placement(recipe: Dataset, counted: Survey, shares: Sequence[float]) -> Placement:
+    """How many shards each partition gets, by its share of the rows, and what is dealt to several."""
+    size = counted.media_bytes + counted.samples * BYTES_OF_TEXT
+    shards = tuple(max(1, round(size * share / recipe.shards.target_bytes)) for share in shares)
+    most = max(shards)
+
+    def parts(samples: int) -> int:
+        return min(most, -(-samples // HOT_SAMPLES))
+
+    return Placement(
+        shards,
+        {row: parts(n) for row, n in counted.hot_rows.items() if parts(n) > 1},
+        {order: parts(n) for order, n in counted.hot_orders.items() if parts(n) > 1},
+    )
+
+
+def layout_of(recipe: Dataset, build: str, samples: Samples, leaves: Sequence[Leaf], where: Placement) -> Layout:
+    """What the write stage of this build has to know."""
+    named = {leaf.name for leaf in leaves}
+    return Layout(
+        root=absolute(recipe.output.path),
+        build=build,
+        columns=samples.columns,
+        causes=samples.causes,
+        media=samples.media,
+        handles=samples.handles,
+        # Handles, and of columns of bytes, which may be anything, those named as in the source.
+        checked=samples.handles + tuple(name for name in samples.binary if name in named),
+        on_bad_row=recipe.on_bad_row,
+        max_pixels=recipe.images.max_pixels if recipe.images is not None else MAX_PIXELS,
+        placement=where,
+    )
+
+
+def write(
+    recipe: Dataset,
+    source: Prepared,
+    samples: Samples,
+    counted: Survey,
+    layout: Layout,
+    named: DataFrame | None,
+) -> tuple[list[dict], list[Absence]]:
+    """Write the shards; returns the report of each that has samples, and what the Java functions gave.
+
+    `named` are the rows whose media are shipped (None: all).
+    """
+    calls = Ledger(samples.frame.sparkSession) if recipe.udfs else None
+    if calls is not None:
+        key = source.rows.key if source.rows.key in samples.columns else None
+        samples = replace(samples, frame=calls.watch(samples.frame, key))
+    frame = shuffled(source.media, samples, counted.leaves, source.rows, layout.placement, named, recipe.shuffle.sample)
+    with conf(frame.sparkSession, batches_of_rows(counted) if samples.handles else {}):
+        rows = frame.mapInArrow(write_stage(layout), REPORT_SCHEMA).collect()
+    return [row.asDict() | {"report": json.loads(row["report"])} for row in rows], calls.absences() if calls else []
+
+
+def batches_of_rows(counted: Survey) -> dict[str, str]:
+    """Settings that bound Arrow batches by the rows that about fill them.
+
+    Spark weighs a batch of bounded bytes anew at each row, which takes longer the more rows it has: with many samples
+    an image, longer than all else in the write stage.
+    """
+    rows = ARROW_BATCH_BYTES * counted.named_rows // max(1, counted.media_bytes)
+    return {
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(max(1, min(ARROW_BATCH_ROWS, rows))),
+        "spark.sql.execution.arrow.maxBytesPerBatch": UNWEIGHED,
+    }
+
+
+@contextmanager
+def arrow_batches(spark: SparkSession) -> Iterator[None]:
+    """Bound the Arrow batches that go to Python by bytes as well as by rows."""
+    settings = {
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_BATCH_ROWS),
+        "spark.sql.execution.arrow.maxBytesPerBatch": str(ARROW_BATCH_BYTES),
+    }
+    with conf(spark, settings):
+        yield

@@ -1,0 +1,312 @@
+"""The write stage: one partition of media and samples in, one Parquet file of one row group out.
+
+Runs on Spark's workers inside `mapInArrow`. Each image arrives once; the samples that name it become an int32 index
+into a dictionary that holds it once, made from Arrow buffers without a copy for each row.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark import TaskContext
+
+from headrace.dataset.files import filesystem
+from headrace.dataset.images.check import problem
+from headrace.dataset.query.absence import CAUSES, DATA
+from headrace.dataset.query.placement import Placement
+from headrace.dataset.write.handles import Media, column_of_bytes, column_of_handles, first_used
+
+EXAMPLES = 10
+# The side table of bad rows, under the dataset's folder.
+QUARANTINE = "_headrace/quarantine"
+MAX_PAGE = (1 << 31) - 1
+# A name no other attempt uses: the build, the task attempt.
+FILE_NAME = "shard-{shard:06d}-{build}-{attempt}.parquet"
+
+REPORT_SCHEMA = "path string, rows bigint, bytes bigint, stats string, report string"
+_REPORT = pa.schema(
+    [
+        ("path", pa.string()),
+        ("rows", pa.int64()),
+        ("bytes", pa.int64()),
+        ("stats", pa.string()),
+        ("report", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the write stage has to know of the build."""
+
+    root: str
+    build: str
+    columns: tuple[str, ...]
+    causes: tuple[str | None, ...]
+    media: tuple[str, ...]
+    handles: tuple[str, ...]
+    checked: tuple[str, ...]
+    on_bad_row: str
+    max_pixels: int
+    placement: Placement
+
+
+@dataclass
+class Shard:
+    """The samples of one partition: a column for each of the query's, media as dictionary arrays."""
+
+    table: pa.Table
+    rows: np.ndarray
+    named: pa.ChunkedArray
+    media: Media
+    causes: dict[str, np.ndarray]
+
+    def only(self, places: np.ndarray) -> "Shard":
+        """The samples at `places`."""
+        causes = {name: cause[places] for name, cause in self.causes.items()}
+        chosen = pa.array(places)
+        return Shard(self.table.take(chosen), self.rows[places], self.named.take(chosen), self.media, causes)
+
+    def key(self, place: int) -> str | None:
+        """The key of the sample at `place`: as the query selects it, else that of its image."""
+        return self.named[place].as_py() or self.media.key(self.rows[place])
+
+    def examples(self, places: np.ndarray) -> list[str | None]:
+        """The keys of the first few samples of `places` that differ in their image."""
+        _, first = np.unique(self.rows[places], return_index=True)
+        return [self.key(int(place)) for place in places[np.sort(first)[:EXAMPLES]]]
+
+
+def write_stage(layout: Layout) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """The function for `mapInArrow`, with `REPORT_SCHEMA` as its schema: one row for a partition that is not empty."""
+
+    def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        samples, media, shard_number = _collected(batches, layout)
+        if samples is None:
+            return
+        report = _write(_arranged(samples, media, layout), shard_number, layout)
+        yield pa.RecordBatch.from_pylist([report], _REPORT)
+
+    return write
+
+
+def _collected(batches: Iterable[pa.RecordBatch], layout: Layout) -> tuple[pa.Table | None, Media, int]:
+    """The partition's samples and media, taken apart, and its number (-1 if there are no samples)."""
+    media, samples, number = Media(), [], -1
+    for batch in batches:
+        of_media = [name for name in batch.schema.names if name.startswith("m")]
+        for is_samples, part in _runs(batch):
+            if is_samples:
+                number = part.column("__shard")[0].as_py()
+                samples.append(_encoded(part.drop_columns(of_media), layout))
+            else:
+                media.add(part.select(["__row", "__key", *of_media]))
+    return (pa.Table.from_batches(samples) if samples else None), media, number
+
+
+def _runs(batch: pa.RecordBatch) -> Iterator[tuple[bool, pa.RecordBatch]]:
+    """The stretches of samples (True) and of media (False), not copied: each comes from a task that made one kind."""
+    is_sample = batch.column("__hash").is_valid().to_numpy(zero_copy_only=False)
+    starts = np.flatnonzero(np.diff(is_sample, prepend=~is_sample[:1]))
+    for start, end in zip(starts, [*starts[1:], len(is_sample)], strict=True):
+        yield bool(is_sample[start]), batch.slice(start, end - start)
+
+
+def _encoded(part: pa.RecordBatch, layout: Layout) -> pa.RecordBatch:
+    """`part` with bytes that came by value dictionary-encoded, so that repeated ones are let go of at once."""
+    names = {f"s{i}" for i, name in enumerate(layout.columns) if name in layout.media and name not in layout.handles}
+    columns = [
+        part.column(name).dictionary_encode() if name in names else part.column(name) for name in part.schema.names
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=part.schema.names)
+
+
+def _arranged(samples: pa.Table, media: Media, layout: Layout) -> Shard:
+    """Samples in the order of the seeded hash, those of one image together, with their `sample_id`."""
+    order, row, hashed = (samples.column(name).to_numpy() for name in ("__order", "__row", "__hash"))
+    places = np.lexsort((hashed, row, order))
+    samples = samples.take(pa.array(places))
+    columns = {"sample_id": pa.array(_sample_ids(row[places], hashed[places]))}
+    media.seal()
+    for i, name in enumerate(layout.columns):
+        column = samples.column(f"s{i}")
+        if name in layout.handles:
+            columns[name] = column_of_handles(column, media)
+        elif name in layout.media:
+            columns[name] = column_of_bytes(column)
+        else:
+            columns[name] = column
+    media.release()
+    causes = {
+        name: samples.column(why).fill_null(DATA).to_numpy()
+        for name, why in zip(layout.columns, layout.causes, strict=True)
+        if why is not None
+    }
+    return Shard(pa.table(columns), row[places], samples.column("__key"), media, causes)
+
+
+def _sample_ids(row: np.ndarray, hashed: np.ndarray) -> np.ndarray:
+    """The hash, and for the n-th of equal samples (which stand together) the hash moved on by n golden ratios."""
+    repeated = np.zeros(len(hashed), np.int64)
+    same = (hashed[1:] == hashed[:-1]) & (row[1:] == row[:-1])
+    if same.any():
+        starts = np.flatnonzero(np.concatenate(([True], ~same)))
+        repeated = np.arange(len(hashed)) - np.repeat(starts, np.diff(np.append(starts, len(hashed))))
+    return (hashed.view(np.uint64) + repeated.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)).view(np.int64)
+
+
+def _write(shard: Shard, number: int, layout: Layout) -> dict[str, object]:
+    bad, reasons_of, reasons = _bad(shard, layout)
+    partition = layout.placement.partition_of(number)
+    report: dict[str, object] = {"samples": shard.table.num_rows, "bad": reasons, "partition": partition}
+    if bad.any() and layout.on_bad_row == "quarantine":
+        report["quarantine"] = _quarantined(shard, bad, reasons_of, number, layout)
+    if bad.any():
+        shard = shard.only(np.flatnonzero(~bad))
+    if shard.table.num_rows == 0 or (bad.any() and layout.on_bad_row == "fail"):
+        return {"path": None, "rows": 0, "bytes": 0, "stats": None, "report": json.dumps(report)}
+    table = _compact(shard.table)
+    report["nulls"] = _nulls(shard)
+    report["media_bytes"] = sum(_dictionary_bytes(table.column(name)) for name in layout.media)
+    report["images"] = len(np.unique(shard.rows))
+    name = _file_name(number, layout)
+    size = write_file(table, layout.root, name, layout.media)
+    stats = {"numRecords": table.num_rows, **_statistics(table, layout.media)}
+    return {
+        "path": name,
+        "rows": table.num_rows,
+        "bytes": size,
+        "stats": json.dumps(stats),
+        "report": json.dumps(report),
+    }
+
+
+def _file_name(number: int, layout: Layout) -> str:
+    task = TaskContext.get()
+    return FILE_NAME.format(shard=number, build=layout.build, attempt=task.taskAttemptId() if task else 0)
+
+
+def write_file(table: pa.Table, root: str, name: str, media: Iterable[str]) -> int:
+    """Write `table` as one row group to `root`/`name`; returns the file's size in bytes."""
+    media = list(media)
+    files, folder = filesystem(root)
+    path = f"{folder}/{name}"
+    pq.write_table(
+        table,
+        path,
+        filesystem=files,
+        row_group_size=max(table.num_rows, 1),
+        use_dictionary=media or False,
+        dictionary_pagesize_limit=MAX_PAGE,
+        compression={column: "NONE" if column in media else "ZSTD" for column in _leaf_paths(table.schema)},
+        write_statistics=[column for column in _leaf_paths(table.schema) if column not in media],
+        store_schema=False,
+    )
+    return files.get_file_info(path).size
+
+
+def _leaf_paths(schema: pa.Schema) -> list[str]:
+    """The Parquet column paths of `schema`: nested columns have one for each leaf."""
+    plain = pa.schema([f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in schema])
+    sink = pa.BufferOutputStream()
+    pq.write_table(plain.empty_table(), sink)
+    parquet = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
+    return [parquet.column(i).path for i in range(len(parquet))]
+
+
+def _bad(shard: Shard, layout: Layout) -> tuple[np.ndarray, np.ndarray, dict[str, dict[str, object]]]:
+    """Which samples name an image that is missing or broken, why, and for each reason its count and example keys."""
+    bad = np.zeros(shard.table.num_rows, bool)
+    reasons_of = np.full(len(bad), None, object)
+    reasons: dict[str, dict[str, object]] = {}
+
+    def count(reason: str, where: np.ndarray) -> None:
+        where &= ~bad
+        if where.any():
+            keys = shard.examples(np.flatnonzero(where))
+            found = reasons.setdefault(reason, {"samples": 0, "keys": []})
+            found["samples"] += int(where.sum())  # type: ignore[operator]
+            found["keys"] = [*found["keys"], *keys][:EXAMPLES]  # type: ignore[misc]
+            bad[where] = True
+            reasons_of[where] = reason
+
+    for ordinal, name in enumerate(layout.media):
+        column = shard.table.column(name).combine_chunks()
+        indices = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        if ordinal == 0:
+            count(f"{name} is missing", indices < 0)
+        if name not in layout.checked:
+            continue
+        found = np.array([problem(value.as_py(), layout.max_pixels) or "" for value in column.dictionary] or [""])
+        for reason in sorted(set(found) - {""}):
+            count(f"{name}: {reason}", (indices >= 0) & (found[indices] == reason))
+    return bad, reasons_of, reasons
+
+
+def _quarantined(shard: Shard, bad: np.ndarray, reasons: np.ndarray, number: int, layout: Layout) -> dict[str, object]:
+    """Write the bad samples with their reasons and keys to the side table's folder; returns what its log is to say."""
+    places = np.flatnonzero(bad)
+    table = shard.only(places).table
+    table = table.append_column("key", pa.array([shard.key(int(i)) for i in places], pa.string()))
+    table = table.append_column("reason", pa.array(reasons[places], pa.string()))
+    name = _file_name(number, layout)
+    size = write_file(_compact(table), f"{layout.root}/{QUARANTINE}", name, layout.media)
+    return {"path": name, "rows": len(places), "bytes": size}
+
+
+def _compact(table: pa.Table) -> pa.Table:
+    """`table` with dictionaries that hold only what its rows name, in the order of first use."""
+    columns = []
+    for column in table.columns:
+        if pa.types.is_dictionary(column.type):
+            column = compacted(column.combine_chunks())
+        columns.append(column)
+    return pa.table(columns, names=table.column_names)
+
+
+def compacted(column: pa.DictionaryArray) -> pa.DictionaryArray:
+    """`column` with its dictionary in the order of first use, without entries that no row names."""
+    indices = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    used, places = first_used(indices)
+    if len(used) == len(column.dictionary) and (used == np.arange(len(used))).all():
+        return column
+    renumbered = pa.array(places.astype(np.int32), mask=places < 0)
+    return pa.DictionaryArray.from_arrays(renumbered, column.dictionary.take(pa.array(used)))
+
+
+def _dictionary_bytes(column: pa.ChunkedArray) -> int:
+    dictionary = column.combine_chunks().dictionary
+    return pa.compute.sum(pa.compute.binary_length(dictionary)).as_py() or 0
+
+
+def _nulls(shard: Shard) -> dict[str, dict[str, dict[str, object]]]:
+    """For each column and cause the count of nulls and the keys of some."""
+    nulls: dict[str, dict[str, dict[str, object]]] = {}
+    for name in shard.table.column_names:
+        column = shard.table.column(name)
+        if not column.null_count:
+            continue
+        rows = np.flatnonzero(column.is_null().to_numpy())
+        causes = shard.causes[name][rows] if name in shard.causes else np.full(len(rows), DATA)
+        nulls[name] = {}
+        for cause in np.unique(causes):
+            chosen = rows[causes == cause]
+            nulls[name][CAUSES[cause]] = {"count": len(chosen), "keys": shard.examples(chosen)}
+    return nulls
+
+
+def _statistics(table: pa.Table, media: Iterable[str]) -> dict[str, dict[str, object]]:
+    """Delta's statistics: null counts of all columns that are not nested, extremes of whole numbers."""
+    nulls, least, most = {}, {}, {}
+    for name in table.column_names:
+        column = table.column(name)
+        if pa.types.is_nested(column.type) and name not in media:
+            continue
+        nulls[name] = column.null_count
+        if pa.types.is_integer(column.type) and column.null_count < len(column):
+            extremes = pa.compute.min_max(column)
+            least[name], most[name] = extremes["min"].as_py(), extremes["max"].as_py()
+    return {"nullCount": nulls, "minValues": least, "maxValues": most}

@@ -1,0 +1,129 @@
+"""One frame of two kinds of rows, media and samples, each with the shard it belongs to.
+
+Both kinds are shuffled together, so the bytes of an image cross the network once and no join sorts them. The write
+stage takes them apart again.
+
+| column | of media | of samples |
+| --- | --- | --- |
+| `__shard` | where the row goes | the same |
+| `__order` | the row's place in the seeded order | the same |
+| `__row` | hash of the key | that of the first media column that is not null |
+| `__hash` | null | hash of the sample without its bytes |
+| `__key` | the key as text | the same where the query selects it |
+| `m0`, `m1`, … | the bytes of a leaf | null |
+| `s0`, `s1`, … | null | the query's columns |
+| `__why0`, `__why1`, … | null | why the column of that number is null |
+"""
+
+from collections.abc import Sequence
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, DataType, MapType, StructType
+
+from headrace.dataset.query.media import Leaf, bytes_of, is_handle, quoted
+from headrace.dataset.query.placement import Placement, Rows
+from headrace.dataset.query.run import PARTITION, Samples
+
+
+def shuffled(
+    source: DataFrame,
+    samples: Samples,
+    leaves: Sequence[Leaf],
+    rows: Rows,
+    placement: Placement,
+    named: DataFrame | None = None,
+    identity: Sequence[str] = (),
+) -> DataFrame:
+    """Media of `leaves` and `samples`, in a partition for each shard of `placement`.
+
+    `named` holds each `row` whose media go along, few enough to broadcast; None for all. `identity` are the columns
+    that a sample's id is made from; none for all.
+    """
+    placed = _placed_samples(samples, rows, placement, identity)
+    if samples.handles:
+        media = _media(source, leaves, rows)
+        if named is not None:
+            media = media.join(F.broadcast(named.select("row")), F.col("__row") == F.col("row"), "left_semi")
+        placed = placed.unionByName(_placed_media(media, placement), allowMissingColumns=True)
+        if samples.mixed and len(samples.handles) > 1:
+            placed = placed.unionByName(_guests(media, samples, placement), allowMissingColumns=True)
+    return placed.repartitionById(placement.total, F.col("__shard"))
+
+
+def _media(source: DataFrame, leaves: Sequence[Leaf], rows: Rows) -> DataFrame:
+    return source.select(
+        rows.order.alias("__order"),
+        rows.row.alias("__row"),
+        F.lit(None).cast("long").alias("__hash"),
+        F.col(quoted(rows.key)).cast("string").alias("__key"),
+        *(bytes_of(leaf, source.schema).alias(f"m{leaf.slot}") for leaf in leaves),
+    )
+
+
+def _placed_media(media: DataFrame, placement: Placement) -> DataFrame:
+    shards = placement.shard(F.col("__order"), F.col("__row"), None)
+    return media.select((F.explode(shards) if placement.hot_rows else shards[0]).alias("__shard"), *media.columns)
+
+
+def _guests(media: DataFrame, samples: Samples, placement: Placement) -> DataFrame:
+    """Media that samples of another row name, placed with that row; they cross the network once for each such row."""
+    handles = [F.col(quoted(name)) for name in samples.handles]
+    host = F.coalesce(*handles)
+    guests = F.array(*(handle.getField("__row") for handle in handles))
+    needs = (
+        samples.frame.select(host.alias("host"), F.explode(guests).alias("guest"))
+        .where("guest <> host.__row")
+        .select(F.explode(placement.shard(F.col("host.__order"), F.col("host.__row"), None)).alias("__shard"), "guest")
+        .distinct()
+    )
+    joined = media.join(needs.hint("shuffle_hash"), F.col("__row") == F.col("guest"))
+    return joined.select("__shard", *media.columns)
+
+
+def _placed_samples(samples: Samples, rows: Rows, placement: Placement, identity: Sequence[str]) -> DataFrame:
+    frame = samples.frame
+    fields = [f for f in samples.schema.fields if not identity or f.name in identity]
+    hashed = F.xxhash64(*(_hashable(F.col(quoted(f.name)), f.dataType) for f in fields))
+    row, order = _row_and_order(samples, rows, hashed)
+    name = F.col(quoted(rows.key)).cast("string") if rows.key in samples.columns else F.lit(None).cast("string")
+    return frame.select(
+        placement.shard(order, row, hashed).alias("__shard"),
+        order.alias("__order"),
+        row.alias("__row"),
+        hashed.alias("__hash"),
+        name.alias("__key"),
+        *(F.col(quoted(column)).alias(f"s{i}") for i, column in enumerate(samples.columns)),
+        *(why for why in samples.causes if why is not None),
+    )
+
+
+def _row_and_order(samples: Samples, rows: Rows, hashed: Column) -> tuple[Column, Column]:
+    """The row that a sample belongs to, and its place: those of its first media, else its own."""
+    partition = F.col(PARTITION) if PARTITION in samples.frame.columns else None
+    if samples.handles:
+        first = F.coalesce(*(F.col(quoted(name)) for name in samples.handles))
+        order = F.coalesce(first.getField("__order"), rows.ordered(hashed, partition))
+        return F.coalesce(first.getField("__row"), hashed), order
+    row = hashed
+    if samples.binary:  # equal bytes meet in one shard, where they are stored once
+        first = F.coalesce(*(F.col(quoted(name)) for name in samples.binary))
+        row = F.coalesce(F.when(first.isNotNull(), F.xxhash64(first)), hashed)
+    return row, rows.ordered(row, partition)
+
+
+def _hashable(value: Column, data_type: DataType) -> Column:
+    """`value` as something that Spark hashes: it refuses maps, whose entries have no order."""
+    if is_handle(data_type):  # where its row is placed is no part of it
+        return F.struct(*(value.getField(name) for name in ("__row", "__slot", "__element")))
+    return F.to_json(F.struct(value)) if _holds_map(data_type) else value
+
+
+def _holds_map(data_type: DataType) -> bool:
+    if isinstance(data_type, MapType):
+        return True
+    if isinstance(data_type, ArrayType):
+        return _holds_map(data_type.elementType)
+    if isinstance(data_type, StructType):
+        return any(_holds_map(field.dataType) for field in data_type.fields)
+    return False

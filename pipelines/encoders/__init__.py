@@ -1,0 +1,1 @@
+"""Everything frozen in front of a network: encoders of captions and of images."""

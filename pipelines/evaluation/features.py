@@ -1,0 +1,139 @@
+"""Networks that look at images: features to compare sets of images in, and labels of what they show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from headrace.errors import DataError, RecipeError
+from headrace.models import Classifier
+from headrace.runs.checkpoints import Checkpoints
+from headrace.runs.run_folder import RunFolder
+from headrace.systems import classifier
+
+
+class Seen(NamedTuple):
+    """What eyes saw, on the CPU."""
+
+    features: Tensor
+    """float32 [N, D]"""
+    labels: Tensor | None
+    """int64 [N]: the likeliest label of each; None where the eyes know no labels"""
+
+    def part(self, count: int) -> Seen:
+        """The first `count`."""
+        return Seen(self.features[:count], None if self.labels is None else self.labels[:count])
+
+
+class Eyes(Protocol):
+    """A network that looks at images."""
+
+    @property
+    def name(self) -> str:
+        """What a report says that it is."""
+        ...
+
+    def see(self, images_NCHW: Tensor) -> Seen:
+        """Look at uint8 images [N, C, H, W] of any size, gray or RGB."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClassifierEyes:
+    """A classifier that a recipe of this project trained."""
+
+    model: Classifier
+    name: str
+    device: torch.device
+
+    @property
+    def classes(self) -> int:
+        """How many labels it tells apart."""
+        return self.model.labels
+
+    @torch.no_grad()
+    def see(self, images_NCHW: Tensor) -> Seen:
+        """Features before the last layer, and the likeliest labels; images are scaled to the size that it knows."""
+        pixels = fitted(images_NCHW.to(self.device), self.model.image_shape)
+        features_ND = self.model.features(pixels / 127.5 - 1)
+        return Seen(features_ND.float().cpu(), self.model.logits(features_ND).argmax(1).cpu())
+
+
+@dataclass(frozen=True)
+class ScriptedEyes:
+    """A feature network from a TorchScript file: uint8 RGB images in, features [N, D] out.
+
+    So are the Inception networks published that FID is usually measured in; theirs take `return_features`.
+    """
+
+    module: torch.jit.ScriptModule
+    name: str
+    device: torch.device
+
+    @torch.no_grad()
+    def see(self, images_NCHW: Tensor) -> Seen:
+        """The features of the images at their own size, which the network itself may change. Raises DataError."""
+        rgb = images_NCHW.expand(-1, 3, -1, -1) if images_NCHW.shape[1] == 1 else images_NCHW
+        arguments = self.module._c._get_method("forward").schema.arguments
+        options = {"return_features": True} if any(each.name == "return_features" for each in arguments) else {}
+        features_ND = self.module(rgb.to(self.device), **options)
+        if not isinstance(features_ND, Tensor) or features_ND.dim() != 2 or len(features_ND) != len(rgb):
+            found = list(features_ND.shape) if isinstance(features_ND, Tensor) else type(features_ND).__name__
+            raise DataError(f"{self.name}: found {found} for {len(rgb)} images, expected features [N, D]")
+        return Seen(features_ND.float().cpu(), None)
+
+
+def open_eyes(path: str, key: str, device: torch.device) -> Eyes:
+    """The run folder of a classifier or the TorchScript file at `path`, which the recipe's `key` names.
+
+    Raises RecipeError if it is neither, DataError if the run has no checkpoint yet.
+    """
+    if Path(path).is_dir():
+        return open_classifier(path, key, device)
+    if not Path(path).is_file():
+        raise RecipeError(
+            f"{key}: found nothing at {path}, expected a run folder of a classifier or a TorchScript file"
+        )
+    try:
+        module = torch.jit.load(path, map_location=device)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RecipeError(f"{key}: found no TorchScript file at {path}: {reason}") from None
+    return ScriptedEyes(module.eval(), f"TorchScript file {path}", device)
+
+
+def open_classifier(path: str, key: str, device: torch.device) -> ClassifierEyes:
+    """The trained classifier of the run at `path`. Raises RecipeError or DataError as `open_eyes`."""
+    model = classifier.load(path, key, device)
+    newest = Checkpoints(RunFolder(Path(path)).checkpoints).newest()
+    step = "" if newest is None else f", step {newest.step:,}"
+    return ClassifierEyes(model, f"classifier {path}{step}", device)
+
+
+def look(eyes: Eyes, images_NCHW: Tensor, batch_size: int, done: Callable[[int], None] = lambda count: None) -> Seen:
+    """See uint8 images [N, C, H, W], `batch_size` at a time; `done(count)` follows each batch."""
+    parts = []
+    for part in images_NCHW.split(batch_size):
+        parts.append(eyes.see(part))
+        done(len(part))
+    labels = [seen.labels for seen in parts if seen.labels is not None]
+    return Seen(torch.cat([seen.features for seen in parts]), torch.cat(labels) if labels else None)
+
+
+def fitted(images_NCHW: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """uint8 images as float32 of `shape` (channels, height, width) in [0, 255]: luma or copies, and scaled smoothly."""
+    channels, *size = shape
+    pixels = images_NCHW.float()
+    if pixels.shape[1] == 3 and channels == 1:  # ITU-R BT.601, as image decoders do
+        pixels = torch.einsum("nchw,c->nhw", pixels, pixels.new_tensor([0.299, 0.587, 0.114]))[:, None]
+    elif pixels.shape[1] != channels:
+        pixels = pixels.expand(-1, channels, -1, -1)
+    if list(pixels.shape[-2:]) != size:
+        pixels = F.interpolate(pixels, size=size, mode="bilinear", antialias=True).clamp(0, 255)
+    return pixels

@@ -1,0 +1,1 @@
+"""From the order to ready batches, by threads."""

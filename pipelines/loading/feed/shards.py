@@ -1,0 +1,137 @@
+"""Shards in memory: read ahead in threads while the byte budget has room, let go of when nobody wants them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from headrace.loading.feed.stats import Stats
+from headrace.loading.feed.threads import join
+from headrace.loading.shard.budget import Budget
+from headrace.loading.shard.read import Shard
+
+
+class Closed(Exception):
+    """The loader ends; whoever waits for something stops."""
+
+
+class _Entry:
+    def __init__(self, number: int, size: int) -> None:
+        self.number, self.size = number, size
+        self.wants = 0
+        self.reserved = 0
+        self.urgent = False
+        self.shard: Shard | None = None
+        self.error: Exception | None = None
+
+
+class Shelf:
+    """Shards by number. `want` and `drop` count users; `get` waits for the shard to be read.
+
+    A shard that is waited for is read at once, others only if they fit in the budget, in the order they were wanted.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int], Shard],
+        size: Callable[[int], int],
+        budget: Budget,
+        stats: Stats,
+        *,
+        readers: int,
+        keep: bool,
+    ) -> None:
+        self._read, self._size, self._budget, self._stats, self._keep = read, size, budget, stats, keep
+        self._entries: dict[int, _Entry] = {}
+        self._waiting: dict[int, _Entry] = {}
+        self._closed = False
+        self._growth: float | None = None
+        self._threads = [
+            threading.Thread(target=self._run, name=f"headrace-read-{number}", daemon=True) for number in range(readers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def want(self, number: int) -> None:
+        """Read shard `number` soon; it stays until as many `drop`s have come."""
+        with self._budget.changed:
+            entry = self._entries.get(number)
+            if entry is None:
+                entry = self._entries[number] = self._waiting[number] = _Entry(number, self._size(number))
+                self._budget.changed.notify_all()
+            entry.wants += 1
+
+    def get(self, number: int) -> Shard:
+        """The shard, wanted before. Raises DataError if it cannot be read, Closed if the loader ends."""
+        with self._budget.changed:
+            entry = self._entries[number]
+            if entry.shard is None and entry.error is None:
+                entry.urgent = True
+                self._budget.changed.notify_all()
+            while entry.shard is None and entry.error is None:
+                if self._closed:
+                    raise Closed
+                self._budget.changed.wait()
+            if entry.error is not None:
+                raise entry.error
+            assert entry.shard is not None
+            return entry.shard
+
+    def drop(self, number: int) -> None:
+        """One user of shard `number` less."""
+        with self._budget.changed:
+            entry = self._entries[number]
+            entry.wants -= 1
+            if not entry.wants and not self._keep:
+                del self._entries[number]
+                self._waiting.pop(number, None)
+
+    def close(self) -> None:
+        """End the readers; whoever waits in `get` gets Closed."""
+        with self._budget.changed:
+            self._closed = True
+            self._waiting.clear()
+            self._budget.changed.notify_all()
+        join(self._threads)
+
+    def _run(self) -> None:
+        while (entry := self._next()) is not None:
+            self._fill(entry)
+            del entry
+
+    def _next(self) -> _Entry | None:
+        with self._budget.changed:
+            while not self._closed:
+                found = next((entry for entry in self._waiting.values() if entry.urgent), None)
+                if found is None and self._waiting:
+                    first = next(iter(self._waiting.values()))
+                    found = first if self._budget.fits(self._expected(first)) else None
+                if found is not None:
+                    del self._waiting[found.number]
+                    found.reserved = self._expected(found)
+                    self._budget.take(found.reserved)
+                    return found
+                self._budget.changed.wait()
+        return None
+
+    def _expected(self, entry: _Entry) -> int:
+        """Bytes that a shard will take in memory: those of its file times the worst ratio seen so far."""
+        return int(entry.size * (1.0 if self._growth is None else self._growth))
+
+    def _fill(self, entry: _Entry) -> None:
+        shard: Shard | None = None
+        error: Exception | None = None
+        start = time.perf_counter()
+        try:
+            shard = self._read(entry.number)
+        except Exception as caught:
+            error = caught
+        self._stats.add(read_seconds=time.perf_counter() - start, shards=1, bytes_read=entry.size)
+        with self._budget.changed:
+            self._budget.give(entry.reserved)
+            if shard is not None:
+                self._growth = max(self._growth or 0.0, shard.lease.count / entry.size)
+                self._budget.spare = max(self._budget.spare, self._expected(entry))
+            entry.shard, entry.error = shard, error
+            self._budget.changed.notify_all()

@@ -1,0 +1,1 @@
+"""One shard: its rows, its columns, its images, decoded and fitted."""

@@ -1,0 +1,259 @@
+"""Columns of a shard in memory, and how their values reach a batch: numbers by whole buffers, the rest as objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from headrace.errors import DataError
+from headrace.loading.shard.memory import Memory
+from headrace.loading.shard.pages import LocalFile
+
+Rows = np.ndarray
+"""row numbers in a shard, int64"""
+Dest = slice | np.ndarray
+"""places in a batch"""
+
+
+class Runs:
+    """Rows of `width` bytes that lie in a file in runs (offset, count), used in place."""
+
+    def __init__(self, file: LocalFile, runs: list[tuple[int, int]], width: int) -> None:
+        mapped = file.mapped()
+        self._file = file
+        self._runs = [mapped[at : at + count * width].reshape(count, width) for at, count in runs]
+        self._starts = np.cumsum([0, *(count for _, count in runs[:-1])])
+
+    def values(self) -> np.ndarray | Runs:
+        """The rows: one array if they are one run."""
+        return self._runs[0] if len(self._runs) == 1 else self
+
+    def gather(self, rows: Rows, room: np.ndarray, dest: Dest) -> None:
+        """Copy the rows of these numbers to `dest` of `room`, N×width."""
+        which = np.searchsorted(self._starts, rows, "right") - 1
+        places = np.arange(len(room))[dest]
+        for number, run in enumerate(self._runs):
+            mine = np.flatnonzero(which == number)
+            _copy_rows(run, rows[mine] - self._starts[number], room, places[mine])
+
+
+def _copy_rows(values: np.ndarray, rows: Rows, room: np.ndarray, dest: Dest) -> None:
+    """room[dest] = values[rows] for C-contiguous arrays, each row copied as one record."""
+    record = np.dtype((np.void, room[0].nbytes))
+    room.reshape(len(room), -1).view(record)[dest, 0] = values.reshape(len(values), -1).view(record)[:, 0].take(rows)
+
+
+class Kind(Protocol):
+    """What a column holds, the same in every shard."""
+
+    def load(self, column: pa.ChunkedArray, where: str) -> Any:
+        """A shard's values in the form that `gather` takes. `where` names file and column in a DataError."""
+
+    def allocate(self, count: int, memory: Memory) -> Any:
+        """Room for `count` values of a batch."""
+
+    def gather(self, values: Any, rows: Rows, room: Any, dest: Dest) -> None:
+        """Copy `rows` of a shard's values to `dest` of a batch."""
+
+    def finish(self, room: Any) -> Any:
+        """What the batch holds: a tensor or a list."""
+
+    def nbytes(self, values: Any) -> int:
+        """Bytes that a shard's values take, about."""
+
+
+@dataclass
+class Numbers:
+    """A number, or an array of numbers of one shape, in each row → a tensor N×shape."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...] | None
+    """shape of one value; None until the first shard tells the length of its lists"""
+    nulls_are_zero: bool = False
+
+    def fill_null(self) -> bool:
+        """Have nulls be zeros, where numbers have no other sign for them; tell whether that is so."""
+        self.nulls_are_zero = self.shape == () and self.dtype.kind not in "f"
+        return self.nulls_are_zero
+
+    def load(self, column: pa.ChunkedArray, where: str) -> np.ndarray:
+        """Values as an array rows×shape, a view of Arrow's buffer where types allow."""
+        if self.nulls_are_zero and column.null_count:
+            column = column.fill_null(False if self.dtype.kind == "b" else 0)
+        values, shape = _flat(column, where)
+        if self.shape is None:
+            self.shape = shape
+        if shape != self.shape:
+            raise DataError(
+                f"{where}: found arrays of {_times(shape)}, expected {_times(self.shape)} as in other shards"
+            )
+        return values.astype(self.dtype, copy=False).reshape(len(column), *shape)
+
+    def allocate(self, count: int, memory: Memory) -> np.ndarray:
+        return memory.empty((count, *(self.shape or ())), self.dtype)
+
+    def gather(self, values: np.ndarray | Runs, rows: Rows, room: np.ndarray, dest: Dest) -> None:
+        if isinstance(values, Runs):
+            values.gather(rows, room, dest)
+        elif room.ndim > 1 and room.size and values.flags.c_contiguous:
+            _copy_rows(values, rows, room, dest)
+        else:
+            room[dest] = values.take(rows, axis=0)
+
+    def finish(self, room: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(room)
+
+    def nbytes(self, values: np.ndarray) -> int:
+        return values.nbytes
+
+
+class Objects:
+    """Strings and whatever has no tensor form → a list, None where null."""
+
+    def load(self, column: pa.ChunkedArray, where: str) -> np.ndarray:
+        """Values as an array of Python objects."""
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            return column.to_numpy(zero_copy_only=False).astype(object, copy=False)
+        values = np.empty(len(column), object)
+        values[:] = column.to_pylist()
+        return values
+
+    def allocate(self, count: int, memory: Memory) -> np.ndarray:
+        return np.empty(count, object)
+
+    def gather(self, values: np.ndarray, rows: Rows, room: np.ndarray, dest: Dest) -> None:
+        room[dest] = values.take(rows)
+
+    def finish(self, room: np.ndarray) -> list[Any]:
+        return room.tolist()
+
+    def nbytes(self, values: np.ndarray) -> int:
+        return values.nbytes + 64 * len(values)
+
+
+class Bytes:
+    """Binary values that nobody decodes → a list of bytes, None where null."""
+
+    def load(self, column: pa.ChunkedArray, where: str) -> pa.Array:
+        """Values as one Arrow array."""
+        return one_array(column)
+
+    def allocate(self, count: int, memory: Memory) -> np.ndarray:
+        return np.empty(count, object)
+
+    def gather(self, values: pa.Array, rows: Rows, room: np.ndarray, dest: Dest) -> None:
+        for place, row in zip(np.arange(len(room))[dest], rows.tolist(), strict=True):
+            room[place] = values[row].as_py()
+
+    def finish(self, room: np.ndarray) -> list[Any]:
+        return room.tolist()
+
+    def nbytes(self, values: pa.Array) -> int:
+        return values.nbytes
+
+
+class Validity:
+    """Whether a column's values are there → a bool tensor N, False where null."""
+
+    def load(self, column: pa.ChunkedArray, where: str) -> np.ndarray:
+        """One bool for each row."""
+        return column.is_valid().to_numpy()
+
+    def allocate(self, count: int, memory: Memory) -> np.ndarray:
+        return np.empty(count, bool)
+
+    def gather(self, values: np.ndarray, rows: Rows, room: np.ndarray, dest: Dest) -> None:
+        room[dest] = values.take(rows)
+
+    def finish(self, room: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(room)
+
+    def nbytes(self, values: np.ndarray) -> int:
+        return values.nbytes
+
+
+@dataclass(frozen=True)
+class Field:
+    """What one key of a batch holds: the values of `column`, as `kind` says."""
+
+    column: str
+    kind: Kind
+
+
+def null_at(room: Any, where: np.ndarray) -> None:
+    """Make values of a batch None where that is possible: in lists."""
+    if isinstance(room, np.ndarray) and room.dtype == object:
+        room[where] = None
+
+
+def fields_of(column: pa.Field, nullable: bool) -> dict[str, Field]:
+    """How a column that is not decoded reaches a batch, by key. Integers with nulls bring `<column>_mask` along."""
+    kind = kind_of(column)
+    fields = {column.name: Field(column.name, kind)}
+    if nullable and isinstance(kind, Numbers) and kind.fill_null():
+        fields[f"{column.name}_mask"] = Field(column.name, Validity())
+    return fields
+
+
+def kind_of(field: pa.Field) -> Kind:
+    """How the values of a column that is not decoded reach a batch."""
+    kind = field.type.storage_type if isinstance(field.type, pa.BaseExtensionType) else field.type
+    if pa.types.is_integer(kind):
+        return Numbers(np.dtype(np.int64), ())
+    if pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        return Numbers(np.dtype(kind.to_pandas_dtype()), ())
+    if pa.types.is_fixed_size_binary(kind):
+        return Numbers(np.dtype(np.uint8), (kind.byte_width,))
+    inner = kind
+    while _is_list(inner):
+        inner = inner.value_type
+    if inner is not kind and (pa.types.is_integer(inner) or pa.types.is_floating(inner)):
+        return Numbers(np.dtype(inner.to_pandas_dtype()), None)
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return Bytes()
+    return Objects()
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """The column as one array; an array without rows where it has no chunk."""
+    joined = column.combine_chunks()
+    return joined if isinstance(joined, pa.Array) else pa.concat_arrays(joined.chunks)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _flat(column: pa.ChunkedArray, where: str) -> tuple[np.ndarray, tuple[int, ...]]:
+    """All numbers of a column, and the shape of one row."""
+    array = one_array(column)
+    if isinstance(array, pa.ExtensionArray):
+        tensor_shape = tuple(getattr(array.type, "shape", ()))
+        values, storage_shape = _flat(pa.chunked_array([array.storage]), where)
+        return values, tensor_shape or storage_shape
+    shape: tuple[int, ...] = ()
+    while True:
+        if array.null_count and not pa.types.is_floating(array.type):
+            raise DataError(f"{where}: found {array.null_count} nulls that no statistics tell of, expected numbers")
+        if not _is_list(array.type):
+            break
+        lengths = np.unique(np.diff(array.offsets.to_numpy())) if hasattr(array, "offsets") else [array.type.list_size]
+        if len(lengths) > 1:
+            raise DataError(f"{where}: found lists of {lengths[0]} to {lengths[-1]} numbers, expected one length")
+        shape = (*shape, int(lengths[0]))
+        array = array.flatten()
+    if pa.types.is_fixed_size_binary(array.type):
+        width = array.type.byte_width
+        data = np.frombuffer(array.buffers()[1], np.uint8)[array.offset * width : (array.offset + len(array)) * width]
+        return data, (*shape, width)
+    return array.to_numpy(zero_copy_only=False), shape
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) or "one number"

@@ -1,0 +1,293 @@
+"""Where the values of a column lie inside a Parquet file, so that they can be used in place.
+
+pyarrow decodes whole column chunks: a shard of 64 MB of images takes 64 MB of memory before its first image is used.
+But the pages of an uncompressed BYTE_ARRAY or FIXED_LEN_BYTE_ARRAY column hold the values as they are, so a walk along
+their lengths tells where each one is, and reading one image is one `pread`. Only page headers, lengths and the indices
+of dictionary-encoded pages are read here. The format: github.com/apache/parquet-format, README.md (data pages),
+Encodings.md (PLAIN = 0, PLAIN_DICTIONARY = 2, RLE = 3, RLE_DICTIONARY = 8) and parquet.thrift (PageHeader).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+
+class LocalFile:
+    """An open file. It stays readable when the file is removed, and closes when it is forgotten."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.descriptor = -1
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._mapped: np.ndarray | None = None
+
+    def read_into(self, room: np.ndarray, offset: int) -> None:
+        """Fill `room`, uint8, from `offset` on. Raises OSError where the file ends before."""
+        done = os.preadv(self.descriptor, [room.data], offset)
+        while done < room.size:
+            more = os.preadv(self.descriptor, [room[done:].data], offset + done)
+            if not more:
+                raise OSError(f"found the file's end at {offset + done}, expected {room.size - done} bytes more")
+            done += more
+
+    def mapped(self) -> np.ndarray:
+        """The whole file as uint8, in the system's page cache: it takes no memory of its own.
+
+        Its pages are entered all at once, which costs a third of entering them one by one as they are met.
+        """
+        if self._mapped is None:
+            flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
+            self._mapped = np.frombuffer(mmap.mmap(self.descriptor, 0, flags=flags, prot=mmap.PROT_READ), np.uint8)
+        return self._mapped
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+
+_PLAIN, _DICTIONARIES = 0, (2, 8)
+_DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
+_HEADER_BYTES = (1 << 9, 1 << 14, 1 << 20)
+_SMALL = 1 << 13
+_WALKED_AT_ONCE = 1 << 18
+
+
+class NotInPlace(Exception):
+    """The values are compressed, nested or encoded in a way that must be decoded as a whole."""
+
+
+@dataclass(frozen=True)
+class Values:
+    """Values of one column: `offsets` and `lengths` (int64) in the file, and `value_of_row` (int64, −1 for null)."""
+
+    offsets: np.ndarray
+    lengths: np.ndarray
+    value_of_row: np.ndarray
+    distinct: bool
+    """whether equal values are one value, since all of them come from a dictionary"""
+
+
+@dataclass(frozen=True)
+class _Page:
+    kind: int
+    count: int
+    encoding: int
+    start: int
+    """offset in the file of what follows the header"""
+    size: int
+    levels: tuple[int, int] | None
+    """bytes of the repetition and the definition levels of a page of version 2"""
+
+
+def column_number(metadata: pq.FileMetaData, path: str) -> int:
+    """The leaf at `path`. Raises NotInPlace where there is none."""
+    for number in range(metadata.num_columns):
+        if metadata.schema.column(number).path == path:
+            return number
+    raise NotInPlace(path)
+
+
+def byte_arrays(file: int, metadata: pq.FileMetaData, path: str) -> Values:
+    """Where the values of the BYTE_ARRAY column `path` lie in the open file descriptor `file`. Raises NotInPlace."""
+    number = column_number(metadata, path)
+    offsets: list[int] = []
+    lengths: list[int] = []
+    rows: list[np.ndarray] = []
+    distinct = metadata.num_row_groups == 1
+    for group in range(metadata.num_row_groups):
+        base = len(offsets)
+        for page in _pages(file, metadata, group, number, "BYTE_ARRAY"):
+            if page.kind == _DICTIONARY_PAGE:
+                _walk(file, page.start, page.start + page.size, page.count, offsets, lengths)
+                continue
+            present, start = _present(file, page, metadata.schema.column(number).max_definition_level)
+            found = int(present.sum())
+            index = np.full(page.count, -1, np.int64)
+            if page.encoding == _PLAIN:
+                distinct = False
+                index[present] = len(offsets) + np.arange(found)
+                _walk(file, start, page.start + page.size, found, offsets, lengths)
+            elif page.encoding in _DICTIONARIES:
+                data = np.frombuffer(os.pread(file, page.start + page.size - start, start), np.uint8)
+                index[present] = base + _hybrid(data[1:], int(data[0]) if data.size else 0, found)
+            else:
+                raise NotInPlace(f"encoding {page.encoding}")
+            rows.append(index)
+    value_of_row = np.concatenate(rows) if rows else np.empty(0, np.int64)
+    return Values(np.array(offsets, np.int64), np.array(lengths, np.int64), value_of_row, distinct)
+
+
+def fixed_width(file: int, metadata: pq.FileMetaData, path: str) -> list[tuple[int, int]]:
+    """(offset, count) of each run of values of the FIXED_LEN_BYTE_ARRAY column `path`.
+
+    Raises NotInPlace, for nulls too.
+    """
+    number = column_number(metadata, path)
+    runs = []
+    for group in range(metadata.num_row_groups):
+        for page in _pages(file, metadata, group, number, "FIXED_LEN_BYTE_ARRAY"):
+            present, start = _present(file, page, metadata.schema.column(number).max_definition_level)
+            if page.encoding != _PLAIN or page.kind == _DICTIONARY_PAGE or not present.all():
+                raise NotInPlace(path)
+            runs.append((start, page.count))
+    return runs
+
+
+def _pages(file: int, metadata: pq.FileMetaData, group: int, number: int, physical: str) -> Iterator[_Page]:
+    chunk = metadata.row_group(group).column(number)
+    leaf = metadata.schema.column(number)
+    if chunk.compression != "UNCOMPRESSED" or leaf.max_repetition_level or leaf.physical_type != physical:
+        raise NotInPlace(leaf.path)
+    at = chunk.data_page_offset
+    if chunk.has_dictionary_page and chunk.dictionary_page_offset:
+        at = min(at, chunk.dictionary_page_offset)
+    end = at + chunk.total_compressed_size
+    while at < end and chunk.num_values:
+        page = _header(file, at)
+        if page.kind not in (_DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2):
+            raise NotInPlace(f"page of type {page.kind}")
+        yield page
+        at = page.start + page.size
+
+
+def _header(file: int, at: int) -> _Page:
+    """The page header at offset `at`; it has no stated size, so more is read where it goes on."""
+    for length in _HEADER_BYTES:
+        data = os.pread(file, length, at)
+        try:
+            fields, end = _struct(data, 0)
+            break
+        except IndexError:
+            continue
+    else:
+        raise NotInPlace("a page header of more than 1 MB")
+    try:
+        kind, size = fields[1], fields[3]
+        inner = fields[{_DATA_PAGE: 5, _DICTIONARY_PAGE: 7, _DATA_PAGE_V2: 8}.get(kind, 0)]
+        encoding = inner[4] if kind == _DATA_PAGE_V2 else inner[2]
+        levels = (inner[6], inner[5]) if kind == _DATA_PAGE_V2 else None
+        return _Page(kind, inner[1], encoding, at + end, size, levels)
+    except (KeyError, TypeError) as error:
+        raise NotInPlace("a page header without the usual fields") from error
+
+
+def _present(file: int, page: _Page, max_level: int) -> tuple[np.ndarray, int]:
+    """Which rows of a data page have a value, and the file offset at which the values begin."""
+    width = max_level.bit_length()
+    if page.kind == _DICTIONARY_PAGE or not max_level:
+        return np.ones(page.count, bool), page.start + sum(page.levels or ())
+    if page.levels:
+        repetition, length = page.levels
+        start = page.start + repetition
+    else:
+        length = int.from_bytes(os.pread(file, 4, page.start), "little")
+        start = page.start + 4
+    if length > page.size:
+        raise NotInPlace("definition levels longer than their page")
+    data = np.frombuffer(os.pread(file, length, start), np.uint8)
+    return _hybrid(data, width, page.count) == max_level, start + length
+
+
+def _walk(file: int, start: int, end: int, count: int, offsets: list[int], lengths: list[int]) -> None:
+    """Append where each of `count` length-prefixed values from `start` lies."""
+    # small values are read through, as that takes fewer calls; of large ones only the lengths are read
+    ahead = _WALKED_AT_ONCE if count and (end - start) // count <= _SMALL else 4
+    at, data, base = start, b"", start
+    for _ in range(count):
+        place = at - base
+        if place + 4 > len(data):
+            data, base, place = os.pread(file, ahead, at), at, 0
+        length = int.from_bytes(data[place : place + 4], "little")
+        offsets.append(at + 4)
+        lengths.append(length)
+        at += 4 + length
+        if at > end:
+            raise NotInPlace("a value longer than its page")
+
+
+def _hybrid(data: np.ndarray, width: int, count: int) -> np.ndarray:
+    """`count` integers of `width` bits, in runs of one value or packed in groups of eight (Encodings.md, RLE)."""
+    values = np.zeros(count, np.int64)
+    if not width:
+        return values
+    weights = np.left_shift(1, np.arange(width), dtype=np.int64)
+    step = (width + 7) // 8
+    raw = data.tobytes()
+    at = done = 0
+    try:
+        while done < count:
+            header, at = _varint(raw, at)
+            if header & 1:
+                size = (header >> 1) * width
+                bits = np.unpackbits(data[at : at + size], bitorder="little").reshape(-1, width)
+                run = bits[: count - done] @ weights
+                at += size
+            else:
+                run = np.full(min(header >> 1, count - done), int.from_bytes(raw[at : at + step], "little"))
+                at += step
+            values[done : done + len(run)] = run
+            done += len(run)
+            if not len(run):
+                raise NotInPlace("an empty run")
+    except (IndexError, ValueError) as error:
+        raise NotInPlace("runs that end too early") from error
+    return values
+
+
+def _struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:
+    """A struct of Thrift's compact protocol, by field number, and where it ends. IndexError where `data` ends first."""
+    fields: dict[int, Any] = {}
+    number = 0
+    while True:
+        head = data[at]
+        at += 1
+        if not head:
+            return fields, at
+        kind, delta = head & 15, head >> 4
+        if delta:
+            number += delta
+        else:
+            raw, at = _varint(data, at)
+            number = _unzigzag(raw)
+        fields[number], at = _value(data, at, kind)
+
+
+def _value(data: bytes, at: int, kind: int) -> tuple[Any, int]:
+    if kind in (1, 2):  # true, false
+        return kind == 1, at
+    if kind == 3:  # byte
+        return data[at], at + 1
+    if kind in (4, 5, 6):  # int16, int32, int64
+        raw, at = _varint(data, at)
+        return _unzigzag(raw), at
+    if kind == 7:  # double
+        return None, at + 8
+    if kind == 8:  # binary
+        length, at = _varint(data, at)
+        if at + length > len(data):
+            raise IndexError
+        return None, at + length
+    if kind == 12:
+        return _struct(data, at)
+    raise NotInPlace(f"a page header with a field of type {kind}")
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+
+
+def _unzigzag(raw: int) -> int:
+    return raw >> 1 ^ -(raw & 1)

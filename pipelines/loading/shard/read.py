@@ -1,0 +1,318 @@
+"""One shard: its file read by pyarrow, or used in place; its columns in the form that a batch takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headrace.errors import DataError
+from headrace.loading.shard.budget import Budget, Lease
+from headrace.loading.shard.columns import Field, Runs, one_array
+from headrace.loading.shard.pages import LocalFile, NotInPlace, Values, byte_arrays, column_number, fixed_width
+from headrace.loading.shard.pictures import Encoded, InFile, InMemory, Pictures
+from headrace.loading.shard.rows import EveryRow, OneRowPerImage, WeightedRowPerImage, count_images
+from headrace.loading.table.plan import Plan
+from headrace.loading.table.storage import read_with
+
+T = TypeVar("T")
+_TRIED = 3
+"""shards that are tried to learn how images are stored"""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is read of each shard."""
+
+    fields: Mapping[str, Field]
+    """what batches hold besides decoded images, by key"""
+    media: tuple[str, ...]
+    """columns of encoded images"""
+    image_key: str | None
+    """the column that tells images apart; None: every row is a sample"""
+    weight: str | None
+    """the column of weights that rows of an image are drawn by; None: they take turns"""
+    seed: int
+    sample_id: str | None = None
+    """the column that names samples where they are bad"""
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column that is read."""
+        extra = [name for name in (self.image_key, self.weight, self.sample_id) if name]
+        return list(dict.fromkeys([*self.media, *(field.column for field in self.fields.values()), *extra]))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard that is open: its values in memory or in place."""
+
+    path: str
+    rows: int
+    samples: EveryRow | OneRowPerImage
+    values: Mapping[str, Any]
+    """what `Kind.load` made of the column of each field"""
+    pictures: Mapping[str, Pictures]
+    lease: Lease
+    """the bytes it holds, given back when nothing refers to the shard any more"""
+    ids: pa.ChunkedArray | None
+    """the names of its samples, one a row"""
+
+    def sample_id(self, row: int) -> Any:
+        """The name of the sample in `row`; None where there is none."""
+        return None if self.ids is None else self.ids[row].as_py()
+
+
+@dataclass
+class _Contents:
+    """A file's columns: tables decoded by pyarrow, and values in place."""
+
+    rows: int
+    table: pa.Table
+    images: dict[str, InFile] = field(default_factory=dict)
+    runs: dict[str, Runs] = field(default_factory=dict)
+
+
+def read_shard(plan: Plan, number: int, wanted: Wanted, budget: Budget, keep: bool) -> Shard:
+    """Open shard `number`. Raises DataError, naming the file, where it is missing, damaged or not as planned.
+
+    Uncompressed columns of images and of fixed-size binary stay in a local file until they are needed, unless the
+    shard is to be kept (`keep`) for the epochs to come.
+    """
+    path = plan.path(number)
+    decoded = tuple(name for name in wanted.columns if name in wanted.media or name == wanted.image_key)
+    contents = _open(plan, number, wanted.columns, decoded, wanted.image_key, in_place=not keep)
+    lease = Lease(budget)
+    columns = {
+        name: _column(plan, number, contents, name)
+        for name in wanted.columns
+        if name not in contents.images and name not in contents.runs
+    }
+    encoded: dict[str, Encoded] = {
+        name: contents.images[name] if name in contents.images else InMemory(columns[name]) for name in wanted.media
+    }
+    pictures = {name: Pictures(images, lease, keep) for name, images in encoded.items()}
+    values = {
+        name: contents.runs[one.column].values()
+        if one.column in contents.runs
+        else one.kind.load(columns[one.column], f"{path}: column {one.column}")
+        for name, one in wanted.fields.items()
+    }
+    samples = _samples(contents, columns, number, wanted, path)
+    lease.grow(sum(images.nbytes for images in encoded.values()))
+    held = [name for name, one in wanted.fields.items() if one.column not in contents.runs]
+    lease.grow(sum(wanted.fields[name].kind.nbytes(values[name]) for name in held))
+    ids = columns.get(wanted.sample_id) if wanted.sample_id else None
+    return Shard(path, contents.rows, samples, values, pictures, lease, ids)
+
+
+def _samples(
+    contents: _Contents, columns: Mapping[str, pa.ChunkedArray], number: int, wanted: Wanted, path: str
+) -> EveryRow | OneRowPerImage:
+    key = wanted.image_key
+    if key is None:
+        return EveryRow(contents.rows)
+    keys = contents.images[key].picture_of_row if key in contents.images else keys_of_rows(columns[key])
+    if wanted.weight is None:
+        return OneRowPerImage(keys, wanted.seed, number)
+    weights = columns[wanted.weight].cast(pa.float64()).fill_null(0.0).to_numpy()
+    try:
+        return WeightedRowPerImage(keys, weights, wanted.seed, number)
+    except ValueError as error:
+        raise DataError(f"{path}: column {wanted.weight}: {error}") from error
+
+
+def images_in_shard(plan: Plan, number: int, image_key: str) -> int:
+    """How many images shard `number` has, read from the one column that tells them apart."""
+    contents = _open(plan, number, [image_key], (image_key,), image_key, in_place=True)
+    if image_key in contents.images:
+        return count_images(contents.images[image_key].picture_of_row)
+    return count_images(keys_of_rows(_column(plan, number, contents, image_key)))
+
+
+def stays_in_place(plan: Plan, media: Sequence[str]) -> bool:
+    """Whether images can be used in place, as the first shard that opens tells: then open shards take little memory."""
+    if plan.place.cache is None and not plan.place.is_local:
+        return False
+    for number in range(min(_TRIED, len(plan))):
+        try:
+            return set(_open(plan, number, list(media), tuple(media), None, in_place=True).images) == set(media)
+        except DataError:
+            continue
+    return True
+
+
+def with_file_types(plan: Plan, columns: Sequence[str]) -> Plan:
+    """The plan with the types that files give to `columns` where the log's are wider.
+
+    Delta knows neither fixed-size binary nor fixed-size lists nor tensors; files do, and the first that opens tells.
+    """
+    wide = [name for name in columns if _is_wide(plan.schema.field(name).type)]
+    if not wide or plan.place.version is None:
+        return plan
+    for number in range(min(_TRIED, len(plan))):
+        try:
+            with _named(plan, number):
+                found = read_with(
+                    plan.place.filesystem,
+                    plan.path(number),
+                    int(plan.sizes[number]),
+                    plan.place.cache,
+                    lambda source, _: pq.read_schema(source),
+                )
+        except DataError:
+            continue
+        schema = plan.schema
+        for name in wide:
+            if name in found.names and _narrows(found.field(name).type, schema.field(name).type):
+                place = schema.get_field_index(name)
+                schema = schema.set(place, schema.field(place).with_type(found.field(name).type))
+        return replace(plan, schema=schema)
+    return plan
+
+
+def _is_wide(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_list(kind)
+
+
+def _narrows(found: pa.DataType, kind: pa.DataType) -> bool:
+    if pa.types.is_binary(kind):
+        return pa.types.is_fixed_size_binary(found)
+    storage = found.storage_type if isinstance(found, pa.BaseExtensionType) else found
+    return pa.types.is_fixed_size_list(storage) and storage.value_type == kind.value_type
+
+
+def keys_of_rows(column: pa.ChunkedArray) -> np.ndarray:
+    """A number for each row, int64: equal where the values are equal, −1 where null."""
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    array = one_array(column.unify_dictionaries())
+    return array.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _open(
+    plan: Plan, number: int, columns: list[str], dictionaries: tuple[str, ...], key: str | None, in_place: bool
+) -> _Contents:
+    """The wanted columns of a shard; `dictionaries` stay dictionary-encoded where the file has them so.
+
+    Equal values of the column `key` are one value.
+    """
+    with _named(plan, number):
+        read = partial(_read, plan=plan, columns=columns, dictionaries=dictionaries, key=key, in_place=in_place)
+        contents = read_with(plan.place.filesystem, plan.path(number), int(plan.sizes[number]), plan.place.cache, read)
+    if contents.rows != plan.rows[number]:
+        raise DataError(f"{plan.path(number)}: found {contents.rows} rows, expected {plan.rows[number]}{_of(plan)}")
+    return contents
+
+
+@contextmanager
+def _named(plan: Plan, number: int) -> Iterator[None]:
+    """Turn what goes wrong in reading into a DataError that names the file."""
+    path = plan.path(number)
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: file is missing, expected {plan.rows[number]} rows{_of(plan)}") from error
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: cannot read: {' '.join(str(error).split())}") from error
+
+
+def _read(
+    source: pa.NativeFile,
+    local: str | os.PathLike[str] | None,
+    *,
+    plan: Plan,
+    columns: list[str],
+    dictionaries: tuple[str, ...],
+    key: str | None,
+    in_place: bool,
+) -> _Contents:
+    metadata = pq.read_metadata(source)
+    schema = metadata.schema.to_arrow_schema()
+    contents = _Contents(metadata.num_rows, pa.table({}))
+    if in_place and local is not None:
+        _use_in_place(contents, LocalFile(local), metadata, plan, columns, dictionaries, key)
+    rest = [
+        name for name in columns if name in schema.names and name not in contents.images and name not in contents.runs
+    ]
+    encoded = [name for name in dictionaries if name in rest and _has_dictionary(metadata, name)]
+    source.seek(0)
+    file = pq.ParquetFile(source, metadata=metadata, read_dictionary=encoded)
+    contents.table = file.read(rest, use_threads=False)
+    return contents
+
+
+def _use_in_place(
+    contents: _Contents,
+    file: LocalFile,
+    metadata: pq.FileMetaData,
+    plan: Plan,
+    columns: list[str],
+    dictionaries: tuple[str, ...],
+    key: str | None,
+) -> None:
+    """Find the columns whose values need not be decoded as a whole."""
+
+    def found(find: Callable[[int, pq.FileMetaData, str], T], path: str) -> T | None:
+        try:
+            return find(file.descriptor, metadata, path)
+        except NotInPlace:
+            return None
+
+    for name in columns:
+        kind = plan.schema.field(name).type
+        if name in dictionaries:
+            path = f"{name}.bytes" if pa.types.is_struct(kind) else name
+            values: Values | None = found(byte_arrays, path) if _is_bytes(kind) else None
+            if values is not None and (values.distinct or name != key):
+                contents.images[name] = InFile(file, values)
+        elif pa.types.is_fixed_size_binary(kind):
+            runs = found(fixed_width, name)
+            if runs and metadata.schema.column(column_number(metadata, name)).length == kind.byte_width:
+                contents.runs[name] = Runs(file, runs, kind.byte_width)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _has_dictionary(metadata: pq.FileMetaData, name: str) -> bool:
+    if not metadata.num_row_groups:
+        return False
+    group = metadata.row_group(0)
+    for place in range(group.num_columns):
+        chunk = group.column(place)
+        if chunk.path_in_schema == name:
+            return bool({"RLE_DICTIONARY", "PLAIN_DICTIONARY"} & set(chunk.encodings))
+    return False
+
+
+def _column(plan: Plan, number: int, contents: _Contents, name: str) -> pa.ChunkedArray:
+    """A column of a file as the dataset's schema has it: from the file, from its partition, or null."""
+    kind = plan.schema.field(name).type
+    if name in plan.partitions.column_names:
+        value = plan.partitions.column(name)[number].cast(kind)
+        return pa.chunked_array([pa.repeat(value, contents.rows)])
+    if name not in contents.table.column_names:
+        if not plan.schema.field(name).nullable:
+            raise DataError(f"{plan.path(number)}: found no column {name}, expected {kind}")
+        return pa.chunked_array([pa.nulls(contents.rows, kind)])
+    column = contents.table.column(name)
+    found = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if found == kind:
+        return column
+    try:
+        return column.cast(kind)
+    except pa.ArrowException as error:
+        raise DataError(f"{plan.path(number)}: found column {name} of type {found}, expected {kind}") from error
+
+
+def _of(plan: Plan) -> str:
+    return "" if plan.place.version is None else f" as version {plan.place.version} says"

@@ -1,0 +1,114 @@
+"""Where a dataset's files are: a local folder, a URI that pyarrow knows, or one that fsspec knows."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+from pyarrow import fs
+
+from headrace.errors import RecipeError
+from headrace.loading.table.cache import Cache
+
+T = TypeVar("T")
+
+ATTEMPTS = 5
+FIRST_PAUSE_SECONDS = 0.2
+
+
+def open_filesystem(path: str, options: Mapping[str, str] | None = None) -> tuple[fs.FileSystem, str]:
+    """The filesystem of `path` and what it calls that folder.
+
+    `options` are deltalake's: for S3 `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_ENDPOINT_URL`, `AWS_REGION`.
+    Raises RecipeError for a URI whose scheme neither pyarrow nor an installed fsspec knows.
+    """
+    if "://" not in path:
+        return fs.LocalFileSystem(), os.path.abspath(path)
+    if options and urlsplit(path).scheme in {"s3", "s3a"}:
+        return _s3(options), path.split("://", 1)[1].rstrip("/")
+    try:
+        filesystem, folder = fs.FileSystem.from_uri(path)
+        return filesystem, folder.rstrip("/")
+    except pa.ArrowInvalid:
+        return _fsspec(path, options)
+
+
+def _s3(options: Mapping[str, str]) -> fs.FileSystem:
+    endpoint = urlsplit(options.get("AWS_ENDPOINT_URL", ""))
+    return fs.S3FileSystem(
+        access_key=options.get("AWS_ACCESS_KEY_ID"),
+        secret_key=options.get("AWS_SECRET_ACCESS_KEY"),
+        session_token=options.get("AWS_SESSION_TOKEN"),
+        region=options.get("AWS_REGION", "us-east-1"),
+        scheme=endpoint.scheme or "https",
+        endpoint_override=endpoint.netloc or None,
+    )
+
+
+def _fsspec(path: str, options: Mapping[str, str] | None) -> tuple[fs.FileSystem, str]:
+    scheme = urlsplit(path).scheme
+    try:
+        import fsspec
+
+        filesystem, folder = fsspec.core.url_to_fs(path, **(options or {}))
+    except (ImportError, ValueError) as error:
+        raise RecipeError(f"{path}: found the scheme {scheme!r}, expected one that pyarrow or fsspec opens") from error
+    return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), str(folder).rstrip("/")
+
+
+def read_with(
+    filesystem: fs.FileSystem,
+    path: str,
+    size: int,
+    cache: Cache | None,
+    use: Callable[[pa.NativeFile, str | os.PathLike[str] | None], T],
+) -> T:
+    """What `use` makes of the open file of `size` bytes at `path`, and of its path on the local disk if it has one.
+
+    Local files are mapped: shards never change, and pages are decoded where the system has cached them. Others come
+    from `cache` where there is one; a read that fails is tried again, 5 times in all with growing pauses, unless the
+    file is missing.
+    """
+    if isinstance(filesystem, fs.LocalFileSystem):
+        with pa.memory_map(path) as file:
+            return use(file, path)
+    for attempt in range(ATTEMPTS):
+        try:
+            if cache is None:
+                with filesystem.open_input_file(path) as file:
+                    return use(file, None)
+            return _use_copy(cache, path, size, lambda: _download(filesystem, path, size), use)
+        except FileNotFoundError:
+            raise
+        except (OSError, pa.ArrowException):
+            if attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(FIRST_PAUSE_SECONDS * 2**attempt)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _use_copy(
+    cache: Cache,
+    path: str,
+    size: int,
+    download: Callable[[], pa.Buffer],
+    use: Callable[[pa.NativeFile, str | os.PathLike[str] | None], T],
+) -> T:
+    copy = cache.fetch(path, size, download)
+    try:
+        with pa.memory_map(str(copy)) as file:
+            return use(file, copy)
+    except FileNotFoundError as error:
+        raise OSError(f"{copy}: another process made room for its own copies") from error
+
+
+def _download(filesystem: fs.FileSystem, path: str, size: int) -> pa.Buffer:
+    with filesystem.open_input_stream(path) as file:
+        data = file.read_buffer()
+    if data.size != size:
+        raise OSError(f"found {data.size} bytes, expected {size}")
+    return data

@@ -1,0 +1,1 @@
+"""HTML reports of datasets, runs and evaluations."""

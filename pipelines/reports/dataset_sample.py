@@ -1,0 +1,123 @@
+"""A look into a dataset: which column is what, and some shards of it, read whole."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headrace.loading.shard.decode import BadImage, dimensions
+from headrace.loading.table.plan import Plan
+
+SAMPLE_BYTES = 256 << 20
+SAMPLE_ROWS = 500_000
+CAPTIONS = ("caption", "text", "name")
+LANGUAGES = ("language", "lang")
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which columns of a dataset hold what: images by type, the others by the names that recipes tend to give them."""
+
+    image: str | None
+    conditions: tuple[str, ...]
+    caption: str | None
+    language: str | None
+    kind: str | None
+    """what a condition is: edges, silhouette"""
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that have a role."""
+        named = (self.image, *self.conditions, self.caption, self.language, self.kind)
+        return [name for name in named if name is not None]
+
+
+@dataclass
+class Sampled:
+    """What some shards hold. Captions count once for each image, however many conditions it has."""
+
+    rows: int = 0
+    shards: int = 0
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    """height, width of each image of a shard"""
+    captions_per_image: list[int] = field(default_factory=list)
+    words: list[int] = field(default_factory=list)
+    """words of each caption, parted by white space"""
+    languages: dict[str, int] = field(default_factory=dict)
+    tables: list[pa.Table] = field(default_factory=list)
+    """the columns of the shards, media as dictionaries"""
+
+
+def roles(schema: pa.Schema) -> Roles:
+    """The roles of the columns of `schema`."""
+    binary = [f.name for f in schema if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)]
+    texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+    return Roles(
+        image=binary[0] if binary else None,
+        conditions=tuple(binary[1:]),
+        caption=next((name for wanted in CAPTIONS for name in texts if name == wanted), None),
+        language=next((name for wanted in LANGUAGES for name in texts if name == wanted), None),
+        kind=next((name for name in texts if name.endswith("kind")), None),
+    )
+
+
+def sample(found: Plan, who: Roles) -> Sampled:
+    """Read shards from all over the dataset, as many as 256 MB and half a million rows allow, one at least."""
+    mean = max(found.sizes.mean(), 1.0)
+    count = int(min(len(found), max(1, SAMPLE_BYTES // mean), max(1, SAMPLE_ROWS // max(found.rows.mean(), 1.0))))
+    sampled = Sampled()
+    for shard in np.unique(np.linspace(0, len(found) - 1, count).round().astype(int)):
+        _look(_read(found, int(shard), who), who, sampled)
+    return sampled
+
+
+def _read(found: Plan, shard: int, who: Roles) -> pa.Table:
+    media = [name for name in (who.image, *who.conditions) if name is not None]
+    with found.place.filesystem.open_input_file(found.path(shard)) as file:
+        return pq.ParquetFile(file, read_dictionary=media).read()
+
+
+def _look(table: pa.Table, who: Roles, sampled: Sampled) -> None:
+    sampled.rows += table.num_rows
+    sampled.shards += 1
+    sampled.tables.append(table)
+    if who.image is None:
+        return
+    image = table.column(who.image).combine_chunks()
+    sampled.sizes += [size for value in image.dictionary if (size := _size(value.as_py())) is not None]
+    if who.caption is None:
+        return
+    columns = {"image": image.indices, "caption": table.column(who.caption)}
+    if who.language is not None:
+        columns["language"] = table.column(who.language)
+    told = pa.table(columns).group_by(list(columns)).aggregate([])
+    per_image = told.group_by("image").aggregate([("caption", "count")])
+    sampled.captions_per_image += per_image.column("caption_count").to_pylist()
+    told = told.filter(told.column("caption").is_valid())
+    sampled.words += [len(caption.split()) for caption in told.column("caption").to_pylist()]
+    if who.language is not None:
+        for value in told.column("language").value_counts().to_pylist():
+            name = value["values"] or "unknown"
+            sampled.languages[name] = sampled.languages.get(name, 0) + value["counts"]
+
+
+def _size(data: bytes | None) -> tuple[int, int] | None:
+    if not data:
+        return None
+    try:
+        return dimensions(np.frombuffer(data, np.uint8))
+    except BadImage:
+        return None
+
+
+def images(table: pa.Table, who: Roles, count: int) -> Iterator[pa.Table]:
+    """The rows of up to `count` images of a shard, from all over it; one table for each image."""
+    assert who.image is not None
+    indices = table.column(who.image).combine_chunks().indices.fill_null(-1).to_numpy()
+    unique, first = np.unique(indices, return_index=True)
+    first = np.sort(first[unique >= 0])
+    chosen = np.linspace(0, len(first) - 1, min(count, len(first))).astype(int)
+    for place in first[chosen]:
+        yield table.filter(pa.array(indices == indices[place]))

@@ -1,0 +1,188 @@
+"""Drawing by a trained denoiser: what it is told, under which guidance, from noise or from the noise of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from headrace.draws import Draws
+from headrace.errors import RecipeError
+from headrace.models import Classifier, Context, Control, Controlled, ControlNet, Told, denoiser
+from headrace.models.conditions import UNTOLD, Conditioned
+from headrace.models.tokens import CaptionTokenizer
+from headrace.objectives.diffusion import Latents
+from headrace.recipe.objective import Diffusion
+from headrace.recipe.training import Sampling
+from headrace.samplers import (
+    Denoise,
+    SampleNoise,
+    classifier_free,
+    classifier_guided,
+    invert_ddim,
+    named,
+    sample,
+    sample_levels,
+)
+from headrace.systems.generator import Asked, bytes_of
+
+
+@dataclass(frozen=True)
+class DenoisingArtist:
+    """A denoiser with its tokenizer, its autoencoder and the ControlNets of its own run."""
+
+    recipe: Diffusion
+    network: Conditioned
+    tokenizer: CaptionTokenizer | None
+    shape: tuple[int, int, int]
+    """channels, height and width of what is denoised"""
+    latents: Latents | None
+    device: torch.device
+    classifier_of: Callable[[str], Classifier]
+    """loads the classifier of a run"""
+    control_of: Callable[[str], ControlNet]
+    """loads the ControlNet of a run"""
+    own: tuple[ControlNet, ...] = ()
+    """ControlNets that are always obeyed, at `sampling.strength`"""
+    _loaded: dict[str, nn.Module] = field(default_factory=dict)
+
+    @torch.no_grad()
+    def draw(self, asked: Asked, sampling: Sampling) -> Tensor:
+        """The images asked for: uint8 [N, C, H, W]. Raises RecipeError for what the network knows nothing of.
+
+        And for settings under which values grow beyond all bounds.
+        """
+        self.check(sampling)
+        draws = Draws(sampling.seed, torch.arange(asked.first, asked.first + len(asked), device=self.device))
+        network, cond, null = self._conditions(asked, sampling)
+        denoise_cond = denoiser(network, self.recipe).to(self.device)
+        interval = (sampling.guided_from, sampling.guided_to)
+        scale = sampling.guidance if self._tells or self._controls(sampling) else 1.0
+        denoise: Denoise = classifier_free(denoise_cond, cond, null, scale, interval=interval, rescale=sampling.rescale)
+        if sampling.classifier is not None:
+            classifier = self._classifier(sampling.classifier)
+            labels_N = self._labels(asked, classifier.labels, "sampling.classifier")
+            denoise = classifier_guided(denoise, classifier, labels_N, sampling.classifier_scale)
+        table = denoise_cond.schedule.sigmas
+        noise_NCHW = draws.normal("start", *self.shape)
+        if sampling.start == "images":
+            sigmas = sample_levels(sampling, table).to(self.device)
+            plain: Denoise = lambda x_NCHW, sigma: denoise_cond(x_NCHW, sigma, cond)  # noqa: E731
+            noise_NCHW = invert_ddim(plain, self._images(asked), sigmas) / sigmas[0].float()
+        x_NCHW = sample(sampling, denoise, noise_NCHW, table, generator=SampleNoise(draws))
+        if self.latents is not None:
+            x_NCHW = self.latents.decode(x_NCHW)
+        if not x_NCHW.isfinite().all():
+            raise RecipeError("sampling: found images of values that are no finite numbers, expected milder settings")
+        return bytes_of(x_NCHW)
+
+    def check(self, sampling: Sampling) -> None:
+        """Raise RecipeError if `sampling` asks for what this network knows nothing of, or that is not there.
+
+        Classifiers and ControlNets are loaded; DataError is raised if one has no checkpoint.
+        """
+        named(sampling)
+        if self.network.text is None:
+            for key, found in (("prompts", sampling.prompts), ("negative", sampling.negative)):
+                if found:
+                    shown = found if isinstance(found, str) else found[0]
+                    expected = "expected none, for the model has no text (name rows by sampling.labels)"
+                    raise RecipeError(f"sampling.{key}: found {shown!r}, {expected}")
+        if sampling.labels:
+            self._check_labels(sampling)
+        if sampling.start == "images" and not sampling.examples:
+            raise RecipeError("sampling.start: found 'images', expected sampling.examples to take them from")
+        if sampling.classifier is not None:
+            classifier = self._classifier(sampling.classifier)
+            if classifier.image_shape != self.shape:
+                found = f"found a classifier of {_shown(classifier.image_shape)}"
+                raise RecipeError(f"sampling.classifier: {found}, expected one of {_shown(self.shape)} as is denoised")
+            if not sampling.labels and not sampling.examples:
+                raise RecipeError("sampling.classifier: found no labels to guide to, expected sampling.labels")
+        self._controls(sampling)
+
+    def _check_labels(self, sampling: Sampling) -> None:
+        counts = [self.network.labels.labels] if self.network.labels is not None and self._knows_labels else []
+        if sampling.classifier is not None:
+            counts.append(self._classifier(sampling.classifier).labels)
+        if not counts:
+            expected = "expected none, for the model has no labels and there is no sampling.classifier"
+            raise RecipeError(f"sampling.labels: found {list(sampling.labels)}, {expected}")
+        for label in sampling.labels:
+            if not 0 <= label < min(counts):
+                raise RecipeError(f"sampling.labels: found {label}, expected labels from 0 to {min(counts) - 1}")
+
+    @property
+    def _knows_labels(self) -> bool:
+        return self.network.labels is not None and self.network.labels.labels > 0
+
+    @property
+    def _tells(self) -> bool:
+        """Whether there is anything that the network is told."""
+        return self.network.text is not None or self._knows_labels
+
+    def _conditions(self, asked: Asked, sampling: Sampling) -> tuple[nn.Module, Any, Any]:
+        """The network, what it is told of each sample, and the same of nothing (or the negative prompt)."""
+        nothing_N = torch.full((len(asked),), UNTOLD, device=self.device)
+        label_N = nothing_N
+        if self._knows_labels and asked.labels is not None:
+            assert self.network.labels is not None
+            label_N = self._labels(asked, self.network.labels.labels, "sampling.labels")
+        told = self._encoded(asked.captions, label_N)
+        null = self._encoded([sampling.negative] * len(asked), nothing_N)
+        controls = self._controls(sampling)
+        if not controls:
+            return self.network, told, null
+        strengths = [*[sampling.strength] * len(self.own), *(use.strength for use in sampling.controls)]
+        strengths_NK = torch.tensor([strengths] * len(asked), device=self.device)
+        control = Control(told, self._pictures(asked, len(controls)), strengths_NK)
+        without = control._replace(told=null)
+        network = Controlled(self.network, controls, sampling.guess).eval()  # type: ignore[arg-type]
+        return network, control, without.ignored() if sampling.guess else without
+
+    def _encoded(self, captions: Sequence[str | None], label_N: Tensor) -> Context:
+        caption = None if self.tokenizer is None else self.tokenizer.encode(captions)
+        if caption is not None:
+            caption = type(caption)(*(part.to(self.device) for part in caption))
+        return self.network.encode(Told(label_N, caption))
+
+    def _labels(self, asked: Asked, count: int, key: str) -> Tensor:
+        if asked.labels is None:
+            raise RecipeError(f"{key}: found no labels to guide to, expected sampling.labels, one for each row")
+        wrong = asked.labels[(asked.labels < 0) | (asked.labels >= count)]
+        if len(wrong):
+            raise RecipeError(f"sampling.labels: found {int(wrong[0])}, expected labels from 0 to {count - 1}")
+        return asked.labels.to(self.device)
+
+    def _pictures(self, asked: Asked, count: int) -> tuple[Tensor, ...]:
+        """The condition of each ControlNet, float32 [N, 1, H, W] in [0, 1]."""
+        found = 0 if asked.conditions is None else asked.conditions.shape[1]
+        if asked.conditions is None or found not in (1, count):
+            expected = f"expected one for each of {count} ControlNets: files, or sampling.examples of a dataset"
+            raise RecipeError(f"sampling.conditions: found {found}, {expected} with data.condition")
+        conditions_NKHW = asked.conditions.to(self.device).float() / 255
+        return conditions_NKHW.expand(-1, count, -1, -1).split(1, 1)
+
+    def _images(self, asked: Asked) -> Tensor:
+        if asked.images is None:
+            raise RecipeError("sampling.start: found 'images', expected sampling.examples to take them from")
+        image_NCHW = asked.images.to(self.device).float() / 127.5 - 1
+        return image_NCHW if self.latents is None else self.latents.encode(image_NCHW)
+
+    def _classifier(self, run: str) -> Classifier:
+        if run not in self._loaded:
+            self._loaded[run] = self.classifier_of(run)
+        return self._loaded[run]  # type: ignore[return-value]
+
+    def _controls(self, sampling: Sampling) -> list[ControlNet]:
+        for use in sampling.controls:
+            if use.run not in self._loaded:
+                self._loaded[use.run] = self.control_of(use.run)
+        return [*self.own, *(self._loaded[use.run] for use in sampling.controls)]  # type: ignore[list-item]
+
+
+def _shown(shape: tuple[int, int, int]) -> str:
+    return "×".join(str(size) for size in shape)
