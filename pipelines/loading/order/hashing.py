@@ -6,6 +6,8 @@ from enum import IntEnum
 
 import numpy as np
 
+from headrace.splitmix import GOLDEN, finalize, signed
+
 
 class Stream(IntEnum):
     """What random numbers are for; each has its own. The values are part of the order and never change."""
@@ -17,7 +19,6 @@ class Stream(IntEnum):
     DROP = 4
 
 
-_GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 
 
@@ -25,10 +26,7 @@ def mix(*parts: int) -> int:
     """A 64-bit hash of integers: each part is absorbed by one round of splitmix64 (Steele et al., 2014)."""
     state = 0
     for part in parts:
-        state = (state ^ (part & _MASK)) + _GOLDEN & _MASK
-        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & _MASK
-        state = (state ^ state >> 27) * 0x94D049BB133111EB & _MASK
-        state ^= state >> 31
+        state = finalize((state ^ (part & _MASK)) + GOLDEN) & _MASK
     return state
 
 
@@ -39,16 +37,8 @@ def hashes(seed: int, count: int) -> np.ndarray:
 
 def hashes_at(seed: int, places: np.ndarray) -> np.ndarray:
     """The members of `hashes(seed, …)` at `places`, uint64."""
-    x = places.astype(np.uint64)
-    x += np.uint64(1)
-    x *= np.uint64(_GOLDEN)
-    x += np.uint64(seed & _MASK)
-    x ^= x >> np.uint64(30)
-    x *= np.uint64(0xBF58476D1CE4E5B9)
-    x ^= x >> np.uint64(27)
-    x *= np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
-    return x
+    x = (places.astype(np.int64) + 1) * GOLDEN + signed(seed)
+    return finalize(x).view(np.uint64)
 
 
 def permutation(seed: int, count: int) -> np.ndarray:
