@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headrace.models.gan import Condition, build_pair
+from headrace.models.conditions import Conditioning
+from headrace.models.gan import build_pair
 from headrace.objectives import Adversarial
 from headrace.ranks.workers import Workers
 from headrace.recipe.gan import Adversarial as AdversarialRecipe
@@ -66,20 +67,20 @@ class Plain:
             self.discriminator.requires_grad_(False)
             self.play(self.generator_loss(real), 0)
 
-    def play(self, loss: Tensor, player: int) -> None:
-        self.optimizers[player].zero_grad()
+    def play(self, loss: Tensor, network: int) -> None:
+        self.optimizers[network].zero_grad()
         loss.backward()
-        self.optimizers[player].step()
+        self.optimizers[network].step()
 
     def fake(self, real: Tensor) -> Tensor:
-        return self.generator(torch.randn(len(real), LATENT), Condition())
+        return self.generator(torch.randn(len(real), LATENT), Conditioning())
 
     def discriminator_loss(self, real: Tensor) -> Tensor:
         with torch.no_grad():
             fake = self.fake(real)
         penalised = self.recipe.regulariser == "r1_r2"
         real, fake = real.detach().requires_grad_(penalised), fake.requires_grad_(penalised)
-        d_real, d_fake = self.discriminator(real, Condition()), self.discriminator(fake, Condition())
+        d_real, d_fake = self.discriminator(real, Conditioning()), self.discriminator(fake, Conditioning())
         if self.recipe.loss == "relativistic":
             loss = F.softplus(d_fake - d_real).mean()
         elif self.recipe.loss == "wasserstein":
@@ -94,15 +95,15 @@ class Plain:
             share = torch.rand(len(real), 1, 1, 1)
             between = (share * real + (1 - share) * fake).requires_grad_()
             (gradient,) = torch.autograd.grad(
-                self.discriminator(between, Condition()).sum(), between, create_graph=True
+                self.discriminator(between, Conditioning()).sum(), between, create_graph=True
             )
             loss = loss + self.recipe.penalty * (gradient.flatten(1).norm(dim=1) - 1).square().mean()
         return loss
 
     def generator_loss(self, real: Tensor) -> Tensor:
-        d_fake = self.discriminator(self.fake(real), Condition())
+        d_fake = self.discriminator(self.fake(real), Conditioning())
         if self.recipe.loss == "relativistic":
-            return F.softplus(self.discriminator(real, Condition()) - d_fake).mean()
+            return F.softplus(self.discriminator(real, Conditioning()) - d_fake).mean()
         if self.recipe.loss == "wasserstein":
             return -d_fake.mean()
         return -F.softplus(d_fake).mean() if self.recipe.loss == "minimax" else F.softplus(-d_fake).mean()
@@ -134,16 +135,16 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7, help="rounds of ten steps each; the best counts")
     parser.add_argument("--quick", action="store_true", help="two rounds")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    real = torch.rand(asked.batch, 1, 28, 28) * 2 - 1
-    print(f"28×28×1, batch {asked.batch}, one thread, torch {torch.__version__}")
+    real = torch.rand(arguments.batch, 1, 28, 28) * 2 - 1
+    print(f"28×28×1, batch {arguments.batch}, one thread, torch {torch.__version__}")
     print("| objective | headrace, ms a step | by hand, ms | ratio |\n| --- | --- | --- | --- |")
     for name, (model, objective) in GAMES.items():
-        ours, theirs = both(model, objective, asked.batch)
+        ours, theirs = both(model, objective, arguments.batch)
         for step in (ours, theirs):
             seconds(step, real, 5)
-        rounds = range(2 if asked.quick else asked.rounds)
+        rounds = range(2 if arguments.quick else arguments.rounds)
         taken = [(seconds(ours, real, 10), seconds(theirs, real, 10)) for _ in rounds]
         mine, other = (min(column) for column in zip(*taken, strict=True))
         print(f"| {name} | {1000 * mine:.1f} | {1000 * other:.1f} | {mine / other:.2f} |", flush=True)

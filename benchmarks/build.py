@@ -170,7 +170,7 @@ def _environment(python: str) -> dict[str, str]:
 
 
 def compare(settings: argparse.Namespace, root: Path) -> Table:
-    """One row for each way: medians over the rounds, each of which runs all ways in turn."""
+    """One row for each way: medians over the rounds, each of which runs all ways in phase."""
     shape = Shape(settings.kilobytes, settings.captions, settings.conditions)
     unique = _sources(root, shape, settings.gigabytes * 1e9)
     table = Table(*("way", "seconds", "× copy", "MB stored", "stored / unique", "peak MB: driver", "JVM", "workers"))

@@ -34,7 +34,7 @@ SCALE = SPACING * math.sqrt(2)
 PICTURE = Path("docs/gaussians.png")
 
 SLOW, FAST = {"learning_rate": 1e-3, "beta1": 0.5}, {"learning_rate": 2e-3, "beta1": 0.0}
-GAMES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "GAN": ({"loss": "non_saturating"}, SLOW),
     "GAN, minimax": ({"loss": "minimax"}, SLOW),
     "WGAN, clipping": ({"loss": "wasserstein", "regulariser": "clip", "clip": 0.1, "rounds": 2}, FAST),
@@ -48,7 +48,7 @@ GAMES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         FAST,
     ),
 }
-"""the objective of each game and its settings of AdamW, found by a few trials of 3,000 rounds"""
+"""the objective of each kind and its settings of AdamW, found by a few trials of 3,000 rounds"""
 MODES_2 = (torch.cartesian_prod(*[torch.arange(SIDE)] * 2) - SIDE // 2) * SPACING  # [25, 2]
 
 
@@ -61,8 +61,8 @@ def data(draws: Draws) -> Tensor:
 def train(name: str, steps: int, seed: int) -> tuple[nn.Module, float]:
     """The averaged generator after `steps` rounds of the discriminator, and the CPU seconds that they took."""
     torch.manual_seed(seed)
-    game, settings = GAMES[name]
-    recipe = AdversarialRecipe.model_validate({"family": "gan", **game})
+    objective, settings = KINDS[name]
+    recipe = AdversarialRecipe.model_validate({"family": "gan", **objective})
     objective = Adversarial(recipe, PointGenerator(LATENT, 2), PointDiscriminator(2))
     training = Training(
         run="",
@@ -82,7 +82,7 @@ def train(name: str, steps: int, seed: int) -> tuple[nn.Module, float]:
         trainer.step({"image": data(Draws(seed + 1, torch.arange(step * BATCH, (step + 1) * BATCH)))})
     seconds = time.process_time() - start
     generator = PointGenerator(LATENT, 2)
-    generator.load_state_dict({**objective.generator.state_dict(), **trainer.players["generator"].ema.averages})
+    generator.load_state_dict({**objective.generator.state_dict(), **trainer.networks["generator"].ema.averages})
     return generator, seconds
 
 
@@ -114,21 +114,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=8_000, help="rounds of the discriminator")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each kind; figures are means")
-    parser.add_argument("--games", nargs="*", default=list(GAMES), choices=list(GAMES), help="kinds of GAN")
+    parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS), help="kinds of GAN")
     parser.add_argument("--quick", action="store_true", help="a twentieth of the steps, no picture")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    steps = asked.steps // 20 if asked.quick else asked.steps
+    steps = arguments.steps // 20 if arguments.quick else arguments.steps
     real_N2 = data(Draws(98, torch.arange(SAMPLES))) * SCALE
     pictures = {"data": real_N2}
     modes, good = judge(real_N2)
     print(f"{steps:,} rounds of {BATCH} points; the data's own: {modes} modes, {good:.1%} good")
-    print("| game | modes of 25 | good samples | exact W₁ to the data | CPU s |\n| --- | --- | --- | --- | --- |")
-    with progress("gaussians", len(asked.games) * asked.seeds, "runs") as bar:
+    print("| GAN | modes of 25 | good samples | exact W₁ to the data | CPU s |\n| --- | --- | --- | --- | --- |")
+    with progress("gaussians", len(arguments.kinds) * arguments.seeds, "runs") as bar:
         rows = []
-        for name in asked.games:
+        for name in arguments.kinds:
             figures = []
-            for seed in range(asked.seeds):
+            for seed in range(arguments.seeds):
                 generator, seconds = train(name, steps, seed)
                 points_N2 = samples(generator)
                 pictures.setdefault(name, points_N2)
@@ -137,7 +137,7 @@ def main() -> None:
             modes, good, w1, seconds = (sum(column) / len(figures) for column in zip(*figures, strict=True))
             rows.append(f"| {name} | {modes:g} | {good:.1%} | {w1:.2f} | {seconds:.0f} |")
     print("\n".join(rows))
-    if not asked.quick:
+    if not arguments.quick:
         draw(pictures)
 
 

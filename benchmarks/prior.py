@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from headrace import models, objectives
 from headrace.draws import Draws
-from headrace.models import Told
+from headrace.models import Conditioning
 from headrace.models.patchgan import PatchDiscriminator
 from headrace.models.prior import Prior
 from headrace.recipe.discrete import VQ, Autoencoder, Autoencoding, AutoregressivePrior
@@ -68,9 +68,9 @@ def sampling(sizes: tuple[tuple[int, int, int], ...], runs: int) -> None:
     print("\n| width, layers, images at once | with memory, s | without, s | ratio |\n| --- | --- | --- | --- |")
     for width, layers, count in sizes:
         model = build("transformer", 16, width, layers).eval()
-        told, draws = Told(torch.full((count,), -1)), Draws(0, torch.arange(count))
-        remembering = functools.partial(sample_codes, model, told, draws, Choice())
-        forgetting = functools.partial(sample_window, model, told, draws, Choice(), height=16, width=16)
+        conditioning, draws = Conditioning(torch.full((count,), -1)), Draws(0, torch.arange(count))
+        remembering = functools.partial(sample_codes, model, conditioning, draws, Choice())
+        forgetting = functools.partial(sample_window, model, conditioning, draws, Choice(), height=16, width=16)
         assert torch.equal(remembering(), forgetting()), "both draw the same codes"
         fast, slow = seconds(remembering, runs), seconds(forgetting, 1)
         print(f"| {width}, {layers}, {count} | {fast:.3f} | {slow:.3f} | {slow / fast:.1f} |", flush=True)
@@ -86,14 +86,14 @@ def step_costs(sides: tuple[int, ...], runs: int) -> tuple[Table, Table]:
             model = build(core, side)
 
             def step(model: Prior = model, codes_NL: Tensor = codes_NL) -> None:
-                logits = model(codes_NL[:, :-1], Told(torch.full((8,), -1)))
+                logits = model(codes_NL[:, :-1], Conditioning(torch.full((8,), -1)))
                 F.cross_entropy(logits.transpose(1, 2), codes_NL).backward()
                 model.zero_grad()
 
             training[core][side**2] = 1e3 * seconds(step, runs)
             one = Draws(0, torch.arange(1))
             whole = seconds(
-                lambda model=model, one=one: sample_codes(model, Told(torch.tensor([-1])), one, Choice()), 1
+                lambda model=model, one=one: sample_codes(model, Conditioning(torch.tensor([-1])), one, Choice()), 1
             )
             drawing[core][side**2] = 1e3 * whole / side**2
     return training, drawing
@@ -113,7 +113,7 @@ def recall(core: str, distance: int, steps: int) -> float:
         symbol_N1 = torch.randint(0, 16, (64, 1), generator=generator)
         noise_NL = torch.randint(16, 32, (64, distance - 1), generator=generator)
         before_NL = torch.cat([symbol_N1, noise_NL, torch.full((64, 1), 32)], 1)
-        logits_NK = model(before_NL, Told(torch.full((64,), -1)))[:, -1]
+        logits_NK = model(before_NL, Conditioning(torch.full((64,), -1)))[:, -1]
         loss = F.cross_entropy(logits_NK, symbol_N1[:, 0])
         optimizer.zero_grad()
         loss.backward()
@@ -131,7 +131,7 @@ def objectives_against_plain(runs: int) -> None:
     print("\n| step | headrace, s | plain PyTorch, s | ratio |\n| --- | --- | --- | --- |")
     for name, ours, theirs in (
         ("VQ-VAE", *_vqvae(image_NCHW, draws)),
-        ("VQGAN, both moves", *_vqgan(image_NCHW, draws)),
+        ("VQGAN, both phases", *_vqgan(image_NCHW, draws)),
         ("Transformer prior", *_prior(image_NCHW, draws)),
     ):
         mine, other = seconds(ours, runs), seconds(theirs, runs)
@@ -184,7 +184,7 @@ def _vqgan(image_NCHW: Tensor, draws: Draws) -> tuple[Callable[[], None], Callab
         objective.discriminate({"image": image_NCHW}, draws)[0].backward()
 
     def peer() -> None:
-        # As public implementations do it: the graph is kept, and both moves go through the autoencoder.
+        # As public implementations do it: the graph is kept, and both phases go through the autoencoder.
         theirs.requires_grad_(False)
         loss, painted = _plain_loss(plain, image_NCHW)
         fooling = -theirs(painted).mean()

@@ -64,7 +64,7 @@ def heading(options: argparse.Namespace, evaluated: Evaluated, reals: int, devic
     where = ", ".join(f"{name} {value}" for name, value in dict(real["where"]).items())  # type: ignore[call-overload]
     return (
         f"`{options.run}`, {len(evaluated.measurements[0].drawn):,} images a row against {reals:,} of "
-        f"{real['path']} ({where}), features of {evaluated.eyes}, on {machine}, torch {torch.__version__}, "
+        f"{real['path']} ({where}), features of {evaluated.extractor}, on {machine}, torch {torch.__version__}, "
         f"{platform.machine()}."
     )
 

@@ -56,7 +56,7 @@ def main() -> None:
             print(f"left out: {error}", file=sys.stderr)
             continue
         (each,) = found.measurements
-        judges.add(found.eyes)
+        judges.add(found.extractor)
         usage = each.counts.get("codebook_usage")
         rows.append(
             [

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from headrace.draws import Draws
-from headrace.evaluation.features import ClassifierEyes, look, open_classifier
+from headrace.evaluation.features import ClassifierExtractor, extract, open_classifier
 from headrace.evaluation.manifolds import Modes, modes
 from headrace.loading import ShardLoader
-from headrace.models.gan import Condition, build_pair
+from headrace.models.conditions import Conditioning
+from headrace.models.gan import build_pair
 from headrace.objectives import Adversarial
 from headrace.progress import progress
 from headrace.ranks.workers import Workers
@@ -109,7 +110,7 @@ def train(kind: Kind, size: Size, images_NHW: Tensor, device: torch.device, adva
         draws = Draws(1, torch.arange(step * size.batch, (step + 1) * size.batch))
         trainer.step({"image": stacked(images_NHW, draws).to(device).float() / 127.5 - 1})
         advance(1)
-    averages = trainer.players["generator"].ema.averages
+    averages = trainer.networks["generator"].ema.averages
     pair.generator.load_state_dict({**pair.generator.state_dict(), **averages})
     return sample(pair.generator.eval(), recipe.latent, size.samples, device)
 
@@ -119,14 +120,14 @@ def sample(generator: torch.nn.Module, latent: int, count: int, device: torch.de
     """`count` images, uint8 [count, 3, H, W]."""
     parts = []
     for numbers in torch.arange(count, device=device).split(500):
-        x_NCHW = generator(Draws(2, numbers).normal("start", latent), Condition())
+        x_NCHW = generator(Draws(2, numbers).normal("start", latent), Conditioning())
         parts.append(((x_NCHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu())
     return torch.cat(parts)
 
 
-def read(eyes: ClassifierEyes, images_N3HW: Tensor) -> Modes:
+def read(extractor: ClassifierExtractor, images_N3HW: Tensor) -> Modes:
     """The modes among stacked images, as the classifier reads their channels."""
-    seen = look(eyes, images_N3HW.flatten(0, 1)[:, None], 500)
+    seen = extract(extractor, images_N3HW.flatten(0, 1)[:, None], 500)
     assert seen.labels is not None
     return modes(seen.labels.unflatten(0, (-1, 3)), CLASSES)
 
@@ -137,24 +138,26 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="20 steps, no picture")
     parser.add_argument("--steps", type=int, help="rounds of the discriminator, otherwise as the size says")
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS), help="kinds of GAN")
-    asked = parser.parse_args()
-    size = SIZES["full" if asked.full else "quick" if asked.quick else "default"]
-    size = size if asked.steps is None else size._replace(steps=asked.steps)
+    arguments = parser.parse_args()
+    size = SIZES["full" if arguments.full else "quick" if arguments.quick else "default"]
+    size = size if arguments.steps is None else size._replace(steps=arguments.steps)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    eyes = open_classifier(CLASSIFIER, "classifier", device)
+    extractor = open_classifier(CLASSIFIER, "classifier", device)
     images_NHW = pictures(DATA)
     rows = {"data": stacked(images_NHW, Draws(3, torch.arange(size.samples)))}
-    print(f"{size.steps:,} rounds of {size.batch}, {size.channels} channels, {size.samples:,} samples; {eyes.name}")
+    print(
+        f"{size.steps:,} rounds of {size.batch}, {size.channels} channels, {size.samples:,} samples; {extractor.name}"
+    )
     print("| | modes of 1,000 | KL to the uniform distribution, nats | wall s |\n| --- | --- | --- | --- |")
-    found = read(eyes, rows["data"])
+    found = read(extractor, rows["data"])
     print(f"| data | {found.drawn:,} | {found.kl:.3f} | |", flush=True)
-    for name in asked.kinds:
+    for name in arguments.kinds:
         start = time.perf_counter()
         with progress(name, size.steps) as bar:
             rows[name] = train(KINDS[name], size, images_NHW, device, bar.advance)
-        found = read(eyes, rows[name])
+        found = read(extractor, rows[name])
         print(f"| {name} | {found.drawn:,} | {found.kl:.3f} | {time.perf_counter() - start:.0f} |", flush=True)
-    if not asked.quick:
+    if not arguments.quick:
         write_grid(PICTURE, list(rows), torch.stack([images[:SHOWN] for images in rows.values()]))
 
 

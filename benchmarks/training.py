@@ -31,7 +31,7 @@ from headrace import activation, systems
 from headrace.draws import Draws
 from headrace.jobs.train import main as train
 from headrace.objectives import Objective
-from headrace.objectives.objective import Batch, Move
+from headrace.objectives.objective import Batch, Phase
 from headrace.ranks.workers import Workers
 from headrace.recipe import load_recipe
 from headrace.recipe.training import Training
@@ -42,7 +42,7 @@ from headrace.training.trainer import Trainer
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-ALONE = Workers(0, 1, DEVICE)
+SINGLE = Workers(0, 1, DEVICE)
 RESOLUTION, TOKENS, STEPS_OF_NOISE = 32, 12, 1000
 POLICIES = ("none", "full", "sqrt", "selective")
 
@@ -96,8 +96,8 @@ def objective_of(**model: Any) -> Objective:
 
 
 def parameters(objective: Objective) -> int:
-    """The parameters of all players."""
-    return sum(p.numel() for player in objective.players.values() for p in player.parameters())
+    """The parameters of all networks."""
+    return sum(p.numel() for network in objective.networks.values() for p in network.parameters())
 
 
 def settings(**changes: Any) -> Training:
@@ -123,8 +123,8 @@ def beside_bare(batch_size: int, rounds: int, count: int) -> None:
     of = sections(load_recipe(RECIPE))
     batch = batch_of(batch_size)
     plain = objective_of()
-    network = plain.players["model"]
-    loss_of = plain.moves()[0].loss
+    network = plain.networks["model"]
+    loss_of = plain.phases()[0].loss
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     draws = Draws(0, torch.arange(batch_size, device=DEVICE))
     autocast = torch.autocast(DEVICE.type, torch.bfloat16, enabled=of.training.precision == "bf16")
@@ -145,7 +145,7 @@ def beside_bare(batch_size: int, rounds: int, count: int) -> None:
         bare()
         averaged.update_parameters(network)
 
-    trainer = Trainer(objective_of(), of.training, batch_size, ALONE)
+    trainer = Trainer(objective_of(), of.training, batch_size, SINGLE)
     steps = {"bare loop": bare, "bare loop with an average": bare_averaged, "trainer": lists(trainer, batch)}
     title = f"The same network ({parameters(plain) / 1e6:.1f} M parameters, batch {batch_size}, {where()})"
     table(title, medians(steps, rounds, count), batch_size, "bare loop")
@@ -161,11 +161,11 @@ class Noise:
         self.scheduler = DDPMScheduler(num_train_timesteps=STEPS_OF_NOISE)
 
     @property
-    def players(self) -> Mapping[str, nn.Module]:
+    def networks(self) -> Mapping[str, nn.Module]:
         return {"model": self.network}
 
-    def moves(self) -> Sequence[Move]:
-        return [Move("denoise", ("model",), self.loss)]
+    def phases(self) -> Sequence[Phase]:
+        return [Phase("denoise", ("model",), self.loss)]
 
     def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         image_NCHW = batch["image"]
@@ -238,8 +238,8 @@ def beside_accelerate(batch_size: int, rounds: int, count: int) -> None:
         key=lambda objective: abs(parameters(objective) - size),
     )
     of = settings(precision=precision)
-    own = Trainer(ours, of, batch_size, ALONE)
-    same = Trainer(Noise(theirs, context_NLD), of, batch_size, ALONE)
+    own = Trainer(ours, of, batch_size, SINGLE)
+    same = Trainer(Noise(theirs, context_NLD), of, batch_size, SINGLE)
     base = "accelerate, diffusers' U-Net"
     steps = {
         base: accelerated(batch, context_NLD, precision),
@@ -291,8 +291,8 @@ def on_gpu(rounds: int, count: int) -> None:
             gc.collect()
             torch.cuda.empty_cache()
             objective = objective_of(**of)
-            applied = activation.apply(list(objective.players.values()), policy, compile=True)
-            trainer = Trainer(objective, settings(precision="bf16"), size, ALONE, applied)
+            applied = activation.apply(list(objective.networks.values()), policy, compile=True)
+            trainer = Trainer(objective, settings(precision="bf16"), size, SINGLE, applied)
             batch = batch_of(size, 64)
             operations = flops.of_step(trainer, batch)
             step = lists(trainer, batch)

@@ -131,9 +131,9 @@ def main() -> None:
             times = [seconds(run, device, 1 if options.quick else options.runs) for run in (mine, other)]
             bytes_ = [memory(run, device) / 1e6 for run in (mine, other)]
             names = f"{'bf16' if bf16 else 'fp32'} | {'training' if train else 'sampling'}"
-            told = f"{times[0]:.3f} | {times[1]:.3f} | {times[0] / times[1]:.2f}"
+            conditioning = f"{times[0]:.3f} | {times[1]:.3f} | {times[0] / times[1]:.2f}"
             held = f"{bytes_[0]:.1f} | {bytes_[1]:.1f} | {bytes_[0] / bytes_[1]:.2f}"
-            print(f"| {names} | {told} | {held} |", flush=True)
+            print(f"| {names} | {conditioning} | {held} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from pathlib import Path
 from headrace.errors import RecipeError
 from headrace.jobs.run import exit_status
 
-PLAYERS = {"control": "control", "gan": "generator"}
-"""the player that is exported, where it is not called model"""
+EXPORTED = {"control": "control", "gan": "generator"}
+"""the network that is exported, where it is not called model"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +39,7 @@ def export(argv: Sequence[str]) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RecipeError(f"argument: found something at {folder}, expected an empty folder or none")
     assert recipe.objective is not None
-    weights = frozen.averaged(run, PLAYERS.get(recipe.objective.family, "model"))
+    weights = frozen.averaged(run, EXPORTED.get(recipe.objective.family, "model"))
     folder.mkdir(parents=True, exist_ok=True)
     save_file(weights, folder / "model.safetensors")
     for path in (run.recipe, run.tokenizer):

@@ -35,16 +35,18 @@ def sample(argv: Sequence[str]) -> None:
     recipe = folder.load((*SECTIONS, "sampling"), _in_section(argv[1:]))
     assert recipe.sampling is not None
     system, of, sampling = systems.of(recipe), sections(recipe), recipe.sampling
-    asked = rows(sampling, of, system.image_shape(of))
-    artist = system.artist(folder, recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    with progress("sample", len(asked.titles) * sampling.per_prompt, "images") as bar:
-        images_NCHW = draw(artist, asked.repeated(sampling.per_prompt), sampling, bar.advance)
-    images_PICHW = images_NCHW.unflatten(0, (len(asked.titles), sampling.per_prompt))
+    request = rows(sampling, of, system.image_shape(of))
+    image_generator = system.image_generator(
+        folder, recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    )
+    with progress("sample", len(request.titles) * sampling.per_prompt, "images") as bar:
+        images_NCHW = draw(image_generator, request.repeated(sampling.per_prompt), sampling, bar.advance)
+    images_PICHW = images_NCHW.unflatten(0, (len(request.titles), sampling.per_prompt))
     folder.samples.mkdir(exist_ok=True)
-    for name, images_ICHW in zip(slugs(asked.titles), images_PICHW, strict=True):
+    for name, images_ICHW in zip(slugs(request.titles), images_PICHW, strict=True):
         for number, image_CHW in enumerate(images_ICHW):
             write_png(folder.samples / f"{name}-{number}.png", image_CHW)
-    write_grid(folder.samples / "grid.png", asked.titles, images_PICHW)
+    write_grid(folder.samples / "grid.png", request.titles, images_PICHW)
     print(folder.samples / "grid.png")
 
 

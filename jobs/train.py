@@ -2,8 +2,8 @@
 
 Usage: headrace train RECIPE [key.path=value …] [--profile | --overfit[=STEPS] | --lr-range[=STEPS]]
                       [--launcher spark --ranks RANKS]
-or torchrun jobs/train.py with the same arguments; under a scheduler rather python -m headrace.jobs.torchrun, whose exit status
-is that of the ranks.
+or torchrun jobs/train.py with the same arguments; under a scheduler rather
+python -m headrace.jobs.torchrun, whose exit status is that of the ranks.
 
 --profile            writes a trace of a few steps into the run's folder
 --overfit[=STEPS]    instead of the run, trains 200 steps on one batch; the loss is drawn in <training.run>-overfit/
@@ -38,8 +38,8 @@ def train(argv: Sequence[str]) -> None:
     if "launcher" in options:
         from headrace.jobs.launch_spark import launch
 
-        asked = [f"--{name}={value}" if value else f"--{name}" for name, value in options.items() if name in ALONE]
-        launch(recipe, [*arguments, *asked], _number("ranks", options.get("ranks", "1")))
+        passed = [f"--{name}={value}" if value else f"--{name}" for name, value in options.items() if name in ALONE]
+        launch(recipe, [*arguments, *passed], _number("ranks", options.get("ranks", "1")))
         return
     _train(recipe, options)
 

@@ -1,4 +1,4 @@
-"""Compile the Java functions: `python -m headrace.udfs.jar` makes `udfs/jars/headrace-headrace.udfs.jar` from `udfs/java`.
+"""Compile the Java functions of `udfs/java` into `udfs/jars/headrace-udfs.jar`: `python -m headrace.udfs.jar`.
 
 Other people's functions are built the same way: `python -m headrace.udfs.jar --source DIRECTORY --output FILE.jar`.
 """

@@ -27,7 +27,7 @@ UNKNOWN = Segment((-1,))
 
 
 class BudgetChain(Chain):
-    """A chain whose kinds of passes (the moves of a game) are measured first and planned then, each by itself.
+    """A chain whose kinds of passes (the phases of an objective) are measured first and planned then, each by itself.
 
     Raises RecipeError, in the pass after the last measured one, if no plan fits the budget; the least that would do is
     named.

@@ -37,7 +37,7 @@ def apply(
       budget with the least extra time, and `report` gets it as a table. In passes that are watched (`Applied.watch`)
       the budget is for all that a pass holds beyond what was there before it, else for the blocks alone.
 
-    Several networks that train together (the players of a game) share one budget. With `compile` each block is compiled
+    Several networks that train together, as in a GAN, share one budget. With `compile` each block is compiled
     by `torch.compile` as a graph of its own. Names of parameters, state dicts and gradients stay the same. Raises
     RecipeError if there are no blocks, for an unknown policy, and for numbers below 1.
     """

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from headrace.evaluation.distances import frechet_distance, kernel_distance
 from headrace.evaluation.edges import edge_agreement
-from headrace.evaluation.features import ClassifierEyes, look
+from headrace.evaluation.features import ClassifierExtractor, extract
 from headrace.evaluation.manifolds import modes, precision_recall
 from headrace.evaluation.resampling import Measured, measured
 from headrace.recipe.evaluation import Evaluation
@@ -57,9 +57,9 @@ def means(values: dict[str, Tensor], evaluation: Evaluation) -> Figures:
     return figures
 
 
-def agreement(asked: Tensor, seen: Tensor) -> Tensor:
+def agreement(request: Tensor, seen: Tensor) -> Tensor:
     """Whether each image shows its label: float64 [N]."""
-    return (asked == seen).double()
+    return (request == seen).double()
 
 
 def edge_figures(conditions_NCHW: Tensor, drawn_NCHW: Tensor, evaluation: Evaluation) -> Figures:
@@ -69,8 +69,10 @@ def edge_figures(conditions_NCHW: Tensor, drawn_NCHW: Tensor, evaluation: Evalua
     return means(values, evaluation)
 
 
-def mode_figures(drawn_NCHW: Tensor, judge: ClassifierEyes, evaluation: Evaluation, done: Done) -> dict[str, float]:
+def mode_figures(
+    drawn_NCHW: Tensor, judge: ClassifierExtractor, evaluation: Evaluation, done: Done
+) -> dict[str, float]:
     """Modes of images whose channels are images of their own, and how evenly they were drawn."""
-    channels = [look(judge, channel, evaluation.batch_size, done).labels for channel in drawn_NCHW.split(1, 1)]
+    channels = [extract(judge, channel, evaluation.batch_size, done).labels for channel in drawn_NCHW.split(1, 1)]
     found = modes(torch.stack([labels for labels in channels if labels is not None], 1), judge.classes)
     return {"modes_possible": found.possible, "modes": found.drawn, "modes_kl": found.kl}

@@ -31,7 +31,7 @@ def edge_agreement(conditions_N1HW: Tensor, drawn_NCHW: Tensor, tolerance: int =
             f"{list(drawn_NCHW.shape)}"
         )
     pairs = zip(conditions_N1HW[:, 0].numpy() >= ASKED_FROM, drawn_NCHW, strict=True)
-    return torch.tensor([_f1(asked, edge_map(image), tolerance) for asked, image in pairs], dtype=torch.float64)
+    return torch.tensor([_f1(request, edge_map(image), tolerance) for request, image in pairs], dtype=torch.float64)
 
 
 def _f1(asked_HW: np.ndarray, drawn_HW: np.ndarray, tolerance: int) -> float:

@@ -17,7 +17,14 @@ from headrace import systems
 from headrace.errors import RecipeError
 from headrace.evaluation import compare
 from headrace.evaluation.compare import Done, Figures
-from headrace.evaluation.features import ClassifierEyes, Eyes, Seen, look, open_classifier, open_eyes
+from headrace.evaluation.features import (
+    ClassifierExtractor,
+    FeatureExtractor,
+    Features,
+    extract,
+    open_classifier,
+    open_extractor,
+)
 from headrace.evaluation.real import Real, read_real
 from headrace.evaluation.reconstruction import codebook_use, similarity
 from headrace.models.bottleneck import Normal
@@ -27,9 +34,9 @@ from headrace.recipe.evaluation import Evaluation
 from headrace.recipe.training import Sampling
 from headrace.runs.run_folder import RunFolder
 from headrace.sampling.draw import draw
-from headrace.systems import Artist, Asked
-from headrace.systems.autoencoder import AutoencoderArtist
-from headrace.systems.prior import PriorArtist
+from headrace.systems import ImageGenerator, SampleRequest
+from headrace.systems.autoencoder import AutoencoderImageGenerator
+from headrace.systems.prior import PriorImageGenerator
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Measurement:
 class Evaluated:
     """A run, measured."""
 
-    eyes: str | None
+    extractor: str | None
     judge: str | None
     real: Real
     sampling: Sampling | None
@@ -78,56 +85,56 @@ def evaluate(folder: RunFolder, recipe: Recipe, device: torch.device, ways: Sequ
     assert recipe.objective is not None
     if recipe.objective.family == "classifier":
         return _classifier(folder, recipe, evaluation, device)
-    eyes = _eyes(evaluation, device)
-    judge = _judge(evaluation, eyes, device)
+    extractor = _extractor(evaluation, device)
+    judge = _judge(evaluation, extractor, device)
     ways = list(_ways(recipe.sampling or Sampling(), evaluation)) if ways is None else ways
-    artist = systems.of(recipe).artist(folder, recipe, device)
+    image_generator = systems.of(recipe).image_generator(folder, recipe, device)
     real = read_real(recipe, evaluation, max(evaluation.images, evaluation.reals or 0))
     with _bar("look at real", len(real.images)) as done:
-        seen = look(eyes, real.images, evaluation.batch_size, done).part(evaluation.reals or evaluation.images)
+        seen = extract(extractor, real.images, evaluation.batch_size, done).part(evaluation.reals or evaluation.images)
     found = []
     for number, (varied, sampling) in enumerate(ways):
         name = f" {number + 1}/{len(ways)}" if len(ways) > 1 else ""
-        drawn, seconds = _drawn(artist, real, sampling, evaluation, name)
-        figures, counts, labels = _compared(drawn, real, seen, eyes, judge, evaluation, name)
+        drawn, seconds = _drawn(image_generator, real, sampling, evaluation, name)
+        figures, counts, labels = _compared(drawn, real, seen, extractor, judge, evaluation, name)
         if recipe.objective.family == "autoencoder":
             originals = real.images[: len(drawn)]
             figures |= compare.means(similarity(originals, drawn), evaluation)
-            counts |= _codes(artist, originals, evaluation)
-        if isinstance(artist, PriorArtist):
-            figures |= compare.means({"bits_per_code": _bits(artist, real.asked, evaluation)}, evaluation)
+            counts |= _codes(image_generator, originals, evaluation)
+        if isinstance(image_generator, PriorImageGenerator):
+            figures |= compare.means({"bits_per_code": _bits(image_generator, real.request, evaluation)}, evaluation)
         found.append(Measurement(drawn, figures, counts, seconds / len(drawn), varied, labels))
-    return Evaluated(eyes.name, None if judge is None else judge.name, real, ways[0][1], found)
+    return Evaluated(extractor.name, None if judge is None else judge.name, real, ways[0][1], found)
 
 
 def _classifier(folder: RunFolder, recipe: Recipe, evaluation: Evaluation, device: torch.device) -> Evaluated:
     """Accuracy on real images, which are not noisy."""
-    eyes = open_classifier(str(folder.path), "run", device)
+    extractor = open_classifier(str(folder.path), "run", device)
     if evaluation.label is None and (recipe.data is None or recipe.data.label is None):
         raise RecipeError("data.label: found nothing, expected the column of labels")
     real = read_real(recipe, evaluation, evaluation.images)
     assert real.labels is not None
     with _bar("look", len(real.images)) as done:
-        seen = look(eyes, real.images, evaluation.batch_size, done)
+        seen = extract(extractor, real.images, evaluation.batch_size, done)
     assert seen.labels is not None
     figures = compare.means({"accuracy": compare.agreement(real.labels, seen.labels)}, evaluation)
     nothing = torch.empty(0, *real.images.shape[1:], dtype=torch.uint8)
-    return Evaluated(eyes.name, None, real, None, [Measurement(nothing, figures, {}, 0.0, seen=seen.labels)])
+    return Evaluated(extractor.name, None, real, None, [Measurement(nothing, figures, {}, 0.0, seen=seen.labels)])
 
 
-def _eyes(evaluation: Evaluation, device: torch.device) -> Eyes:
+def _extractor(evaluation: Evaluation, device: torch.device) -> FeatureExtractor:
     if evaluation.features is None:
         expected = "expected a run folder of a classifier or a TorchScript file: FID is a distance of its features"
         raise RecipeError(f"evaluation.features: found nothing, {expected}")
-    return open_eyes(evaluation.features, "evaluation.features", device)
+    return open_extractor(evaluation.features, "evaluation.features", device)
 
 
-def _judge(evaluation: Evaluation, eyes: Eyes, device: torch.device) -> ClassifierEyes | None:
+def _judge(evaluation: Evaluation, extractor: FeatureExtractor, device: torch.device) -> ClassifierExtractor | None:
     """Who says what drawn images show: nobody, if only a feature network was named."""
     if evaluation.judge is not None:
         return open_classifier(evaluation.judge, "evaluation.judge", device)
-    if isinstance(eyes, ClassifierEyes):
-        return eyes
+    if isinstance(extractor, ClassifierExtractor):
+        return extractor
     if evaluation.stacked:
         raise RecipeError("evaluation.judge: found nothing, expected a classifier's run folder, for stacked: true")
     return None
@@ -149,59 +156,61 @@ def _ways(sampling: Sampling, evaluation: Evaluation) -> Iterator[Way]:
             raise RecipeError(f"evaluation.sweep.{key}: found {first['input']!r}: {first['msg']}") from None
 
 
-def _drawn(artist: Artist, real: Real, sampling: Sampling, evaluation: Evaluation, name: str) -> tuple[Tensor, float]:
-    asked = real.asked.part(0, evaluation.images)
+def _drawn(
+    image_generator: ImageGenerator, real: Real, sampling: Sampling, evaluation: Evaluation, name: str
+) -> tuple[Tensor, float]:
+    request = real.request.part(0, evaluation.images)
     # What is asked for comes from the dataset, whatever rows the recipe's own grid has.
-    sampling = sampling.model_copy(update={"prompts": (), "labels": (), "examples": len(asked)})
-    with _bar(f"draw{name}", len(asked)) as done:
+    sampling = sampling.model_copy(update={"prompts": (), "labels": (), "examples": len(request)})
+    with _bar(f"draw{name}", len(request)) as done:
         start = time.perf_counter()
-        drawn_NCHW = draw(artist, asked, sampling, done)
+        drawn_NCHW = draw(image_generator, request, sampling, done)
         return drawn_NCHW, time.perf_counter() - start
 
 
 def _compared(
     drawn: Tensor,
     real: Real,
-    seen_real: Seen,
-    eyes: Eyes,
-    judge: ClassifierEyes | None,
+    real_features: Features,
+    extractor: FeatureExtractor,
+    judge: ClassifierExtractor | None,
     evaluation: Evaluation,
     name: str,
 ) -> tuple[Figures, dict[str, float], Tensor | None]:
     """The figures of drawn images, those without intervals, and the labels that the judge saw."""
     with _bar(f"look{name}", len(drawn)) as done:
-        seen = look(eyes, drawn, evaluation.batch_size, done)
+        seen = extract(extractor, drawn, evaluation.batch_size, done)
     with _bar(f"compare{name}", compare.SET_HALVES * evaluation.resamples) as done:
-        figures = compare.set_figures(seen_real.features, seen.features, evaluation, done)
+        figures = compare.set_figures(real_features.features, seen.features, evaluation, done)
     counts: dict[str, float] = {}
     labels = None
     if evaluation.stacked and judge is not None:
         with _bar(f"modes{name}", drawn.shape[0] * drawn.shape[1]) as done:
             counts = compare.mode_figures(drawn, judge, evaluation, done)
     elif judge is not None:
-        labels = seen.labels if judge is eyes else look(judge, drawn, evaluation.batch_size).labels
+        labels = seen.labels if judge is extractor else extract(judge, drawn, evaluation.batch_size).labels
     if labels is not None and real.labels is not None:
         right = compare.agreement(real.labels[: len(drawn)], labels)
         figures |= compare.means({"label_agreement": right}, evaluation)
-    if real.asked.conditions is not None:
-        figures |= compare.edge_figures(real.asked.conditions[: len(drawn)], drawn, evaluation)
+    if real.request.conditions is not None:
+        figures |= compare.edge_figures(real.request.conditions[: len(drawn)], drawn, evaluation)
     return figures, counts, labels
 
 
-def _bits(artist: PriorArtist, asked: Asked, evaluation: Evaluation) -> Tensor:
+def _bits(image_generator: PriorImageGenerator, request: SampleRequest, evaluation: Evaluation) -> Tensor:
     """Bits per code of real images under a prior: [N]."""
-    starts = range(0, len(asked), evaluation.batch_size)
-    return torch.cat([artist.bits(asked.part(start, start + evaluation.batch_size)) for start in starts])
+    starts = range(0, len(request), evaluation.batch_size)
+    return torch.cat([image_generator.bits(request.part(start, start + evaluation.batch_size)) for start in starts])
 
 
-def _codes(artist: Artist, originals_NCHW: Tensor, evaluation: Evaluation) -> dict[str, float]:
+def _codes(image_generator: ImageGenerator, originals_NCHW: Tensor, evaluation: Evaluation) -> dict[str, float]:
     """How an autoencoder with a codebook uses it; nothing for one without."""
-    assert isinstance(artist, AutoencoderArtist)
-    if isinstance(artist.model.bottleneck, Normal):
+    assert isinstance(image_generator, AutoencoderImageGenerator)
+    if isinstance(image_generator.model.bottleneck, Normal):
         return {}
     parts = originals_NCHW.split(evaluation.batch_size)
-    found = [artist.model.codes(part.to(artist.device).float() / 127.5 - 1).cpu() for part in parts]
-    size = artist.model.discrete.size
+    found = [image_generator.model.codes(part.to(image_generator.device).float() / 127.5 - 1).cpu() for part in parts]
+    size = image_generator.model.discrete.size
     return {f"codebook_{name}": value for name, value in codebook_use(torch.cat(found), size).items()}
 
 

@@ -18,7 +18,7 @@ from headrace.runs.run_folder import RunFolder
 from headrace.systems import classifier
 
 
-class Seen(NamedTuple):
+class Features(NamedTuple):
     """What eyes saw, on the CPU."""
 
     features: Tensor
@@ -26,12 +26,12 @@ class Seen(NamedTuple):
     labels: Tensor | None
     """int64 [N]: the likeliest label of each; None where the eyes know no labels"""
 
-    def part(self, count: int) -> Seen:
+    def part(self, count: int) -> Features:
         """The first `count`."""
-        return Seen(self.features[:count], None if self.labels is None else self.labels[:count])
+        return Features(self.features[:count], None if self.labels is None else self.labels[:count])
 
 
-class Eyes(Protocol):
+class FeatureExtractor(Protocol):
     """A network that looks at images."""
 
     @property
@@ -39,13 +39,13 @@ class Eyes(Protocol):
         """What a report says that it is."""
         ...
 
-    def see(self, images_NCHW: Tensor) -> Seen:
+    def extract(self, images_NCHW: Tensor) -> Features:
         """Look at uint8 images [N, C, H, W] of any size, gray or RGB."""
         ...
 
 
 @dataclass(frozen=True)
-class ClassifierEyes:
+class ClassifierExtractor:
     """A classifier that a recipe of this project trained."""
 
     model: Classifier
@@ -58,15 +58,15 @@ class ClassifierEyes:
         return self.model.labels
 
     @torch.no_grad()
-    def see(self, images_NCHW: Tensor) -> Seen:
+    def extract(self, images_NCHW: Tensor) -> Features:
         """Features before the last layer, and the likeliest labels; images are scaled to the size that it knows."""
         pixels = fitted(images_NCHW.to(self.device), self.model.image_shape)
         features_ND = self.model.features(pixels / 127.5 - 1)
-        return Seen(features_ND.float().cpu(), self.model.logits(features_ND).argmax(1).cpu())
+        return Features(features_ND.float().cpu(), self.model.logits(features_ND).argmax(1).cpu())
 
 
 @dataclass(frozen=True)
-class ScriptedEyes:
+class ScriptedExtractor:
     """A feature network from a TorchScript file: uint8 RGB images in, features [N, D] out.
 
     So are the Inception networks published that FID is usually measured in; theirs take `return_features`.
@@ -77,7 +77,7 @@ class ScriptedEyes:
     device: torch.device
 
     @torch.no_grad()
-    def see(self, images_NCHW: Tensor) -> Seen:
+    def extract(self, images_NCHW: Tensor) -> Features:
         """The features of the images at their own size, which the network itself may change. Raises DataError."""
         rgb = images_NCHW.expand(-1, 3, -1, -1) if images_NCHW.shape[1] == 1 else images_NCHW
         arguments = self.module._c._get_method("forward").schema.arguments
@@ -86,10 +86,10 @@ class ScriptedEyes:
         if not isinstance(features_ND, Tensor) or features_ND.dim() != 2 or len(features_ND) != len(rgb):
             found = list(features_ND.shape) if isinstance(features_ND, Tensor) else type(features_ND).__name__
             raise DataError(f"{self.name}: found {found} for {len(rgb)} images, expected features [N, D]")
-        return Seen(features_ND.float().cpu(), None)
+        return Features(features_ND.float().cpu(), None)
 
 
-def open_eyes(path: str, key: str, device: torch.device) -> Eyes:
+def open_extractor(path: str, key: str, device: torch.device) -> FeatureExtractor:
     """The run folder of a classifier or the TorchScript file at `path`, which the recipe's `key` names.
 
     Raises RecipeError if it is neither, DataError if the run has no checkpoint yet.
@@ -105,25 +105,27 @@ def open_eyes(path: str, key: str, device: torch.device) -> Eyes:
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
         raise RecipeError(f"{key}: found no TorchScript file at {path}: {reason}") from None
-    return ScriptedEyes(module.eval(), f"TorchScript file {path}", device)
+    return ScriptedExtractor(module.eval(), f"TorchScript file {path}", device)
 
 
-def open_classifier(path: str, key: str, device: torch.device) -> ClassifierEyes:
-    """The trained classifier of the run at `path`. Raises RecipeError or DataError as `open_eyes`."""
+def open_classifier(path: str, key: str, device: torch.device) -> ClassifierExtractor:
+    """The trained classifier of the run at `path`. Raises RecipeError or DataError as `open_extractor`."""
     model = classifier.load(path, key, device)
     newest = Checkpoints(RunFolder(Path(path)).checkpoints).newest()
     step = "" if newest is None else f", step {newest.step:,}"
-    return ClassifierEyes(model, f"classifier {path}{step}", device)
+    return ClassifierExtractor(model, f"classifier {path}{step}", device)
 
 
-def look(eyes: Eyes, images_NCHW: Tensor, batch_size: int, done: Callable[[int], None] = lambda count: None) -> Seen:
+def extract(
+    extractor: FeatureExtractor, images_NCHW: Tensor, batch_size: int, done: Callable[[int], None] = lambda count: None
+) -> Features:
     """See uint8 images [N, C, H, W], `batch_size` at a time; `done(count)` follows each batch."""
     parts = []
     for part in images_NCHW.split(batch_size):
-        parts.append(eyes.see(part))
+        parts.append(extractor.extract(part))
         done(len(part))
     labels = [seen.labels for seen in parts if seen.labels is not None]
-    return Seen(torch.cat([seen.features for seen in parts]), torch.cat(labels) if labels else None)
+    return Features(torch.cat([seen.features for seen in parts]), torch.cat(labels) if labels else None)
 
 
 def fitted(images_NCHW: Tensor, shape: tuple[int, int, int]) -> Tensor:

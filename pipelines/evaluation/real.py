@@ -13,14 +13,14 @@ from headrace.recipe import Recipe
 from headrace.recipe.evaluation import Evaluation
 from headrace.runs import data
 from headrace.runs.run_folder import sections
-from headrace.systems import Asked
+from headrace.systems import SampleRequest
 
 
 @dataclass(frozen=True)
 class Real:
     """Real images, each once, in a seeded order, and what to ask for to draw each again."""
 
-    asked: Asked
+    request: SampleRequest
     """captions, labels, conditions and the images themselves"""
     labels: Tensor | None
     """int64 [N]: what a judge is to see; None where the dataset tells no labels"""
@@ -30,8 +30,8 @@ class Real:
     @property
     def images(self) -> Tensor:
         """uint8 [N, C, H, W]"""
-        assert self.asked.images is not None
-        return self.asked.images
+        assert self.request.images is not None
+        return self.request.images
 
 
 def read_real(recipe: Recipe, evaluation: Evaluation, count: int) -> Real:
@@ -66,4 +66,4 @@ def read_real(recipe: Recipe, evaluation: Evaluation, count: int) -> Real:
     if wanted.caption is not None:
         captions = [caption for raw in raws for caption in raw[wanted.caption]][:count]
     source = {"path": wanted.path, "version": table.version(), "where": wanted.where, "images": count}
-    return Real(Asked(captions, labels if of.data.label else None, conditions, images), labels, source)
+    return Real(SampleRequest(captions, labels if of.data.label else None, conditions, images), labels, source)

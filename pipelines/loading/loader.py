@@ -17,7 +17,7 @@ from headrace.errors import DataError, RecipeError
 from headrace.loading import arguments
 from headrace.loading.feed.block import Batch, Collator, Policy
 from headrace.loading.feed.feed import Cuts, Feed, moved
-from headrace.loading.feed.shards import Shelf
+from headrace.loading.feed.shard_cache import ShardCache
 from headrace.loading.feed.stats import BadSample, Stats
 from headrace.loading.order.order import Order, RankOrder
 from headrace.loading.shard.budget import Budget
@@ -352,7 +352,7 @@ class ShardLoader(IterableDataset[Batch]):
         )
         budget = Budget(self.memory)
         keep = self.epochs != 1 and int(self._plan.sizes.sum()) <= self.memory // 4
-        shelf = Shelf(
+        shard_cache = ShardCache(
             lambda shard: read_shard(self._plan, shard, self._wanted, budget, keep),
             lambda shard: int(self._plan.sizes[shard]),
             budget,
@@ -363,7 +363,7 @@ class ShardLoader(IterableDataset[Batch]):
         return Feed(
             RankOrder(order, origin=origin, rank=self.rank, world_size=self.world_size),
             self._collator,
-            shelf,
+            shard_cache,
             budget,
             self.stats,
             cuts,

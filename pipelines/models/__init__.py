@@ -7,7 +7,7 @@ from torch import nn
 
 from headrace.models.autoencoder import Autoencoder
 from headrace.models.classifier import Classifier
-from headrace.models.conditions import Told
+from headrace.models.conditions import Conditioning
 from headrace.models.controlnet import Control, Controlled, ControlNet
 from headrace.models.denoiser import Denoiser, denoiser
 from headrace.models.dit import DiT
@@ -54,6 +54,7 @@ __all__ = [
     "Caption",
     "CaptionTokenizer",
     "Classifier",
+    "Conditioning",
     "Context",
     "Control",
     "ControlNet",
@@ -62,7 +63,6 @@ __all__ = [
     "DiT",
     "Prior",
     "TextToImage",
-    "Told",
     "build",
     "denoiser",
 ]

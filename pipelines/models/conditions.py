@@ -1,4 +1,4 @@
-"""What a denoiser is told of each image, captions and class labels, and how it is encoded."""
+"""Conditioning: the captions and class labels that a network gets beside its input, and how they are encoded."""
 
 from typing import NamedTuple, Protocol
 
@@ -9,26 +9,34 @@ from headrace.models.frozen_text import FrozenTextEncoder
 from headrace.models.text import Caption, Context, TextEncoder
 from headrace.recipe.text import FrozenText, Text
 
-UNTOLD = -1
-"""the label of an image whose class is not told"""
+NO_LABEL = -1
+"""the label of an image whose class is not given"""
 
 
-class Told(NamedTuple):
-    """What a network is told of each of N images; a network passes over what it does not know of."""
+class Conditioning(NamedTuple):
+    """Captions and labels of N images. A network ignores what it has no encoder for."""
 
-    label_N: Tensor
-    """int64 class labels, −1 for none"""
+    label_N: Tensor | None = None
+    """int64 class labels, −1 (`NO_LABEL`) where there is none"""
     caption: Caption | None = None
+    """tokens and their mask"""
 
     @classmethod
-    def of(cls, caption: Caption) -> "Told":
+    def of(cls, caption: Caption) -> "Conditioning":
         """Captions alone."""
-        return cls(torch.full_like(caption.tokens_NL[:, 0], UNTOLD), caption)
+        return cls(torch.full_like(caption.tokens_NL[:, 0], NO_LABEL), caption)
 
-    def dropped(self, drop_N: Tensor) -> "Told":
-        """The same with nothing told where `drop` (bool) is True."""
+    def dropped(self, drop_N: Tensor) -> "Conditioning":
+        """The same without caption and label where `drop` (bool) is True."""
         caption = None if self.caption is None else self.caption.dropped(drop_N)
-        return Told(self.label_N.masked_fill(drop_N, UNTOLD), caption)
+        label_N = None if self.label_N is None else self.label_N.masked_fill(drop_N, NO_LABEL)
+        return Conditioning(label_N, caption)
+
+    def labels(self) -> Tensor:
+        """`label_N`. Raises ValueError where there are none."""
+        if self.label_N is None:
+            raise ValueError("labels: found none, expected one for each image")
+        return self.label_N
 
 
 class LabelEncoder(nn.Module):
@@ -42,14 +50,14 @@ class LabelEncoder(nn.Module):
 
     def forward(self, label_N: Tensor) -> Context:
         """A context of one token. Labels are −1 or from 0 to below the number of classes."""
-        # Without classes there is nothing to tell, whatever the data knows.
-        known_N = label_N.new_full(label_N.shape, UNTOLD) if self.labels == 0 else label_N
+        # A network without classes ignores the labels of the data.
+        known_N = label_N.new_full(label_N.shape, NO_LABEL) if self.labels == 0 else label_N
         vector_ND = self.vectors(torch.where(known_N < 0, self.labels, known_N))
         return Context(vector_ND[:, None], torch.ones_like(known_N, dtype=torch.bool)[:, None], vector_ND)
 
 
 class Conditions(Protocol):
-    """A `model` section of a network that is told something."""
+    """A `model` section of a network that takes captions, labels or both."""
 
     @property
     def text(self) -> Text | FrozenText | None:
@@ -58,17 +66,17 @@ class Conditions(Protocol):
 
     @property
     def labels(self) -> int | None:
-        """The classes, if the network is told them."""
+        """The number of classes, if the network takes labels."""
         ...
 
     @property
     def context_width(self) -> int:
-        """Channels of a token of what the network is told."""
+        """Channels of a token of the context."""
         ...
 
 
 class Conditioned(nn.Module):
-    """The part of a network that encodes what it is told: a caption, a class, both or neither."""
+    """The part of a network that encodes its conditioning: a caption, a class, both or neither."""
 
     def __init__(self, recipe: Conditions) -> None:
         super().__init__()
@@ -80,20 +88,20 @@ class Conditioned(nn.Module):
         if recipe.text is None or recipe.labels is not None:
             self.labels = LabelEncoder(recipe.labels or 0, recipe.context_width)
 
-    def encode(self, told: Told | Caption) -> Context:
-        """What is told as the network sees it; encode once, denoise many times.
+    def encode(self, conditioning: Conditioning | Caption) -> Context:
+        """The context that the network attends to; encode once, denoise many times.
 
-        Raises ValueError if there is no caption for a network that reads captions.
+        Raises ValueError where a network that reads captions gets none, or one with labels gets none.
         """
-        if isinstance(told, Caption):
-            told = Told.of(told)
+        if isinstance(conditioning, Caption):
+            conditioning = Conditioning.of(conditioning)
         parts = []
         if self.text is not None:
-            if told.caption is None:
+            if conditioning.caption is None:
                 raise ValueError("caption: found nothing, expected one for a network that reads captions")
-            parts.append(self.text(*told.caption))
+            parts.append(self.text(*conditioning.caption))
         if self.labels is not None:
-            parts.append(self.labels(told.label_N))
+            parts.append(self.labels(conditioning.labels()))
         if len(parts) == 1:
             return parts[0]
         words, classes = parts

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from headrace.models.blocks import zero
-from headrace.models.conditions import Told
+from headrace.models.conditions import Conditioning
 from headrace.models.text import Caption, Context
 from headrace.models.unet import TextToImage
 
@@ -17,7 +17,7 @@ from headrace.models.unet import TextToImage
 class Control(NamedTuple):
     """What the base is told, and an image to obey for each ControlNet."""
 
-    told: Told | Caption | Context
+    conditioning: Conditioning | Caption | Context
     conditions: tuple[Tensor, ...]
     """one [N, channels, H, W] for each ControlNet, in [0, 1], of the size of the image (not of its latent)"""
     strengths_NK: Tensor
@@ -89,7 +89,11 @@ class Controlled(nn.Module):
         """Returns [N, C, H, W]; the ControlNets' residuals are summed, each times its strength."""
         if len(control.conditions) != len(self.controls):
             raise ValueError(f"conditions: found {len(control.conditions)}, expected {len(self.controls)}")
-        context = control.told if isinstance(control.told, Context) else self.base.encode(control.told)
+        context = (
+            control.conditioning
+            if isinstance(control.conditioning, Context)
+            else self.base.encode(control.conditioning)
+        )
         total: list[Tensor] | None = None
         for k, (network, condition_NCHW) in enumerate(zip(self.controls, control.conditions, strict=True)):
             strength_N111 = control.strengths_NK[:, k, None, None, None]

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from headrace.models.attention import Attention, FeedForward
 from headrace.models.blocks import POSITION_FEATURES, NoiseEmbedding, loud, positions, zero
-from headrace.models.conditions import Conditioned, Told
+from headrace.models.conditions import Conditioned, Conditioning
 from headrace.models.text import Caption, Context
 from headrace.recipe.model import DiT as DiTRecipe
 
@@ -53,11 +53,11 @@ class DiT(Conditioned):
         self.modulation_out = zero(nn.Linear(recipe.width, 2 * recipe.width))
         self.out = zero(nn.Linear(recipe.width, values))
 
-    def forward(self, x_NCHW: Tensor, c_noise_N: Tensor, told: Told | Caption | Context) -> Tensor:
+    def forward(self, x_NCHW: Tensor, c_noise_N: Tensor, conditioning: Conditioning | Caption | Context) -> Tensor:
         """Returns [N, C, H, W]. What is not a `Context` is encoded first, inside this one call."""
         if x_NCHW.shape[-1] % self.patch or x_NCHW.shape[-2] % self.patch:
             raise ValueError(f"image: found {list(x_NCHW.shape[-2:])} pixels, expected multiples of {self.patch}")
-        context = told if isinstance(told, Context) else self.encode(told)
+        context = conditioning if isinstance(conditioning, Context) else self.encode(conditioning)
         embedding_NC = F.silu(self.noise(c_noise_N) + self.pooled(context.pooled_ND))
         patches_NCHW = F.pixel_unshuffle(x_NCHW, self.patch)
         where_NCHW = positions(patches_NCHW).expand(len(x_NCHW), -1, -1, -1)

@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headrace.models.gan.condition import Condition
+from headrace.models.conditions import Conditioning
 
 
 class Mlp(nn.Module):
@@ -31,7 +31,7 @@ class PointGenerator(Mlp):
         super().__init__(latent, dimensions, width, layers)
         self.latent = latent
 
-    def forward(self, z_NZ: Tensor, condition: Condition = Condition()) -> Tensor:  # noqa: B008
+    def forward(self, z_NZ: Tensor, conditioning: Conditioning = Conditioning()) -> Tensor:  # noqa: B008
         """Returns points [N, D]."""
         return super().forward(z_NZ)
 
@@ -42,6 +42,6 @@ class PointDiscriminator(Mlp):
     def __init__(self, dimensions: int, width: int = 128, layers: int = 3) -> None:
         super().__init__(dimensions, 1, width, layers)
 
-    def forward(self, x_ND: Tensor, condition: Condition = Condition()) -> Tensor:  # noqa: B008
+    def forward(self, x_ND: Tensor, conditioning: Conditioning = Conditioning()) -> Tensor:  # noqa: B008
         """Returns [N]."""
         return super().forward(x_ND).squeeze(1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from headrace.models.conditions import UNTOLD, Conditioned, Told
+from headrace.models.conditions import NO_LABEL, Conditioned, Conditioning
 from headrace.models.recurrent import Memory, Recurrent
 from headrace.models.text import Context
 from headrace.models.transformer import Past, Transformer
@@ -31,18 +31,19 @@ class Prefix(nn.Module):
         if not self.length:
             self.length, self.begin_1C = 1, nn.Parameter(torch.randn(1, recipe.width) * 0.02)
 
-    def forward(self, told: Told) -> Tensor:
+    def forward(self, conditioning: Conditioning) -> Tensor:
         """Returns [N, length, C]. Raises ValueError if there is no caption for a network that reads captions."""
         if self.begin_1C is not None:
-            return self.begin_1C.expand(len(told.label_N), 1, -1)
+            return self.begin_1C.expand(len(conditioning.labels()), 1, -1)
         parts = []
         if self.labels is not None:
-            known_N = torch.where(told.label_N == UNTOLD, self.labels.num_embeddings - 1, told.label_N)
+            label_N = conditioning.labels()
+            known_N = torch.where(label_N == NO_LABEL, self.labels.num_embeddings - 1, label_N)
             parts.append(self.labels(known_N)[:, None])
         if self.words is not None:
-            if told.caption is None:
+            if conditioning.caption is None:
                 raise ValueError("caption: found nothing, expected one for a network that reads captions")
-            parts.append(self.words(told.caption.tokens_NL))
+            parts.append(self.words(conditioning.caption.tokens_NL))
         return torch.cat(parts, 1)
 
 
@@ -82,16 +83,16 @@ class Prior(nn.Module):
         for embedding in (module for module in self.modules() if isinstance(module, nn.Embedding)):
             nn.init.normal_(embedding.weight, std=0.5)
 
-    def forward(self, before_NL: Tensor, told: Told) -> Tensor:
+    def forward(self, before_NL: Tensor, conditioning: Conditioning) -> Tensor:
         """The logits [N, L + 1, K] of the first code, and of the one after each of the codes `before` (int64)."""
-        x_NLC = torch.cat([self.prefix(told), self.embed(before_NL)], 1)
-        h_NLC = self._read(x_NLC, self._context(told), None)
+        x_NLC = torch.cat([self.prefix(conditioning), self.embed(before_NL)], 1)
+        h_NLC = self._read(x_NLC, self._context(conditioning), None)
         return self.head(h_NLC[:, self.prefix.length - 1 :])
 
-    def begin(self, told: Told) -> tuple[Reading, Tensor]:
+    def begin(self, conditioning: Conditioning) -> tuple[Reading, Tensor]:
         """Read what is told; returns how to go on, and the logits [N, K] of the first code."""
-        reading = Reading(self.core.past(), self._context(told))
-        h_NLC = self._read(self.prefix(told), reading.context, reading.past)
+        reading = Reading(self.core.past(), self._context(conditioning))
+        h_NLC = self._read(self.prefix(conditioning), reading.context, reading.past)
         return reading, self.head(h_NLC[:, -1])
 
     def go_on(self, reading: Reading, code_N: Tensor) -> Tensor:
@@ -99,8 +100,8 @@ class Prior(nn.Module):
         h_N1C = self._read(self.embed(code_N[:, None]), reading.context, reading.past)
         return self.head(h_N1C[:, 0])
 
-    def _context(self, told: Told) -> Context | None:
-        return None if self.context is None else self.context.encode(told)
+    def _context(self, conditioning: Conditioning) -> Context | None:
+        return None if self.context is None else self.context.encode(conditioning)
 
     def _read(self, x_NLC: Tensor, context: Context | None, past: Past | Memory | None) -> Tensor:
         if isinstance(self.core, Recurrent):

@@ -17,7 +17,7 @@ from headrace.models.blocks import (
     positions,
     zero,
 )
-from headrace.models.conditions import Conditioned, Told
+from headrace.models.conditions import Conditioned, Conditioning
 from headrace.models.text import Caption, Context
 from headrace.recipe.model import UNet as UNetRecipe
 
@@ -33,11 +33,11 @@ class TextToImage(Conditioned):
         self,
         x_NCHW: Tensor,
         c_noise_N: Tensor,
-        told: Told | Caption | Context,
+        conditioning: Conditioning | Caption | Context,
         residuals: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """The network F of a denoiser: [N, C, H, W]. What is not a `Context` is encoded first, inside this one call."""
-        context = told if isinstance(told, Context) else self.encode(told)
+        context = conditioning if isinstance(conditioning, Context) else self.encode(conditioning)
         return self.unet(x_NCHW, c_noise_N, context, residuals)
 
 

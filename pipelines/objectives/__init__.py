@@ -5,7 +5,7 @@ from headrace.objectives.classifier import NoisyClassification
 from headrace.objectives.control import ControlDiffusion
 from headrace.objectives.diffusion import Diffusion
 from headrace.objectives.gan import Adversarial
-from headrace.objectives.objective import Batch, Loss, Move, Objective
+from headrace.objectives.objective import Batch, Loss, Objective, Phase
 from headrace.objectives.prior import CodeLikelihood
 
 __all__ = [
@@ -15,8 +15,8 @@ __all__ = [
     "ControlDiffusion",
     "Diffusion",
     "Loss",
-    "Move",
     "NoisyClassification",
     "Objective",
+    "Phase",
     "Reconstruction",
 ]

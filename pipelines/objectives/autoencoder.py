@@ -17,7 +17,7 @@ from headrace.models.bottleneck import Normal, perplexity
 from headrace.models.patchgan import PatchDiscriminator
 from headrace.models.perceptual import Perceptual
 from headrace.objectives.adaptive import WithGradient, adaptive_weight, gradient_at
-from headrace.objectives.objective import Batch, Move
+from headrace.objectives.objective import Batch, Phase
 from headrace.recipe.discrete import Autoencoding
 
 PIXELS = {"l1": F.l1_loss, "l2": F.mse_loss}
@@ -30,13 +30,13 @@ COLLAPSED = 0.5
 
 
 class Reconstruction:
-    """Move one trains the autoencoder; move two, from a later step on, the discriminator, on the same reconstructions.
+    """Phase one trains the autoencoder; phase two, which starts later, the discriminator, on the same reconstructions.
 
     A batch holds `image`: float32 [N, C, H, W] in [−1, 1].
 
-    Figures of move one: `pixels`, `perceptual`, the bottleneck's (`kl`; `commitment`, `perplexity`), and with an
+    Figures of phase one: `pixels`, `perceptual`, the bottleneck's (`kl`; `commitment`, `perplexity`), and with an
     adversary `fooling` and `adaptive`, the weight. Every `watch` steps the fixed images give `fixed_error` and, with
-    codes, `fixed_perplexity`. Figures of move two: `real` and `fake`, the shares of patches that are told rightly;
+    codes, `fixed_perplexity`. Figures of phase two: `real` and `fake`, the shares of patches that are told rightly;
     `rounds_won`, rounds in a row that it won outright; `rounds_stuck`, rounds in a row that it told nothing at all.
     """
 
@@ -59,21 +59,21 @@ class Reconstruction:
                 discriminator.register_buffer(name, torch.zeros((), dtype=torch.int64))
 
     @property
-    def players(self) -> Mapping[str, nn.Module]:
+    def networks(self) -> Mapping[str, nn.Module]:
         """The autoencoder, and its adversary if there is one."""
         if self.discriminator is None:
             return {"model": self.model}
         return {"model": self.model, "discriminator": self.discriminator}
 
-    def moves(self) -> Sequence[Move]:
-        """One move, or two that share one forward pass of the autoencoder."""
-        moves = [Move("reconstruct", ("model",), self.reconstruct, after=self.model.update, watch=self._watch_codes)]
+    def phases(self) -> Sequence[Phase]:
+        """One phase, or two that share one forward pass of the autoencoder."""
+        phases = [Phase("reconstruct", ("model",), self.reconstruct, after=self.model.update, warn=self._warn_of_codes)]
         if self.recipe.discriminator is not None:
             first = self.recipe.discriminator.start + 1
-            moves.append(
-                Move("discriminate", ("discriminator",), self.discriminate, first=first, watch=self._watch_adversary)
+            phases.append(
+                Phase("discriminate", ("discriminator",), self.discriminate, first=first, warn=self._warn_of_adversary)
             )
-        return moves
+        return phases
 
     def reconstruct(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         """The autoencoder's mean loss, and figures; the adversary has no part in it where nothing is trained."""
@@ -91,15 +91,15 @@ class Reconstruction:
         weights = {"kl": self.recipe.kl / image_NCHW[0].numel(), "commitment": self.recipe.commitment, "codebook": 1.0}
         for name, penalty in through.penalties.items():
             loss = loss + weights[name] * penalty
-        if self.fixed_NCHW is not None and draws.step % self.recipe.watch == 0 and self.model.training:
+        if self.fixed_NCHW is not None and draws.step % self.recipe.monitor_every == 0 and self.model.training:
             figures |= self._look(self.fixed_NCHW)
         return loss, figures
 
     def discriminate(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
-        """The discriminator's mean hinge loss (Lim & Ye 2017) on the reconstructions of move one, and figures."""
+        """The discriminator's mean hinge loss (Lim & Ye 2017) on the reconstructions of phase one, and figures."""
         assert self.discriminator is not None
         painted_NCHW = self._painted.pop(draws, None)
-        if painted_NCHW is None:  # not in training: there was no move one
+        if painted_NCHW is None:  # not in training: there was no phase one
             with torch.no_grad():
                 painted_NCHW = self.model(batch["image"])
         real, fake = self.discriminator(batch["image"]).float(), self.discriminator(painted_NCHW).float()
@@ -156,7 +156,7 @@ class Reconstruction:
         if self.discriminator.training:
             rounds.copy_(torch.where(happened, rounds + 1, 0))
 
-    def _watch_codes(self, figures: Mapping[str, float]) -> str | None:
+    def _warn_of_codes(self, figures: Mapping[str, float]) -> str | None:
         used = next((value for name, value in figures.items() if name.endswith("fixed_perplexity")), None)
         if used is None:
             return None
@@ -165,7 +165,7 @@ class Reconstruction:
             return f"the fixed images use {used:.0f} codes, once {self._most_used:.0f}: the codebook collapses"
         return None
 
-    def _watch_adversary(self, figures: Mapping[str, float]) -> str | None:
+    def _warn_of_adversary(self, figures: Mapping[str, float]) -> str | None:
         if figures.get("discriminate/rounds_won") == PATIENCE:
             return f"the discriminator has won outright for {PATIENCE} rounds: the decoder learns nothing from it"
         if figures.get("discriminate/rounds_stuck") == PATIENCE:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from headrace.draws import Draws
 from headrace.models import schedule
 from headrace.models.classifier import Classifier
-from headrace.objectives.objective import Batch, Move
+from headrace.objectives.objective import Batch, Phase
 from headrace.recipe.classifier import Classification
 
 
@@ -25,13 +25,13 @@ class NoisyClassification:
         self.schedule = schedule.build(recipe.schedule)
 
     @property
-    def players(self) -> Mapping[str, nn.Module]:
+    def networks(self) -> Mapping[str, nn.Module]:
         """The classifier."""
         return {"model": self.model}
 
-    def moves(self) -> Sequence[Move]:
-        """One move."""
-        return [Move("classify", ("model",), self.loss)]
+    def phases(self) -> Sequence[Phase]:
+        """One phase."""
+        return [Phase("classify", ("model",), self.loss)]
 
     def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean loss, and the shares of right answers: of all samples, and of those without noise."""

@@ -8,7 +8,7 @@ from torch import nn
 from headrace.draws import Draws
 from headrace.models import Control, Controlled
 from headrace.objectives.diffusion import Diffusion, Latents
-from headrace.objectives.objective import Batch, Move
+from headrace.objectives.objective import Batch, Phase
 from headrace.recipe.objective import Diffusion as DiffusionRecipe
 
 
@@ -24,13 +24,13 @@ class ControlDiffusion(Diffusion):
         self.controls = model.controls
 
     @property
-    def players(self) -> Mapping[str, nn.Module]:
+    def networks(self) -> Mapping[str, nn.Module]:
         """The ControlNets; the base is nobody's to train."""
         return {"control": self.controls}
 
-    def moves(self) -> Sequence[Move]:
-        """One move."""
-        return [Move("denoise", ("control",), self.loss)]
+    def phases(self) -> Sequence[Phase]:
+        """One phase."""
+        return [Phase("denoise", ("control",), self.loss)]
 
     def condition(self, batch: Batch, draws: Draws) -> Control:
         """What is told, dropped as in `Diffusion`, and the image to obey."""

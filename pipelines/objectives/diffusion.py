@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from headrace.draws import Draws
-from headrace.models import Caption, Told, denoiser
-from headrace.models.conditions import UNTOLD
-from headrace.objectives.objective import Batch, Move
+from headrace.models import Caption, Conditioning, denoiser
+from headrace.models.conditions import NO_LABEL
+from headrace.objectives.objective import Batch, Phase
 from headrace.recipe.objective import Diffusion as DiffusionRecipe
 
 
@@ -41,13 +41,13 @@ class Diffusion:
         self.latents = latents
 
     @property
-    def players(self) -> Mapping[str, nn.Module]:
+    def networks(self) -> Mapping[str, nn.Module]:
         """The network with its caption encoder."""
         return {"model": self.model}
 
-    def moves(self) -> Sequence[Move]:
-        """One move."""
-        return [Move("denoise", ("model",), self.loss)]
+    def phases(self) -> Sequence[Phase]:
+        """One phase."""
+        return [Phase("denoise", ("model",), self.loss)]
 
     def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean loss over the samples of this rank, and the unweighted error of the network's output."""
@@ -70,8 +70,8 @@ class Diffusion:
         """What the network is told of each sample, dropped anew for every sample and step."""
         dropped_N = draws.uniform("drop caption") < self.recipe.drop_caption
         caption = Caption(batch["tokens"], batch["tokens_mask"]) if "tokens" in batch else None
-        label_N = batch["label"] if "label" in batch else torch.full_like(draws.samples, UNTOLD)
-        return Told(label_N, caption).dropped(dropped_N)
+        label_N = batch["label"] if "label" in batch else torch.full_like(draws.samples, NO_LABEL)
+        return Conditioning(label_N, caption).dropped(dropped_N)
 
     def weight(self, sigma_N: Tensor, c_out_N: Tensor) -> Tensor:
         """1 for L_simple, else min-SNR-γ: min(SNR, γ) on the error of x₀, hence c_out² times that on F's."""

@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headrace.draws import Draws
-from headrace.models.gan import Condition, normalise_spectra, step_spectra
+from headrace.models.conditions import Conditioning
+from headrace.models.gan import normalise_spectra, step_spectra
 from headrace.models.text import Caption
-from headrace.objectives.objective import Batch, Move
+from headrace.objectives.objective import Batch, Phase
 from headrace.objectives.smoothness import clip_weights, gamma_at, gradient_norm_between, squared_gradient
 from headrace.recipe.gan import Adversarial as AdversarialRecipe
 
@@ -20,7 +21,7 @@ Outputs = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Pairing:
-    """The two losses of a game."""
+    """The two losses of an adversarial pair."""
 
     discriminator: Outputs
     generator: Outputs
@@ -57,14 +58,14 @@ PATIENCE = 100
 
 
 class Adversarial:
-    """Two players: each step the discriminator's round, every `rounds` steps the generator's.
+    """Two networks: each step the discriminator's round, every `rounds` steps the generator's.
 
     A batch holds `image` (float32 [N, C, H, W] in [−1, 1], or points [N, D]) and, where the networks are conditioned,
     `label` (int64 [N]) or `tokens` (int64 [N, L]) and `tokens_mask` (bool [N, L]).
 
-    Figures of the discriminator: `game` is its loss without the penalty; `real` and `fake` are its mean outputs;
+    Figures of the discriminator: `adversarial` is its loss without the penalty; `real` and `fake` are its mean outputs;
     with the Wasserstein loss `wasserstein` is its estimate of the distance, otherwise `rounds_won` counts the rounds in
-    a row that it has won outright (game below 0.01).
+    a row that it has won outright (an adversarial loss below 0.01).
     """
 
     def __init__(self, recipe: AdversarialRecipe, generator: nn.Module, discriminator: nn.Module) -> None:
@@ -77,16 +78,16 @@ class Adversarial:
         discriminator.register_buffer("rounds_won", torch.zeros((), dtype=torch.int64))
 
     @property
-    def players(self) -> Mapping[str, nn.Module]:
+    def networks(self) -> Mapping[str, nn.Module]:
         """The two networks."""
         return {"generator": self.generator, "discriminator": self.discriminator}
 
-    def moves(self) -> Sequence[Move]:
+    def phases(self) -> Sequence[Phase]:
         """The discriminator's round, then the generator's."""
         after = {"clip": self._clip, "spectral": self._step_spectra}.get(self.recipe.regulariser)
         return [
-            Move("discriminator", ("discriminator",), self.discriminator_loss, after=after, watch=self._watch),
-            Move("generator", ("generator",), self.generator_loss, every=self.recipe.rounds),
+            Phase("discriminator", ("discriminator",), self.discriminator_loss, after=after, warn=self._warn),
+            Phase("generator", ("generator",), self.generator_loss, every=self.recipe.rounds),
         ]
 
     def discriminator_loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
@@ -97,17 +98,21 @@ class Adversarial:
         if self.recipe.regulariser == "r1_r2":
             real, fake = real.detach().requires_grad_(), fake.requires_grad_()
         real_N, fake_N = self.discriminator(real, condition), self.discriminator(fake, condition)
-        game = self.pairing.discriminator(real_N, fake_N).mean()
-        figures = {"game": game, "real": real_N.mean(), "fake": fake_N.mean()}
+        adversarial = self.pairing.discriminator(real_N, fake_N).mean()
+        figures = {"adversarial": adversarial, "real": real_N.mean(), "fake": fake_N.mean()}
         slope: Tensor | float = 1.0
-        loss = game
+        loss = adversarial
         if self.recipe.regulariser == "r1_r2":
             penalty, figures["r1"], figures["r2"] = self._r1_r2(real, real_N, fake, fake_N, draws)
-            loss = game + penalty
+            loss = adversarial + penalty
         elif self.recipe.regulariser == "gradient_penalty":
             penalty, slope = self._gradient_penalty(real, fake, condition, draws)
-            loss, figures["gradient_norm"] = game + penalty, slope
-        figures |= self._wasserstein(-game, slope) if not self.pairing.bounded else self._rounds_won(game.detach())
+            loss, figures["gradient_norm"] = adversarial + penalty, slope
+        figures |= (
+            self._wasserstein(-adversarial, slope)
+            if not self.pairing.bounded
+            else self._rounds_won(adversarial.detach())
+        )
         return loss, {name: figure.detach() for name, figure in figures.items()}
 
     def generator_loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
@@ -118,10 +123,10 @@ class Adversarial:
         real_N = self.discriminator(batch["image"], condition) if self.pairing.paired else fake_N
         return self.pairing.generator(real_N, fake_N).mean(), {}
 
-    def condition(self, batch: Batch) -> Condition:
+    def condition(self, batch: Batch) -> Conditioning:
         """What each image of the batch is made for, as far as the batch says."""
         caption = Caption(batch["tokens"], batch["tokens_mask"]) if "tokens" in batch else None
-        return Condition(batch.get("label"), caption)
+        return Conditioning(batch.get("label"), caption)
 
     def _r1_r2(
         self, real: Tensor, real_N: Tensor, fake: Tensor, fake_N: Tensor, draws: Draws
@@ -133,7 +138,7 @@ class Adversarial:
         return (gamma_N / 2 * (r1_N + r2_N)).mean(), r1_N.mean(), r2_N.mean()
 
     def _gradient_penalty(
-        self, real: Tensor, fake: Tensor, condition: Condition, draws: Draws
+        self, real: Tensor, fake: Tensor, condition: Conditioning, draws: Draws
     ) -> tuple[Tensor, Tensor]:
         """λ·(‖∇D(x̂)‖ − 1)² and the mean of ‖∇D(x̂)‖ (Gulrajani et al. 2017, equation 3)."""
         share_N = draws.uniform("between")
@@ -148,19 +153,19 @@ class Adversarial:
         """
         return {"wasserstein": difference / slope}
 
-    def _rounds_won(self, game: Tensor) -> dict[str, Tensor]:
+    def _rounds_won(self, adversarial: Tensor) -> dict[str, Tensor]:
         counted: Tensor = self.discriminator.rounds_won  # type: ignore[assignment]
         if self.discriminator.training:
-            counted.copy_((counted + 1) * (game < WON))
+            counted.copy_((counted + 1) * (adversarial < WON))
         return {"rounds_won": counted.float()}
 
-    def _watch(self, figures: Mapping[str, float]) -> str | None:
+    def _warn(self, figures: Mapping[str, float]) -> str | None:
         won = figures.get("discriminator/rounds_won", 0.0)
         if not won or won % PATIENCE:
             return None
         return (
             f"the discriminator has won {won:.0f} rounds in a row outright (loss below {WON}), so the generator learns "
-            "nothing; a regulariser in `objective`, or a lower training.players.discriminator.learning_rate, may help"
+            "nothing; a regulariser in `objective`, or a lower training.networks.discriminator.learning_rate, may help"
         )
 
     def _clip(self) -> None:

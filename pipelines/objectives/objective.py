@@ -1,8 +1,8 @@
-"""Training as a game of players: what an objective tells the trainer.
+"""What an objective tells the trainer: the networks that it trains, and the phases of a step.
 
-An objective lists its players and, for every step, its moves. The trainer plays each move in order: it turns
-gradients on for the move's players only, runs the loss and its backward pass, clips, steps the optimizer of those
-players, and calls `after`. So diffusion has one move, a GAN two, and the trainer no ladder of ifs.
+The trainer runs the phases in order. For each it turns gradients on for the phase's networks only, runs the loss and
+its backward pass, clips, steps the optimizers of those networks, and calls `after`. Diffusion has one phase and a GAN
+two; the trainer needs no case for either.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,34 +18,34 @@ Loss = Callable[[Batch, Draws], tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)
-class Move:
-    """One player's turn.
+class Phase:
+    """A loss, and the networks that it trains.
 
     `loss(batch, draws)` returns the mean loss over the samples of this rank (a scalar) and figures to log (detached
     scalars). All of its randomness comes from `draws`.
     """
 
     name: str
-    players: tuple[str, ...]
+    networks: tuple[str, ...]
     loss: Loss
     every: int = 1
-    """played on steps whose number is divisible by this"""
+    """runs in steps whose number is divisible by this"""
     first: int = 1
-    """not played before this step"""
+    """does not run before this step"""
     after: Callable[[], None] | None = None
     """called once the optimizer has stepped"""
-    watch: Callable[[Mapping[str, float]], str | None] | None = None
-    """looks at each step's figures, under their names in the metrics; returns a line to warn with, or None"""
+    warn: Callable[[Mapping[str, float]], str | None] | None = None
+    """given each step's figures, under their names in the metrics, returns a line to warn with, or None"""
 
 
 class Objective(Protocol):
     """What is minimised."""
 
     @property
-    def players(self) -> Mapping[str, nn.Module]:
+    def networks(self) -> Mapping[str, nn.Module]:
         """The modules that are trained, by name; each has its own optimizer and EMA."""
         ...
 
-    def moves(self) -> Sequence[Move]:
-        """The moves of a step, in order."""
+    def phases(self) -> Sequence[Phase]:
+        """The phases of a step, in order."""
         ...

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headrace.draws import Draws
-from headrace.models import Autoencoder, Caption, Told
-from headrace.models.conditions import UNTOLD
+from headrace.models import Autoencoder, Caption, Conditioning
+from headrace.models.conditions import NO_LABEL
 from headrace.models.prior import Prior
-from headrace.objectives.objective import Batch, Move
+from headrace.objectives.objective import Batch, Phase
 from headrace.recipe.discrete import AutoregressivePrior
 
 
@@ -28,33 +28,33 @@ class CodeLikelihood:
         self.recipe, self.model, self.autoencoder = recipe, model, autoencoder
 
     @property
-    def players(self) -> Mapping[str, nn.Module]:
+    def networks(self) -> Mapping[str, nn.Module]:
         """The prior."""
         return {"model": self.model}
 
-    def moves(self) -> Sequence[Move]:
-        """One move."""
-        return [Move("predict", ("model",), self.loss)]
+    def phases(self) -> Sequence[Phase]:
+        """One phase."""
+        return [Phase("predict", ("model",), self.loss)]
 
     def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean loss, and figures."""
         dropped_N = draws.uniform("drop condition") < self.recipe.drop
-        nats_N = code_nats(self.model, self.autoencoder, batch["image"], told(batch).dropped(dropped_N))
+        nats_N = code_nats(self.model, self.autoencoder, batch["image"], conditioning_of(batch).dropped(dropped_N))
         kept_N = (~dropped_N).float()
         bits = (nats_N.detach() * kept_N).sum() / kept_N.sum().clamp(min=1) / math.log(2)
         return nats_N.mean(), {"bits": bits}
 
 
-def code_nats(model: Prior, autoencoder: Autoencoder, image_NCHW: Tensor, told: Told) -> Tensor:
+def code_nats(model: Prior, autoencoder: Autoencoder, image_NCHW: Tensor, conditioning: Conditioning) -> Tensor:
     """−log p of each image's codes, given what is told of it, the mean over its codes: [N]."""
     with torch.no_grad(), torch.autocast(image_NCHW.device.type, enabled=False):
         codes_NL = autoencoder.codes(image_NCHW).flatten(1)
-    logits_NLK = model(codes_NL[:, :-1], told).float()
+    logits_NLK = model(codes_NL[:, :-1], conditioning).float()
     return F.cross_entropy(logits_NLK.transpose(1, 2), codes_NL, reduction="none").mean(1)
 
 
-def told(batch: Batch) -> Told:
+def conditioning_of(batch: Batch) -> Conditioning:
     """What a batch tells of its images."""
-    label_N = batch["label"] if "label" in batch else torch.full_like(batch["image"][:, 0, 0, 0], UNTOLD).long()
+    label_N = batch["label"] if "label" in batch else torch.full_like(batch["image"][:, 0, 0, 0], NO_LABEL).long()
     caption = Caption(batch["tokens"], batch["tokens_mask"]) if "tokens" in batch else None
-    return Told(label_N, caption)
+    return Conditioning(label_N, caption)

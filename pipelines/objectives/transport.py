@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from headrace.draws import Draws
-from headrace.objectives.objective import Batch, Move
+from headrace.objectives.objective import Batch, Phase
 
 
 class KantorovichRubinstein:
-    """W₁(μ, ν) = sup { E_μ f − E_ν f : f 1-Lipschitz } (Villani 2009, remark 6.5): one move that climbs.
+    """W₁(μ, ν) = sup { E_μ f − E_ν f : f 1-Lipschitz } (Villani 2009, remark 6.5): one phase that climbs.
 
     The measures are two sets of points, all of which every step looks at; batches are not.
     """
@@ -19,13 +19,13 @@ class KantorovichRubinstein:
         self.potential, self.x_ND, self.y_MD = potential, x_ND, y_MD
 
     @property
-    def players(self) -> Mapping[str, nn.Module]:
+    def networks(self) -> Mapping[str, nn.Module]:
         """The potential."""
         return {"potential": self.potential}
 
-    def moves(self) -> Sequence[Move]:
-        """One move."""
-        return [Move("climb", ("potential",), self.loss)]
+    def phases(self) -> Sequence[Phase]:
+        """One phase."""
+        return [Phase("climb", ("potential",), self.loss)]
 
     def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus the difference of means, and the difference as the figure `wasserstein`."""

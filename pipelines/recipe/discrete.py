@@ -112,7 +112,7 @@ class Perceptual(Section):
 
 
 class PatchDiscriminator(Section):
-    """A discriminator of patches, and its part in the game."""
+    """A discriminator of patches, and its part in training."""
 
     start: int = Field(0, ge=0)
     """steps before it starts"""
@@ -141,7 +141,7 @@ class Autoencoding(Section):
     """a distance of features; null for none"""
     discriminator: PatchDiscriminator | None = None
     """an adversary; null for none"""
-    watch: int = Field(100, ge=1)
+    monitor_every: int = Field(100, ge=1)
     """steps between two looks at the fixed images"""
     watched: int = Field(64, ge=1)
     """fixed images, the first of the dataset: their error, and the codes they use, are logged"""

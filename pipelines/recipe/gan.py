@@ -1,4 +1,4 @@
-"""The sections of a GAN: its two networks, and the game that they play."""
+"""The sections of a GAN: its two networks, and their losses."""
 
 from typing import Literal
 

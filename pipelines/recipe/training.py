@@ -40,8 +40,8 @@ class Data(Section):
     """decoding threads of a rank"""
 
 
-class PlayerSettings(Section):
-    """What one player of the game has otherwise than the others; null: as they have it."""
+class NetworkSettings(Section):
+    """What one network has otherwise than the others; null: as they have it."""
 
     learning_rate: float | None = Field(None, gt=0, allow_inf_nan=False)
     """peak of the learning rate"""
@@ -90,8 +90,8 @@ class Training(Section):
     """instead of a decay, the width of the average as a share of the run so far; null: ema"""
     accumulate: int = Field(1, ge=1)
     """parts that a rank's batch is cut into, one after the other"""
-    players: dict[str, PlayerSettings] = Field(default_factory=dict)
-    """settings of single players, by name"""
+    networks: dict[str, NetworkSettings] = Field(default_factory=dict)
+    """settings of single networks, by name"""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """the type that matrix products run in; with fp16 the loss is scaled"""
     compile: bool = False

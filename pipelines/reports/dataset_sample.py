@@ -92,13 +92,13 @@ def _look(table: pa.Table, who: Roles, sampled: Sampled) -> None:
     columns = {"image": image.indices, "caption": table.column(who.caption)}
     if who.language is not None:
         columns["language"] = table.column(who.language)
-    told = pa.table(columns).group_by(list(columns)).aggregate([])
-    per_image = told.group_by("image").aggregate([("caption", "count")])
+    conditioning = pa.table(columns).group_by(list(columns)).aggregate([])
+    per_image = conditioning.group_by("image").aggregate([("caption", "count")])
     sampled.captions_per_image += per_image.column("caption_count").to_pylist()
-    told = told.filter(told.column("caption").is_valid())
-    sampled.words += [len(caption.split()) for caption in told.column("caption").to_pylist()]
+    conditioning = conditioning.filter(conditioning.column("caption").is_valid())
+    sampled.words += [len(caption.split()) for caption in conditioning.column("caption").to_pylist()]
     if who.language is not None:
-        for value in told.column("language").value_counts().to_pylist():
+        for value in conditioning.column("language").value_counts().to_pylist():
             name = value["values"] or "unknown"
             sampled.languages[name] = sampled.languages.get(name, 0) + value["counts"]
 

@@ -15,7 +15,12 @@ from headrace.sampling.grid import write_grid
 
 FILE, FOLDER = "evaluation.json", "evaluation"
 CURVES = ("fid", "precision", "recall", "label_agreement", "edge_f1_0px")
-TITLES = {"drawn.png": "Drawn", "real.png": "Real", "labels.png": "Labels asked for and seen", "sweep.png": "The sweep"}
+TITLES = {
+    "drawn.png": "Drawn",
+    "real.png": "Real",
+    "labels.png": "Labels requested and recognised",
+    "sweep.png": "The sweep",
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ def write_evaluation(folder: Path, evaluated: Evaluated, settings: dict[str, Any
     sampling = None if evaluated.sampling is None else evaluated.sampling.model_dump(mode="json")
     text = json.dumps(
         {
-            "features": evaluated.eyes,
+            "features": evaluated.extractor,
             "judge": evaluated.judge,
             "real": evaluated.real.source,
             **settings,
@@ -68,8 +73,8 @@ def _write_pictures(folder: Path, evaluated: Evaluated) -> None:
     last = evaluated.measurements[-1]
     real = evaluated.real
     if len(last.drawn):
-        asked = real.asked.part(0, len(last.drawn))
-        names = asked.captions if real.labels is None else real.labels[: len(last.drawn)].tolist()
+        request = real.request.part(0, len(last.drawn))
+        names = request.captions if real.labels is None else real.labels[: len(last.drawn)].tolist()
         rows = rows_of(names)
         titles = [title or "any" for title, _ in rows]
         write_grid(folder / "drawn.png", titles, gathered(last.drawn, rows))

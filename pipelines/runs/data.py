@@ -12,7 +12,7 @@ from torch import Tensor
 from headrace.errors import DataError, RecipeError
 from headrace.loading import ShardLoader
 from headrace.loading.shard.decode import Mode
-from headrace.models.conditions import UNTOLD
+from headrace.models.conditions import NO_LABEL
 from headrace.models.tokens import CaptionTokenizer
 from headrace.ranks.workers import Workers
 from headrace.recipe.text import FrozenText
@@ -171,8 +171,8 @@ class Collator:
     def _label(self, label: Any) -> Tensor:
         if not isinstance(label, Tensor) or label.is_floating_point():
             raise DataError(f"data.label: found a column {self.data.label!r} of text, expected whole numbers")
-        if self.labels is not None and not ((label >= UNTOLD) & (label < self.labels)).all():
-            found = sorted(set(label[(label < UNTOLD) | (label >= self.labels)].tolist()))
+        if self.labels is not None and not ((label >= NO_LABEL) & (label < self.labels)).all():
+            found = sorted(set(label[(label < NO_LABEL) | (label >= self.labels)].tolist()))
             expected = f"expected labels from 0 to {self.labels - 1}, as model.labels is"
             raise DataError(f"data.label: found {found}, {expected}")
         return label

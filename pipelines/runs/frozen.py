@@ -27,13 +27,13 @@ def network(folder: RunFolder, recipe: Recipe, device: torch.device) -> Any:
     return model.to(device).eval().requires_grad_(False)
 
 
-def load_averaged(module: nn.Module, folder: RunFolder, player: str) -> None:
-    """Load the averaged weights of `player` from the newest whole checkpoint.
+def load_averaged(module: nn.Module, folder: RunFolder, network: str) -> None:
+    """Load the averaged weights of `network` from the newest whole checkpoint.
 
     Raises DataError if the run has no whole checkpoint yet or one of another architecture.
     """
     try:
-        module.load_state_dict(averaged(folder, player))
+        module.load_state_dict(averaged(folder, network))
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise DataError(f"{folder.checkpoints}: found weights of another architecture ({first})") from None
@@ -69,12 +69,12 @@ def digest(module: nn.Module) -> str:
     return found.hexdigest()
 
 
-def averaged(folder: RunFolder, player: str) -> dict[str, Tensor]:
-    """The averaged weights of `player` in the newest whole checkpoint, on the CPU.
+def averaged(folder: RunFolder, network: str) -> dict[str, Tensor]:
+    """The averaged weights of `network` in the newest whole checkpoint, on the CPU.
 
     Raises DataError if the run has no whole checkpoint yet.
     """
-    return _newest(folder).tensors(f"{player}.ema")
+    return _newest(folder).tensors(f"{network}.ema")
 
 
 def _newest(folder: RunFolder) -> Checkpoint:

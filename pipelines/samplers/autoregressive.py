@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from headrace.draws import Draws
-from headrace.models import Caption, Told
+from headrace.models import Caption, Conditioning
 from headrace.models.prior import Prior
 
 
@@ -48,33 +48,35 @@ def _between(edges_NK: Tensor, uniform_N: Tensor) -> Tensor:
 class Guidance:
     """Logits away from those of a model that is told `null` (Gafni et al. 2022, section 3.5)."""
 
-    null: Told
+    null: Conditioning
     """as many as images are drawn"""
     scale: float
     """1: the logits as they are"""
 
-    def both(self, told: Told) -> Told:
-        """`told` and then `null`, as one batch."""
+    def both(self, conditioning: Conditioning) -> Conditioning:
+        """`conditioning` and then `null`, as one batch."""
         caption = None
-        if told.caption is not None and self.null.caption is not None:
-            pairs = zip(told.caption, self.null.caption, strict=True)
+        if conditioning.caption is not None and self.null.caption is not None:
+            pairs = zip(conditioning.caption, self.null.caption, strict=True)
             caption = Caption(*(torch.cat(pair) for pair in pairs))
-        return Told(torch.cat([told.label_N, self.null.label_N]), caption)
+        return Conditioning(torch.cat([conditioning.labels(), self.null.labels()]), caption)
 
     def mix(self, logits_NK: Tensor) -> Tensor:
-        """null + scale · (told − null), of the logits of both."""
-        told_NK, null_NK = logits_NK.chunk(2)
-        return null_NK + self.scale * (told_NK - null_NK)
+        """null + scale · (conditional − null), of the logits of both."""
+        conditional_NK, null_NK = logits_NK.chunk(2)
+        return null_NK + self.scale * (conditional_NK - null_NK)
 
 
 @torch.no_grad()
-def sample_codes(prior: Prior, told: Told, draws: Draws, choice: Choice, guidance: Guidance | None = None) -> Tensor:
+def sample_codes(
+    prior: Prior, conditioning: Conditioning, draws: Draws, choice: Choice, guidance: Guidance | None = None
+) -> Tensor:
     """Codes of images of the training size: int64 [N, side, side], in `side`² steps with a memory of keys and values.
 
     Code l of image n follows from its logits and the lth uniform number that belongs to sample n of `draws`.
     """
     uniform_NL = draws.uniform("codes", prior.side**2)
-    reading, logits_NK = prior.begin(guidance.both(told) if guidance else told)
+    reading, logits_NK = prior.begin(guidance.both(conditioning) if guidance else conditioning)
     codes: list[Tensor] = []
     for number, uniform_N in enumerate(uniform_NL.unbind(1)):
         if number:
@@ -87,7 +89,7 @@ def sample_codes(prior: Prior, told: Told, draws: Draws, choice: Choice, guidanc
 @torch.no_grad()
 def sample_window(
     prior: Prior,
-    told: Told,
+    conditioning: Conditioning,
     draws: Draws,
     choice: Choice,
     guidance: Guidance | None = None,
@@ -105,13 +107,13 @@ def sample_window(
     if height < side or width < side:
         raise ValueError(f"codes: found {height} × {width}, expected at least {side} × {side}")
     uniform_NL = draws.uniform("codes", height * width)
-    told = guidance.both(told) if guidance else told
+    conditioning = guidance.both(conditioning) if guidance else conditioning
     codes_NHW = torch.zeros(len(uniform_NL), height, width, dtype=torch.int64, device=uniform_NL.device)
     for number, uniform_N in enumerate(uniform_NL.unbind(1)):
         row, column = divmod(number, width)
         top, left = (min(max(place - side // 2, 0), most - side) for place, most in ((row, height), (column, width)))
         before = (row - top) * side + column - left
         before_NL = codes_NHW[:, top : top + side, left : left + side].flatten(1)[:, :before]
-        logits_NK = prior(before_NL.repeat(2, 1) if guidance else before_NL, told)[:, -1]
+        logits_NK = prior(before_NL.repeat(2, 1) if guidance else before_NL, conditioning)[:, -1]
         codes_NHW[:, row, column] = choice(guidance.mix(logits_NK) if guidance else logits_NK, uniform_N)
     return codes_NHW

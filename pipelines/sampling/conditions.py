@@ -11,10 +11,10 @@ from torch import Tensor
 
 from headrace.errors import DataError, RecipeError
 from headrace.loading.shard.decode import BadImage, decode
-from headrace.systems.generator import Asked
+from headrace.systems.image_generator import SampleRequest
 
 
-def stack(files: Sequence[Sequence[str]], asked: Asked, shape: tuple[int, int, int]) -> Tensor:
+def stack(files: Sequence[Sequence[str]], request: SampleRequest, shape: tuple[int, int, int]) -> Tensor:
     """The condition of each row for each ControlNet: uint8 [rows, ControlNets, H, W].
 
     `files` are those of each ControlNet; where it has none, the conditions of the examples take their place. Raises
@@ -22,12 +22,14 @@ def stack(files: Sequence[Sequence[str]], asked: Asked, shape: tuple[int, int, i
     """
     found: list[Tensor] = []
     for paths in files:
-        if paths and len(paths) != len(asked):
-            raise RecipeError(f"sampling.conditions: found {len(paths)} files, expected {len(asked)}, one for each row")
+        if paths and len(paths) != len(request):
+            raise RecipeError(
+                f"sampling.conditions: found {len(paths)} files, expected {len(request)}, one for each row"
+            )
         if paths:
             found.append(torch.stack([_read(path, shape[1:]) for path in paths]))
-        elif asked.conditions is not None:
-            found.append(asked.conditions)
+        elif request.conditions is not None:
+            found.append(request.conditions)
         else:
             expected = "expected an image file for each row, or sampling.examples of a dataset with data.condition"
             raise RecipeError(f"sampling.conditions: found none, {expected}")

@@ -17,7 +17,7 @@ from headrace.recipe.training import Sampling
 from headrace.runs import data
 from headrace.runs.run_folder import Sections
 from headrace.sampling.conditions import stack
-from headrace.systems.generator import Artist, Asked
+from headrace.systems.image_generator import ImageGenerator, SampleRequest
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,19 @@ class Rows:
     """The rows of a grid: what each is called, and what is asked for in it."""
 
     titles: Sequence[str]
-    asked: Asked
+    request: SampleRequest
     """one for each row"""
 
-    def repeated(self, times: int) -> Asked:
+    def repeated(self, times: int) -> SampleRequest:
         """Each row's image asked for `times` times, row after row."""
-        asked = self.asked
+        request = self.request
         labels, conditions, images = (
             None if each is None else each.repeat_interleave(times, 0)
-            for each in (asked.labels, asked.conditions, asked.images)
+            for each in (request.labels, request.conditions, request.images)
         )
-        return Asked([caption for caption in asked.captions for _ in range(times)], labels, conditions, images)
+        return SampleRequest(
+            [caption for caption in request.captions for _ in range(times)], labels, conditions, images
+        )
 
 
 def rows(sampling: Sampling, of: Sections, shape: tuple[int, int, int]) -> Rows:
@@ -49,7 +51,7 @@ def rows(sampling: Sampling, of: Sections, shape: tuple[int, int, int]) -> Rows:
     files += [use.conditions for use in sampling.controls]
     if not files:
         return found
-    return replace(found, asked=replace(found.asked, conditions=stack(files, found.asked, shape)))
+    return replace(found, request=replace(found.request, conditions=stack(files, found.request, shape)))
 
 
 def _rows(sampling: Sampling, of: Sections, shape: tuple[int, int, int]) -> Rows:
@@ -58,13 +60,13 @@ def _rows(sampling: Sampling, of: Sections, shape: tuple[int, int, int]) -> Rows
         if labels is not None and len(labels) != len(sampling.prompts):
             expected = f"expected {len(sampling.prompts)}, one for each of sampling.prompts"
             raise RecipeError(f"sampling.labels: found {len(labels)}, {expected}")
-        return Rows(sampling.prompts, Asked(sampling.prompts, labels))
+        return Rows(sampling.prompts, SampleRequest(sampling.prompts, labels))
     if labels is not None:
-        return Rows([str(label) for label in sampling.labels], Asked([None] * len(labels), labels))
+        return Rows([str(label) for label in sampling.labels], SampleRequest([None] * len(labels), labels))
     if sampling.examples:
         return _examples(sampling.examples, of, shape)
     if isinstance(of.model, UNet | DiT) and of.model.text is None and of.model.labels is None:
-        return Rows(["samples"], Asked([None]))  # there is nothing to ask such a model for
+        return Rows(["samples"], SampleRequest([None]))  # there is nothing to ask such a model for
     raise RecipeError("sampling.prompts: found none, expected prompts, or sampling.labels, or sampling.examples")
 
 
@@ -75,15 +77,20 @@ def _examples(count: int, of: Sections, shape: tuple[int, int, int]) -> Rows:
     )
     captions = [None] * len(raw[of.data.image]) if of.data.caption is None else raw[of.data.caption]
     titles = [caption or f"sample {number}" for number, caption in enumerate(captions)]
-    return Rows(titles, Asked(captions, labels, conditions, images))
+    return Rows(titles, SampleRequest(captions, labels, conditions, images))
 
 
-def draw(artist: Artist, asked: Asked, sampling: Sampling, drawn: Callable[[int], None] = lambda count: None) -> Tensor:
+def draw(
+    image_generator: ImageGenerator,
+    request: SampleRequest,
+    sampling: Sampling,
+    drawn: Callable[[int], None] = lambda count: None,
+) -> Tensor:
     """The images asked for, uint8 [N, C, H, W], in batches of `sampling.batch_size`; `drawn(count)` follows each."""
     images = []
-    for start in range(0, len(asked), sampling.batch_size):
-        part = asked.part(start, start + sampling.batch_size)
-        images.append(artist.draw(part, sampling))
+    for start in range(0, len(request), sampling.batch_size):
+        part = request.part(start, start + sampling.batch_size)
+        images.append(image_generator.draw(part, sampling))
         drawn(len(part))
     return torch.cat(images)
 

@@ -1,6 +1,6 @@
 """One module for each family of generative models: how the trainer, the sampler and the evaluation meet it.
 
-Each has `WANTS`, `image_shape`, `text`, `objective` and `artist`, as `System` says.
+Each has `WANTS`, `image_shape`, `text`, `objective` and `image_generator`, as `System` says.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from headrace.recipe.text import FrozenText, Text
 from headrace.runs.run_folder import RunFolder, Sections
 from headrace.samplers import named
 from headrace.systems import autoencoder, classifier, control, diffusion, gan, prior
-from headrace.systems.generator import Artist, Asked
+from headrace.systems.image_generator import ImageGenerator, SampleRequest
 
 
 class System(Protocol):
@@ -40,7 +40,7 @@ class System(Protocol):
         """The networks, fresh from torch's generator, and what is minimised over them."""
         ...
 
-    def artist(self, folder: RunFolder, recipe: Recipe, device: torch.device) -> Artist:
+    def image_generator(self, folder: RunFolder, recipe: Recipe, device: torch.device) -> ImageGenerator:
         """What draws from the newest checkpoint. Raises DataError if there is none, RecipeError if it cannot draw."""
         ...
 
@@ -73,4 +73,4 @@ def check(recipe: Recipe) -> None:
             raise RecipeError(f"data.{key}: found nothing, {expected}")
 
 
-__all__ = ["Artist", "Asked", "System", "check", "of"]
+__all__ = ["ImageGenerator", "SampleRequest", "System", "check", "of"]

@@ -21,7 +21,7 @@ from headrace.recipe.text import Text
 from headrace.recipe.training import Sampling
 from headrace.runs import data, frozen
 from headrace.runs.run_folder import RunFolder, Sections
-from headrace.systems.generator import Asked, bytes_of
+from headrace.systems.image_generator import SampleRequest, to_uint8
 
 WANTS: frozenset[str] = frozenset()
 
@@ -68,24 +68,24 @@ def objective(of: Sections, folder: RunFolder, device: torch.device) -> objectiv
 
 
 @dataclass(frozen=True)
-class AutoencoderArtist:
+class AutoencoderImageGenerator:
     """An autoencoder that draws images again."""
 
     model: Autoencoder
     device: torch.device
 
     @torch.no_grad()
-    def draw(self, asked: Asked, sampling: Sampling) -> Tensor:
+    def draw(self, request: SampleRequest, sampling: Sampling) -> Tensor:
         """The reconstructions of the images, uint8 [N, C, H, W]. Raises RecipeError without images."""
-        if asked.images is None:
+        if request.images is None:
             raise RecipeError("sampling.examples: found none, expected some: an autoencoder draws images again")
-        x_NCHW = self.model(asked.images.to(self.device).float() / 127.5 - 1)
-        return bytes_of(x_NCHW)
+        x_NCHW = self.model(request.images.to(self.device).float() / 127.5 - 1)
+        return to_uint8(x_NCHW)
 
 
-def artist(folder: RunFolder, recipe: Recipe, device: torch.device) -> AutoencoderArtist:
+def image_generator(folder: RunFolder, recipe: Recipe, device: torch.device) -> AutoencoderImageGenerator:
     """The averaged weights of the run's newest whole checkpoint. Raises DataError if there is none yet."""
-    return AutoencoderArtist(frozen.network(folder, recipe, device), device)
+    return AutoencoderImageGenerator(frozen.network(folder, recipe, device), device)
 
 
 def load(path: str, key: str, device: torch.device, user: RunFolder) -> Autoencoder:

@@ -37,7 +37,7 @@ def objective(of: Sections, folder: RunFolder, device: torch.device) -> objectiv
     return objectives.NoisyClassification(of.objective, models.build(_network(of)).to(device))
 
 
-def artist(folder: RunFolder, recipe: Recipe, device: torch.device) -> NoReturn:
+def image_generator(folder: RunFolder, recipe: Recipe, device: torch.device) -> NoReturn:
     """Raises RecipeError: a classifier draws nothing."""
     raise RecipeError(f"{folder.path}: found a classifier, expected a run that draws images")
 

@@ -18,7 +18,7 @@ from headrace.recipe.objective import Diffusion
 from headrace.runs import frozen
 from headrace.runs.run_folder import RunFolder, Sections, sections
 from headrace.systems import controls, diffusion, latents
-from headrace.systems.denoising import DenoisingArtist
+from headrace.systems.denoising import DenoisingImageGenerator
 
 WANTS = frozenset({"condition"})
 KEY = "model.base"
@@ -49,12 +49,12 @@ def objective(of: Sections, folder: RunFolder, device: torch.device) -> objectiv
     return objectives.ControlDiffusion(loss, Controlled(network, [control]), seen)
 
 
-def artist(folder: RunFolder, recipe: Recipe, device: torch.device) -> DenoisingArtist:
+def image_generator(folder: RunFolder, recipe: Recipe, device: torch.device) -> DenoisingImageGenerator:
     """The base with this run's ControlNet. Raises DataError if that has no checkpoint yet or the base has changed."""
     base, base_recipe = _base(sections(recipe))
     network: Any = frozen.sealed(base, base_recipe, device, KEY, folder)
     control = controls.averaged(folder, controls.fresh(base, network), device)
-    made = diffusion.artist_of(base, base_recipe, network, device, own=(control,))
+    made = diffusion.image_generator_of(base, base_recipe, network, device, own=(control,))
     if recipe.sampling is not None:
         made.check(recipe.sampling)
     return made

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from headrace.draws import Draws
 from headrace.errors import RecipeError
-from headrace.models import Classifier, Context, Control, Controlled, ControlNet, Told, denoiser
-from headrace.models.conditions import UNTOLD, Conditioned
+from headrace.models import Classifier, Conditioning, Context, Control, Controlled, ControlNet, denoiser
+from headrace.models.conditions import NO_LABEL, Conditioned
 from headrace.models.tokens import CaptionTokenizer
 from headrace.objectives.diffusion import Latents
 from headrace.recipe.objective import Diffusion
@@ -27,11 +27,11 @@ from headrace.samplers import (
     sample,
     sample_levels,
 )
-from headrace.systems.generator import Asked, bytes_of
+from headrace.systems.image_generator import SampleRequest, to_uint8
 
 
 @dataclass(frozen=True)
-class DenoisingArtist:
+class DenoisingImageGenerator:
     """A denoiser with its tokenizer, its autoencoder and the ControlNets of its own run."""
 
     recipe: Diffusion
@@ -50,34 +50,34 @@ class DenoisingArtist:
     _loaded: dict[str, nn.Module] = field(default_factory=dict)
 
     @torch.no_grad()
-    def draw(self, asked: Asked, sampling: Sampling) -> Tensor:
+    def draw(self, request: SampleRequest, sampling: Sampling) -> Tensor:
         """The images asked for: uint8 [N, C, H, W]. Raises RecipeError for what the network knows nothing of.
 
         And for settings under which values grow beyond all bounds.
         """
         self.check(sampling)
-        draws = Draws(sampling.seed, torch.arange(asked.first, asked.first + len(asked), device=self.device))
-        network, cond, null = self._conditions(asked, sampling)
+        draws = Draws(sampling.seed, torch.arange(request.first, request.first + len(request), device=self.device))
+        network, cond, null = self._conditions(request, sampling)
         denoise_cond = denoiser(network, self.recipe).to(self.device)
         interval = (sampling.guided_from, sampling.guided_to)
         scale = sampling.guidance if self._tells or self._controls(sampling) else 1.0
         denoise: Denoise = classifier_free(denoise_cond, cond, null, scale, interval=interval, rescale=sampling.rescale)
         if sampling.classifier is not None:
             classifier = self._classifier(sampling.classifier)
-            labels_N = self._labels(asked, classifier.labels, "sampling.classifier")
+            labels_N = self._labels(request, classifier.labels, "sampling.classifier")
             denoise = classifier_guided(denoise, classifier, labels_N, sampling.classifier_scale)
         table = denoise_cond.schedule.sigmas
         noise_NCHW = draws.normal("start", *self.shape)
         if sampling.start == "images":
             sigmas = sample_levels(sampling, table).to(self.device)
             plain: Denoise = lambda x_NCHW, sigma: denoise_cond(x_NCHW, sigma, cond)  # noqa: E731
-            noise_NCHW = invert_ddim(plain, self._images(asked), sigmas) / sigmas[0].float()
+            noise_NCHW = invert_ddim(plain, self._images(request), sigmas) / sigmas[0].float()
         x_NCHW = sample(sampling, denoise, noise_NCHW, table, generator=SampleNoise(draws))
         if self.latents is not None:
             x_NCHW = self.latents.decode(x_NCHW)
         if not x_NCHW.isfinite().all():
             raise RecipeError("sampling: found images of values that are no finite numbers, expected milder settings")
-        return bytes_of(x_NCHW)
+        return to_uint8(x_NCHW)
 
     def check(self, sampling: Sampling) -> None:
         """Raise RecipeError if `sampling` asks for what this network knows nothing of, or that is not there.
@@ -124,22 +124,22 @@ class DenoisingArtist:
         """Whether there is anything that the network is told."""
         return self.network.text is not None or self._knows_labels
 
-    def _conditions(self, asked: Asked, sampling: Sampling) -> tuple[nn.Module, Any, Any]:
+    def _conditions(self, request: SampleRequest, sampling: Sampling) -> tuple[nn.Module, Any, Any]:
         """The network, what it is told of each sample, and the same of nothing (or the negative prompt)."""
-        nothing_N = torch.full((len(asked),), UNTOLD, device=self.device)
+        nothing_N = torch.full((len(request),), NO_LABEL, device=self.device)
         label_N = nothing_N
-        if self._knows_labels and asked.labels is not None:
+        if self._knows_labels and request.labels is not None:
             assert self.network.labels is not None
-            label_N = self._labels(asked, self.network.labels.labels, "sampling.labels")
-        told = self._encoded(asked.captions, label_N)
-        null = self._encoded([sampling.negative] * len(asked), nothing_N)
+            label_N = self._labels(request, self.network.labels.labels, "sampling.labels")
+        conditioning = self._encoded(request.captions, label_N)
+        null = self._encoded([sampling.negative] * len(request), nothing_N)
         controls = self._controls(sampling)
         if not controls:
-            return self.network, told, null
+            return self.network, conditioning, null
         strengths = [*[sampling.strength] * len(self.own), *(use.strength for use in sampling.controls)]
-        strengths_NK = torch.tensor([strengths] * len(asked), device=self.device)
-        control = Control(told, self._pictures(asked, len(controls)), strengths_NK)
-        without = control._replace(told=null)
+        strengths_NK = torch.tensor([strengths] * len(request), device=self.device)
+        control = Control(conditioning, self._pictures(request, len(controls)), strengths_NK)
+        without = control._replace(conditioning=null)
         network = Controlled(self.network, controls, sampling.guess).eval()  # type: ignore[arg-type]
         return network, control, without.ignored() if sampling.guess else without
 
@@ -147,29 +147,29 @@ class DenoisingArtist:
         caption = None if self.tokenizer is None else self.tokenizer.encode(captions)
         if caption is not None:
             caption = type(caption)(*(part.to(self.device) for part in caption))
-        return self.network.encode(Told(label_N, caption))
+        return self.network.encode(Conditioning(label_N, caption))
 
-    def _labels(self, asked: Asked, count: int, key: str) -> Tensor:
-        if asked.labels is None:
+    def _labels(self, request: SampleRequest, count: int, key: str) -> Tensor:
+        if request.labels is None:
             raise RecipeError(f"{key}: found no labels to guide to, expected sampling.labels, one for each row")
-        wrong = asked.labels[(asked.labels < 0) | (asked.labels >= count)]
+        wrong = request.labels[(request.labels < 0) | (request.labels >= count)]
         if len(wrong):
             raise RecipeError(f"sampling.labels: found {int(wrong[0])}, expected labels from 0 to {count - 1}")
-        return asked.labels.to(self.device)
+        return request.labels.to(self.device)
 
-    def _pictures(self, asked: Asked, count: int) -> tuple[Tensor, ...]:
+    def _pictures(self, request: SampleRequest, count: int) -> tuple[Tensor, ...]:
         """The condition of each ControlNet, float32 [N, 1, H, W] in [0, 1]."""
-        found = 0 if asked.conditions is None else asked.conditions.shape[1]
-        if asked.conditions is None or found not in (1, count):
+        found = 0 if request.conditions is None else request.conditions.shape[1]
+        if request.conditions is None or found not in (1, count):
             expected = f"expected one for each of {count} ControlNets: files, or sampling.examples of a dataset"
             raise RecipeError(f"sampling.conditions: found {found}, {expected} with data.condition")
-        conditions_NKHW = asked.conditions.to(self.device).float() / 255
+        conditions_NKHW = request.conditions.to(self.device).float() / 255
         return conditions_NKHW.expand(-1, count, -1, -1).split(1, 1)
 
-    def _images(self, asked: Asked) -> Tensor:
-        if asked.images is None:
+    def _images(self, request: SampleRequest) -> Tensor:
+        if request.images is None:
             raise RecipeError("sampling.start: found 'images', expected sampling.examples to take them from")
-        image_NCHW = asked.images.to(self.device).float() / 127.5 - 1
+        image_NCHW = request.images.to(self.device).float() / 127.5 - 1
         return image_NCHW if self.latents is None else self.latents.encode(image_NCHW)
 
     def _classifier(self, run: str) -> Classifier:

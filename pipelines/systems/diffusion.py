@@ -20,7 +20,7 @@ from headrace.recipe.text import FrozenText, Text
 from headrace.runs import frozen
 from headrace.runs.run_folder import RunFolder, Sections, sections
 from headrace.systems import classifier, controls, latents
-from headrace.systems.denoising import DenoisingArtist
+from headrace.systems.denoising import DenoisingImageGenerator
 
 WANTS: frozenset[str] = frozenset()
 
@@ -55,21 +55,23 @@ def objective(of: Sections, folder: RunFolder, device: torch.device) -> objectiv
     return objectives.Diffusion(of.objective, network, latents.load(model, device, folder))
 
 
-def artist(folder: RunFolder, recipe: Recipe, device: torch.device) -> DenoisingArtist:
+def image_generator(folder: RunFolder, recipe: Recipe, device: torch.device) -> DenoisingImageGenerator:
     """The averaged weights of the run's newest whole checkpoint. Raises DataError if there is none yet."""
     network = frozen.network(folder, recipe, device)
-    made = artist_of(folder, recipe, network, device)
+    made = image_generator_of(folder, recipe, network, device)
     if recipe.sampling is not None:
         made.check(recipe.sampling)
     return made
 
 
-def artist_of(folder: RunFolder, recipe: Recipe, network: Any, device: torch.device, **own: Any) -> DenoisingArtist:
+def image_generator_of(
+    folder: RunFolder, recipe: Recipe, network: Any, device: torch.device, **own: Any
+) -> DenoisingImageGenerator:
     """What draws by `network`, trained by `recipe` in `folder`."""
     of = sections(recipe)
     assert isinstance(of.objective, Diffusion)
     model = network_of(of)
-    return DenoisingArtist(
+    return DenoisingImageGenerator(
         recipe=of.objective,
         network=network,
         tokenizer=None if model.text is None else CaptionTokenizer.load(folder.tokenizer),

@@ -1,4 +1,4 @@
-"""GANs of images: two players, and images drawn by the averaged generator in one pass."""
+"""GANs of images: two networks, and images drawn by the averaged generator in one pass."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from headrace import objectives
 from headrace.draws import Draws
 from headrace.errors import RecipeError
 from headrace.models import Caption, CaptionTokenizer
-from headrace.models.gan import Condition, build_pair
+from headrace.models.conditions import Conditioning
+from headrace.models.gan import build_pair
 from headrace.recipe import Recipe
 from headrace.recipe.gan import Adversarial, Gan
 from headrace.recipe.text import Text
 from headrace.recipe.training import Sampling
 from headrace.runs import frozen
 from headrace.runs.run_folder import RunFolder, Sections, sections
-from headrace.systems.generator import Asked, bytes_of
+from headrace.systems.image_generator import SampleRequest, to_uint8
 
 WANTS: frozenset[str] = frozenset()
 TWICE = frozenset({"gradient_penalty", "r1_r2"})
@@ -53,14 +54,14 @@ def text(of: Sections) -> Text | Path | None:
 
 
 def objective(of: Sections, folder: RunFolder, device: torch.device) -> objectives.Objective:
-    """The game of the recipe between its two networks."""
+    """The adversarial objective of the recipe, with its two networks."""
     model, recipe = _sections(of)
     generator, discriminator = (network.to(device) for network in build_pair(model))
     return objectives.Adversarial(recipe, generator, discriminator)
 
 
 @dataclass(frozen=True)
-class GanArtist:
+class GanImageGenerator:
     """A generator with the tokenizer of its captions, if it reads any."""
 
     generator: nn.Module
@@ -69,33 +70,35 @@ class GanArtist:
     device: torch.device
 
     @torch.no_grad()
-    def draw(self, asked: Asked, sampling: Sampling) -> Tensor:
+    def draw(self, request: SampleRequest, sampling: Sampling) -> Tensor:
         """The images asked for, uint8 [N, C, H, W], their z not truncated. Raises RecipeError without labels."""
-        draws = Draws(sampling.seed, torch.arange(asked.first, asked.first + len(asked), device=self.device))
-        x_NCHW = self.generator(draws.normal("start", self.model.latent), self._condition(asked))
-        return bytes_of(x_NCHW)
+        draws = Draws(sampling.seed, torch.arange(request.first, request.first + len(request), device=self.device))
+        x_NCHW = self.generator(draws.normal("start", self.model.latent), self._condition(request))
+        return to_uint8(x_NCHW)
 
-    def _condition(self, asked: Asked) -> Condition:
+    def _condition(self, request: SampleRequest) -> Conditioning:
         if self.tokenizer is not None:
-            tokens_NL, mask_NL = self.tokenizer.encode(asked.captions)
-            return Condition(caption=Caption(tokens_NL.to(self.device), mask_NL.to(self.device)))
+            tokens_NL, mask_NL = self.tokenizer.encode(request.captions)
+            return Conditioning(caption=Caption(tokens_NL.to(self.device), mask_NL.to(self.device)))
         if self.model.condition == "none":
-            return Condition()
-        if asked.labels is None:
+            return Conditioning()
+        if request.labels is None:
             raise RecipeError("sampling.labels: found none, expected some, for model.condition is label")
         known = self.model.classes
-        if not ((asked.labels >= 0) & (asked.labels < known)).all():
-            raise RecipeError(f"sampling.labels: found {asked.labels.tolist()}, expected labels from 0 to {known - 1}")
-        return Condition(label_N=asked.labels.to(self.device))
+        if not ((request.labels >= 0) & (request.labels < known)).all():
+            raise RecipeError(
+                f"sampling.labels: found {request.labels.tolist()}, expected labels from 0 to {known - 1}"
+            )
+        return Conditioning(label_N=request.labels.to(self.device))
 
 
-def artist(folder: RunFolder, recipe: Recipe, device: torch.device) -> GanArtist:
+def image_generator(folder: RunFolder, recipe: Recipe, device: torch.device) -> GanImageGenerator:
     """The averaged generator of the run's newest whole checkpoint. Raises DataError if there is none yet."""
     model, _ = _sections(sections(recipe))
     generator = build_pair(model).generator
     frozen.load_averaged(generator, folder, "generator")
     tokenizer = CaptionTokenizer.load(folder.tokenizer) if model.condition == "caption" else None
-    return GanArtist(generator.to(device).eval().requires_grad_(False), model, tokenizer, device)
+    return GanImageGenerator(generator.to(device).eval().requires_grad_(False), model, tokenizer, device)
 
 
 def _check_twice(of: Sections, regulariser: str) -> None:

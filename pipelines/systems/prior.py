@@ -13,8 +13,8 @@ from torch import Tensor
 from headrace import models, objectives
 from headrace.draws import Draws
 from headrace.errors import RecipeError
-from headrace.models import Autoencoder, Caption, CaptionTokenizer, Told
-from headrace.models.conditions import UNTOLD
+from headrace.models import Autoencoder, Caption, CaptionTokenizer, Conditioning
+from headrace.models.conditions import NO_LABEL
 from headrace.models.prior import Prior
 from headrace.objectives.prior import code_nats
 from headrace.recipe import Recipe
@@ -27,7 +27,7 @@ from headrace.runs import frozen
 from headrace.runs.run_folder import RunFolder, Sections, sections
 from headrace.samplers.autoregressive import Choice, Guidance, sample_codes, sample_window
 from headrace.systems import autoencoder
-from headrace.systems.generator import Asked, bytes_of
+from headrace.systems.image_generator import SampleRequest, to_uint8
 
 WANTS: frozenset[str] = frozenset()
 AUTOENCODER = "objective.autoencoder"
@@ -36,8 +36,8 @@ AUTOENCODER = "objective.autoencoder"
 def image_shape(of: Sections) -> tuple[int, int, int]:
     """The images of the autoencoder. Raises RecipeError if it does not fit the prior, or `data` lacks a column."""
     model, objective = _sections(of)
-    for key, told in (("caption", model.text), ("label", model.labels)):
-        if told is not None and getattr(of.data, key) is None:
+    for key, conditioning in (("caption", model.text), ("label", model.labels)):
+        if conditioning is not None and getattr(of.data, key) is None:
             expected = f"expected a column, for model.{'text' if key == 'caption' else 'labels'} is there"
             raise RecipeError(f"data.{key}: found nothing, {expected}")
     _, recipe = frozen.run(objective.autoencoder, AUTOENCODER)
@@ -67,7 +67,7 @@ def objective(of: Sections, folder: RunFolder, device: torch.device) -> objectiv
 
 
 @dataclass(frozen=True)
-class PriorArtist:
+class PriorImageGenerator:
     """A prior with the decoder of its codes, and the tokenizer of its captions if it reads any."""
 
     prior: Prior
@@ -77,29 +77,31 @@ class PriorArtist:
     device: torch.device
 
     @torch.no_grad()
-    def draw(self, asked: Asked, sampling: Sampling) -> Tensor:
+    def draw(self, request: SampleRequest, sampling: Sampling) -> Tensor:
         """The captions' or labels' images: uint8 [N, C, H, W]. Raises RecipeError if they are not there."""
-        draws = Draws(sampling.seed, torch.arange(asked.first, asked.first + len(asked), device=self.device))
+        draws = Draws(sampling.seed, torch.arange(request.first, request.first + len(request), device=self.device))
         choice = Choice(sampling.temperature, sampling.top_k, sampling.top_p)
-        told = self._told(asked.captions, self._labels(asked))
+        conditioning = self._told(request.captions, self._labels(request))
         guidance = None
         if sampling.guidance != 1 and (self.labels is not None or self.tokenizer is not None):
-            null = self._told([sampling.negative] * len(asked), torch.full_like(told.label_N, UNTOLD))
+            null = self._told([sampling.negative] * len(request), torch.full_like(conditioning.labels(), NO_LABEL))
             guidance = Guidance(null, sampling.guidance)
         if sampling.pixels is None:
-            codes_NHW = sample_codes(self.prior, told, draws, choice, guidance)
+            codes_NHW = sample_codes(self.prior, conditioning, draws, choice, guidance)
         else:
             height, width = (self._codes(pixels) for pixels in sampling.pixels)
-            codes_NHW = sample_window(self.prior, told, draws, choice, guidance, height=height, width=width)
+            codes_NHW = sample_window(self.prior, conditioning, draws, choice, guidance, height=height, width=width)
         x_NCHW = self.autoencoder.decode_codes(codes_NHW)
-        return bytes_of(x_NCHW)
+        return to_uint8(x_NCHW)
 
     @torch.no_grad()
-    def bits(self, asked: Asked) -> Tensor:
+    def bits(self, request: SampleRequest) -> Tensor:
         """−log₂ p of the codes of the images, each told its caption or label; the mean over its codes: float32 [N]."""
-        assert asked.images is not None
-        image_NCHW = asked.images.to(self.device).float() / 127.5 - 1
-        nats_N = code_nats(self.prior, self.autoencoder, image_NCHW, self._told(asked.captions, self._labels(asked)))
+        assert request.images is not None
+        image_NCHW = request.images.to(self.device).float() / 127.5 - 1
+        nats_N = code_nats(
+            self.prior, self.autoencoder, image_NCHW, self._told(request.captions, self._labels(request))
+        )
         return nats_N.cpu() / math.log(2)
 
     def _codes(self, pixels: int) -> int:
@@ -110,26 +112,26 @@ class PriorArtist:
             raise RecipeError(f"sampling.pixels: found {pixels}, expected multiples of {stride}, {least} at the least")
         return pixels // stride
 
-    def _labels(self, asked: Asked) -> Tensor:
+    def _labels(self, request: SampleRequest) -> Tensor:
         """The labels asked for; −1 for none. Raises RecipeError if one is no class of the prior's."""
-        untold_N = torch.full((len(asked),), UNTOLD, device=self.device)
+        untold_N = torch.full((len(request),), NO_LABEL, device=self.device)
         if self.labels is None:
             return untold_N
-        if asked.labels is None:
+        if request.labels is None:
             raise RecipeError("sampling.labels: found none, expected some, for model.labels is there")
-        if not ((asked.labels >= 0) & (asked.labels < self.labels)).all():
-            found = f"found {sorted(set(asked.labels.tolist()))}"
+        if not ((request.labels >= 0) & (request.labels < self.labels)).all():
+            found = f"found {sorted(set(request.labels.tolist()))}"
             raise RecipeError(f"sampling.labels: {found}, expected labels from 0 to {self.labels - 1}")
-        return asked.labels.to(self.device)
+        return request.labels.to(self.device)
 
-    def _told(self, captions: Sequence[str | None], label_N: Tensor) -> Told:
+    def _told(self, captions: Sequence[str | None], label_N: Tensor) -> Conditioning:
         if self.tokenizer is None:
-            return Told(label_N)
+            return Conditioning(label_N)
         tokens_NL, mask_NL = self.tokenizer.encode(captions)
-        return Told(label_N, Caption(tokens_NL.to(self.device), mask_NL.to(self.device)))
+        return Conditioning(label_N, Caption(tokens_NL.to(self.device), mask_NL.to(self.device)))
 
 
-def artist(folder: RunFolder, recipe: Recipe, device: torch.device) -> PriorArtist:
+def image_generator(folder: RunFolder, recipe: Recipe, device: torch.device) -> PriorImageGenerator:
     """The averaged weights of the run's newest whole checkpoint. Raises DataError if there is none yet."""
     of = sections(recipe)
     image_shape(of)
@@ -137,7 +139,7 @@ def artist(folder: RunFolder, recipe: Recipe, device: torch.device) -> PriorArti
     tokenizer = None if model.text is None else CaptionTokenizer.load(folder.tokenizer)
     prior: Prior = frozen.network(folder, recipe, device)
     eyes = autoencoder.load(objective.autoencoder, AUTOENCODER, device, folder)
-    return PriorArtist(prior, eyes, model.labels, tokenizer, device)
+    return PriorImageGenerator(prior, eyes, model.labels, tokenizer, device)
 
 
 def _sections(of: Sections) -> tuple[PriorRecipe, AutoregressivePrior]:

@@ -1,1 +1,1 @@
-"""One trainer for every game of players: activation checkpointing, exact resume, launch on many workers."""
+"""One trainer for every objective: exact resume, probes, validation, many ranks."""

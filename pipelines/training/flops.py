@@ -31,15 +31,15 @@ def of_step(trainer: Trainer, batch: Batch) -> float:
     """The operations of one step on this rank that the model needs: three times those of its forward passes.
 
     A backward pass takes twice its forward pass (Kaplan et al. 2020, section 2.1); what checkpointing computes again is
-    not counted. Moves that are not played in every step count by their share.
+    not counted. Phases that do not run in every step count by their share.
     """
     parts = list(trainer.parts(batch, 0))
     total = 0.0
-    for turn in trainer.turns:
-        turn.begin()
+    for step in trainer.phase_steps:
+        step.begin()
         counter = FlopCounterMode(display=False)
-        with torch.no_grad() if len(trainer.turns) == 1 else torch.enable_grad(), counter, trainer.autocast:
-            trainer.ranks.plain(turn.move.name, *parts[0])
-        total += 3 * counter.get_total_flops() * len(parts) / turn.move.every
-    trainer.ranks.rest()
+        with torch.no_grad() if len(trainer.phase_steps) == 1 else torch.enable_grad(), counter, trainer.autocast:
+            trainer.ranks.plain(step.phase.name, *parts[0])
+        total += 3 * counter.get_total_flops() * len(parts) / step.phase.every
+    trainer.ranks.reshard()
     return total

@@ -32,14 +32,16 @@ class Gallery:
         system = systems.of(recipe)
         self._rows = rows(self._sampling, of, system.image_shape(of))
         with contextlib.suppress(DataError):  # no checkpoint yet
-            system.artist(folder, recipe, device)
+            system.image_generator(folder, recipe, device)
 
     def draw(self, step: int) -> Path:
         """Draw from the newest checkpoint, which is of step `step`; returns the picture's path."""
-        artist = systems.of(self._recipe).artist(self._folder, self._recipe, self._device)
-        asked = self._rows.asked if self._sampling.per_prompt == 1 else self._rows.repeated(self._sampling.per_prompt)
-        images_NCHW = draw(artist, asked, self._sampling)
-        del artist
+        image_generator = systems.of(self._recipe).image_generator(self._folder, self._recipe, self._device)
+        request = (
+            self._rows.request if self._sampling.per_prompt == 1 else self._rows.repeated(self._sampling.per_prompt)
+        )
+        images_NCHW = draw(image_generator, request, self._sampling)
+        del image_generator
         if self._device.type == "cuda":
             gc.collect()
             torch.cuda.empty_cache()

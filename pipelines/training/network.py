@@ -1,4 +1,4 @@
-"""A player of the training game: a module with its own optimizer and averaged weights."""
+"""A network that is trained: a module with its own optimizer and averaged weights."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from headrace.errors import RecipeError
 from headrace.ranks.pieces import Staging, piece, whole
-from headrace.recipe.training import PlayerSettings, Training
+from headrace.recipe.training import NetworkSettings, Training
 from headrace.runs.checkpoints import Checkpoint
 from headrace.training.ema import Ema
 
 Norm = Callable[[list[Tensor]], Tensor]
 
 
-class Player:
+class Network:
     """A module that is trained, AdamW over its trainable parameters, and its EMA.
 
     AdamW (Loshchilov & Hutter 2019, algorithm 2) decays matrices and kernels only: biases, gains and other vectors are
@@ -26,7 +26,7 @@ class Player:
 
     def __init__(self, name: str, module: nn.Module, training: Training) -> None:
         self.name, self.module = name, module
-        settings = _settings(training, training.players.get(name, PlayerSettings()))
+        settings = _settings(training, training.networks.get(name, NetworkSettings()))
         self._factor = settings.learning_rate / training.learning_rate
         everything = dict(module.named_parameters())
         self.ema = Ema(everything, settings.ema, settings.ema_width)
@@ -57,7 +57,7 @@ class Player:
     def step(self, learning_rate: float, clip: float, norm: Tensor, finite: Tensor) -> None:
         """Clip the gradients, whose norm is given, step, and forget them; nothing changes unless `finite` is True.
 
-        `learning_rate` is that of a player without settings of its own.
+        `learning_rate` is that of a network without settings of its own.
         """
         nn.utils.clip_grads_with_norm_(self._pieces.values(), clip, norm)
         for group in self.optimizer.param_groups:
@@ -119,15 +119,15 @@ class Player:
         }
 
 
-def check_names(training: Training, players: Mapping[str, object]) -> None:
-    """Raise RecipeError if `training.players` names one that the objective does not have."""
-    for name in training.players:
-        if name not in players:
-            raise RecipeError(f"training.players: found {name!r}, expected one of {', '.join(players)}")
+def check_names(training: Training, networks: Mapping[str, object]) -> None:
+    """Raise RecipeError if `training.networks` names one that the objective does not have."""
+    for name in training.networks:
+        if name not in networks:
+            raise RecipeError(f"training.networks: found {name!r}, expected one of {', '.join(networks)}")
 
 
-def _settings(training: Training, own: PlayerSettings) -> Training:
-    """`training` with what one player has otherwise."""
+def _settings(training: Training, own: NetworkSettings) -> Training:
+    """`training` with what one network has otherwise."""
     return training.model_copy(update={key: value for key, value in own if value is not None})
 
 

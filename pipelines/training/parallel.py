@@ -16,133 +16,132 @@ from torch.nn.parallel import DistributedDataParallel
 from headrace.activation import blocks_of
 from headrace.draws import Draws
 from headrace.errors import RecipeError
-from headrace.objectives.objective import Batch, Loss, Move
+from headrace.objectives.objective import Batch, Loss, Phase
 from headrace.ranks.workers import Workers
 from headrace.recipe.training import Training
 
 Figures = tuple[Tensor, dict[str, Tensor]]
 
 
-class Game(nn.Module):
-    """Losses of moves as one module whose parameters are the players'.
+class PhaseLosses(nn.Module):
+    """Losses of phases as one module whose parameters are the networks'.
 
     What spreads work over ranks wraps this rather than a network, so an objective may call any method of its networks,
     as often as it likes, and knows nothing of ranks.
     """
 
-    def __init__(self, losses: Mapping[str, Loss], players: Mapping[str, nn.Module]) -> None:
+    def __init__(self, losses: Mapping[str, Loss], networks: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.losses = dict(losses)
-        self.players = nn.ModuleDict(players)
+        self.networks = nn.ModuleDict(networks)
 
-    def forward(self, move: str, batch: Batch, draws: Draws) -> Figures:
-        """The mean loss of a move over the samples, and figures."""
-        return self.losses[move](batch, draws)
+    def forward(self, phase: str, batch: Batch, draws: Draws) -> Figures:
+        """The mean loss of a phase over the samples, and figures."""
+        return self.losses[phase](batch, draws)
 
 
-class Alone:
+class SingleDevice:
     """One rank: nothing is shared. Also the base of what shares."""
 
     shares_weights = False
-    """whether each rank holds pieces of the players"""
+    """whether each rank holds pieces of the networks"""
 
-    def __init__(self, moves: Mapping[str, Move], players: Mapping[str, nn.Module]) -> None:
-        self._game = Game({name: move.loss for name, move in moves.items()}, players)
+    def __init__(self, phases: Mapping[str, Phase], networks: Mapping[str, nn.Module]) -> None:
+        self._losses = PhaseLosses({name: phase.loss for name, phase in phases.items()}, networks)
 
-    def loss(self, move: str, batch: Batch, draws: Draws) -> Figures:
+    def loss(self, phase: str, batch: Batch, draws: Draws) -> Figures:
         """The mean loss over this rank's samples, and figures."""
-        return self._game(move, batch, draws)
+        return self._losses(phase, batch, draws)
 
-    def plain(self, move: str, batch: Batch, draws: Draws) -> Figures:
+    def plain(self, phase: str, batch: Batch, draws: Draws) -> Figures:
         """As `loss`, where no backward pass follows."""
-        return self._game(move, batch, draws)
+        return self._losses(phase, batch, draws)
 
     @contextmanager
-    def part(self, move: str, last: bool) -> Iterator[None]:
+    def part(self, phase: str, last: bool) -> Iterator[None]:
         """Around forward and backward of one part of a batch; gradients are averaged over ranks in the last one."""
         yield
 
     def norm(self, gradients: list[Tensor]) -> Tensor:
-        """The norm of all gradients of a player, of which this rank holds `gradients`: a scalar on the device."""
+        """The norm of all gradients of a network, of which this rank holds `gradients`: a scalar on the device."""
         return nn.utils.get_total_norm(gradients)
 
-    def rest(self) -> None:
+    def reshard(self) -> None:
         """After work without a backward pass: give back what was gathered for it."""
 
 
-class SharedGradients(Alone):
-    """DDP: every rank holds all weights; gradients are averaged. Each move has a wrapper over its own players."""
+class DataParallel(SingleDevice):
+    """DDP: every rank holds all weights; gradients are averaged. Each phase has a wrapper over its own networks."""
 
-    def __init__(self, moves: Mapping[str, Move], players: Mapping[str, nn.Module]) -> None:
-        super().__init__(moves, players)
+    def __init__(self, phases: Mapping[str, Phase], networks: Mapping[str, nn.Module]) -> None:
+        super().__init__(phases, networks)
         self._ddp = {
-            name: DistributedDataParallel(Game({name: move.loss}, {player: players[player] for player in move.players}))
-            for name, move in moves.items()
+            name: DistributedDataParallel(
+                PhaseLosses({name: phase.loss}, {network: networks[network] for network in phase.networks})
+            )
+            for name, phase in phases.items()
         }
 
-    def loss(self, move: str, batch: Batch, draws: Draws) -> Figures:
-        """As in the base."""
-        return self._ddp[move](move, batch, draws)
+    def loss(self, phase: str, batch: Batch, draws: Draws) -> Figures:
+        return self._ddp[phase](phase, batch, draws)
 
     @contextmanager
-    def part(self, move: str, last: bool) -> Iterator[None]:
-        """As in the base."""
+    def part(self, phase: str, last: bool) -> Iterator[None]:
         if last:
             yield
             return
-        with self._ddp[move].no_sync():
+        with self._ddp[phase].no_sync():
             yield
 
 
-class SharedWeights(Alone):
+class FullySharded(SingleDevice):
     """FSDP2 and HSDP: ranks of a group hold a piece each of weights, gradients, averages and optimizer state.
 
-    A block is gathered as it runs, everything else with the game itself (Zhao et al. 2023; `fully_shard`).
+    A block is gathered as it runs, everything else with the whole (Zhao et al. 2023; `fully_shard`).
     """
 
     shares_weights = True
 
-    def __init__(self, moves: Mapping[str, Move], players: Mapping[str, nn.Module], mesh: DeviceMesh) -> None:
-        super().__init__(moves, players)
+    def __init__(self, phases: Mapping[str, Phase], networks: Mapping[str, nn.Module], mesh: DeviceMesh) -> None:
+        super().__init__(phases, networks)
         self._group = mesh.get_group(mesh.ndim - 1)
-        for parameter in self._game.parameters():  # rows of a kernel that lies channels last are no piece of memory
+        for parameter in self._losses.parameters():  # rows of a kernel that lies channels last are no piece of memory
             parameter.data = parameter.data.contiguous()
-        for block in dict.fromkeys(block for player in players.values() for block in blocks_of(player)):
+        for block in dict.fromkeys(block for network in networks.values() for block in blocks_of(network)):
             if any(True for _ in block.parameters()):
                 fully_shard(block, mesh=mesh)
-        self._root = fully_shard(self._game, mesh=mesh)
+        self._root = fully_shard(self._losses, mesh=mesh)
         # It warns of blocks whose output is a view, for whoever would change that in place; nothing here does.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
 
     @contextmanager
-    def part(self, move: str, last: bool) -> Iterator[None]:
-        """As in the base."""
+    def part(self, phase: str, last: bool) -> Iterator[None]:
         self._root.set_requires_gradient_sync(last)
         yield
 
     def norm(self, gradients: list[Tensor]) -> Tensor:
-        """As in the base."""
         square = super().norm(gradients).square()
         torch.distributed.all_reduce(square, group=self._group)
         return square.sqrt()
 
-    def rest(self) -> None:
-        """As in the base."""
-        for module in self._game.modules():
+    def reshard(self) -> None:
+        for module in self._losses.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()
 
 
-def share(moves: Mapping[str, Move], players: Mapping[str, nn.Module], training: Training, workers: Workers) -> Alone:
-    """Spread the players over the ranks as `training.parallel` says. Call it before anything refers to parameters.
+def share(
+    phases: Mapping[str, Phase], networks: Mapping[str, nn.Module], training: Training, workers: Workers
+) -> SingleDevice:
+    """Spread the networks over the ranks as `training.parallel` says. Call it before anything refers to parameters.
 
     Raises RecipeError if groups of `training.shard` ranks do not come out even.
     """
     if workers.world_size == 1:
-        return Alone(moves, players)
+        return SingleDevice(phases, networks)
     if training.parallel == "ddp":
-        return SharedGradients(moves, players)
-    return SharedWeights(moves, players, _mesh(training, workers))
+        return DataParallel(phases, networks)
+    return FullySharded(phases, networks, _mesh(training, workers))
 
 
 def check(training: Training, workers: Workers) -> None:

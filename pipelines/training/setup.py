@@ -36,7 +36,7 @@ def trainer(recipe: Recipe, folder: RunFolder, workers: Workers) -> Trainer:
 def networks(objective: Objective) -> list[nn.Module]:
     """All networks that take part, frozen ones included: gradients flow through these too."""
     others = (value for value in vars(objective).values() if isinstance(value, nn.Module))
-    return list(dict.fromkeys([*objective.players.values(), *others]))
+    return list(dict.fromkeys([*objective.networks.values(), *others]))
 
 
 def collator(recipe: Recipe, folder: RunFolder, workers: Workers) -> data.Collator:

@@ -1,4 +1,4 @@
-"""The one trainer: it plays the moves of an objective, whatever they are."""
+"""The one trainer: it runs the phases of an objective, whatever they are."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from torch import Tensor
 from headrace.activation import Applied
 from headrace.draws import Draws
 from headrace.errors import RecipeError
-from headrace.objectives.objective import Batch, Move, Objective
+from headrace.objectives.objective import Batch, Objective, Phase
 from headrace.ranks.pieces import Staging
 from headrace.ranks.workers import Workers
 from headrace.recipe.training import Training
 from headrace.runs.checkpoints import Checkpoint
-from headrace.training.network import Player, check_names
-from headrace.training.parallel import Alone, share
+from headrace.training.network import Network, check_names
+from headrace.training.parallel import SingleDevice, share
 from headrace.training.scale import LossScale
 from headrace.training.schedule import LearningRate
 
 Part = tuple[Batch, Draws]
 
 
-class Turn:
-    """One move with its players, on one rank."""
+class PhaseStep:
+    """One phase with its networks, on one rank."""
 
     def __init__(
         self,
-        move: Move,
-        players: Mapping[str, Player],
-        ranks: Alone,
+        phase: Phase,
+        networks: Mapping[str, Network],
+        ranks: SingleDevice,
         autocast: torch.autocast,
         scale: LossScale,
         activations: Applied,
     ) -> None:
-        self.move, self.scale = move, scale
-        self.players = [players[name] for name in move.players]
-        self._others = [player for name, player in players.items() if name not in move.players]
+        self.phase, self.scale = phase, scale
+        self.networks = [networks[name] for name in phase.networks]
+        self._others = [network for name, network in networks.items() if name not in phase.networks]
         self._ranks, self._autocast, self._activations = ranks, autocast, activations
-        self._buffers = [b for player in players.values() for b in player.module.buffers()]
+        self._buffers = [b for network in networks.values() for b in network.module.buffers()]
 
     def due(self, step: int) -> bool:
-        """Whether the move is played in step `step` (from 1)."""
-        return step >= self.move.first and step % self.move.every == 0
+        """Whether the phase runs in step `step` (from 1)."""
+        return step >= self.phase.first and step % self.phase.every == 0
 
-    def play(self, parts: Sequence[Part], rate: float, clip: float) -> tuple[dict[str, Tensor], Tensor]:
-        """Gradients of the mean loss over equal `parts`, a step of each player, and what comes after.
+    def run(self, parts: Sequence[Part], rate: float, clip: float) -> tuple[dict[str, Tensor], Tensor]:
+        """Gradients of the mean loss over equal `parts`, a step of each network, and what comes after.
 
         Returns this rank's figures, `loss` first, and whether the gradients were finite (a bool scalar). Where they
         were not nothing has changed: weights, averages of gradients and buffers are what they were.
@@ -56,42 +56,42 @@ class Turn:
         before = [buffer.clone() for buffer in self._buffers]
         figures = self._backward(parts)
         norms = {}
-        for player in self.players:
-            gradients = player.take_gradients()
+        for network in self.networks:
+            gradients = network.take_gradients()
             self.scale.down(gradients)
-            norms[player.name] = self._ranks.norm(gradients)
+            norms[network.name] = self._ranks.norm(gradients)
         finite = torch.stack([norm.isfinite() for norm in norms.values()]).all()
-        for player in self.players:
-            player.step(rate, clip, norms[player.name], finite)
-            name = "grad_norm" if len(self.players) == 1 else f"grad_norm/{player.name}"
-            figures[name] = norms[player.name].detach().float()
+        for network in self.networks:
+            network.step(rate, clip, norms[network.name], finite)
+            name = "grad_norm" if len(self.networks) == 1 else f"grad_norm/{network.name}"
+            figures[name] = norms[network.name].detach().float()
         with torch.no_grad():
             for buffer, value in zip(self._buffers, before, strict=True):
                 buffer.copy_(torch.where(finite, buffer, value))
         self.scale.update(finite)
-        if self.move.after is not None:
-            self.move.after()
+        if self.phase.after is not None:
+            self.phase.after()
         return figures, finite
 
     def begin(self) -> None:
-        """Turn gradients on for the move's players only."""
-        for player in self.players:
-            player.require_grad(True)
-        for player in self._others:
-            player.require_grad(False)
+        """Turn gradients on for the phase's networks only."""
+        for network in self.networks:
+            network.require_grad(True)
+        for network in self._others:
+            network.require_grad(False)
 
     def _backward(self, parts: Sequence[Part]) -> dict[str, Tensor]:
         self.begin()
-        parameters = [p for player in self.players for p in player.parameters.values()]
+        parameters = [p for network in self.networks for p in network.parameters.values()]
         device = parameters[0].device
         totals: dict[str, Tensor] = {}
         for number, (batch, draws) in enumerate(parts, start=1):
             with (
-                self._ranks.part(self.move.name, last=number == len(parts)),
-                self._activations.watch(self.move.name, device, parameters),
+                self._ranks.part(self.phase.name, last=number == len(parts)),
+                self._activations.watch(self.phase.name, device, parameters),
             ):
                 with self._autocast:
-                    loss, figures = self._ranks.loss(self.move.name, batch, draws)
+                    loss, figures = self._ranks.loss(self.phase.name, batch, draws)
                 self.scale.up(loss / len(parts)).backward()
             for name, value in {"loss": loss, **figures}.items():
                 part = value.detach().float() / len(parts)
@@ -129,9 +129,9 @@ def part_size(training: Training, batch_size: int, workers: Workers) -> int:
 
 
 class Trainer:
-    """Plays an objective's moves, step after step.
+    """Runs an objective's phases, step after step.
 
-    The state between two steps is the players' (weights, averages, optimizers), the scale of the loss under fp16, and
+    The state between two steps is the networks' (weights, averages, optimizers), the scale of the loss under fp16, and
     the number of steps done. Everything else is a function of these: the learning rate and all randomness of a step
     follow from the samples seen before it.
     """
@@ -144,23 +144,24 @@ class Trainer:
         workers: Workers,
         activations: Applied | None = None,
     ) -> None:
-        """`batch_size` is that of all ranks together; `activations` is what `activation.apply` gave for the players.
+        """`batch_size` is that of all ranks together; `activations` is what `activation.apply` gave for the networks.
 
-        Raises RecipeError if the batch cannot be shared out evenly or `training` names a player that is none.
+        Raises RecipeError if the ranks cannot have equal shares of the batch, or if `training.networks` names a network
+        that the objective does not have.
         """
         self.training, self.batch_size, self.workers = training, batch_size, workers
         self.part = part_size(training, batch_size, workers)
         self.steps = 0
-        check_names(training, objective.players)
-        moves = {move.name: move for move in objective.moves()}
-        self.ranks = share(moves, objective.players, training, workers)
-        self.players = {name: Player(name, module, training) for name, module in objective.players.items()}
+        check_names(training, objective.networks)
+        phases = {phase.name: phase for phase in objective.phases()}
+        self.ranks = share(phases, objective.networks, training, workers)
+        self.networks = {name: Network(name, module, training) for name, module in objective.networks.items()}
         precision = self.autocast_dtype = PRECISIONS[training.precision]
         self.autocast = torch.autocast(workers.device.type, precision, enabled=precision != torch.float32)
-        self.scales = {name: LossScale(workers.device, precision == torch.float16) for name in moves}
-        self.turns = [
-            Turn(move, self.players, self.ranks, self.autocast, self.scales[name], activations or Applied())
-            for name, move in moves.items()
+        self.scales = {name: LossScale(workers.device, precision == torch.float16) for name in phases}
+        self.phase_steps = [
+            PhaseStep(phase, self.networks, self.ranks, self.autocast, self.scales[name], activations or Applied())
+            for name, phase in phases.items()
         ]
         self.learning_rate = LearningRate(
             training.learning_rate, training.warmup * batch_size, training.steps * batch_size, training.decay
@@ -170,8 +171,8 @@ class Trainer:
     def step(self, batch: Batch, stop: bool = False, seen: int | None = None, rate: float | None = None) -> StepFigures:
         """One step on this rank's share of the global batch (its samples rank, rank + world size, …).
 
-        `stop` is this rank's wish to stop: the figure `stop` is the share of the ranks that have it. The figure
-        `skipped` counts the moves whose gradients were not finite. `seen` and `rate` replace the samples seen before,
+        `stop` says whether this rank was asked to stop; the figure `stop` is the share of ranks that were. The figure
+        `skipped` counts the phases whose gradients were not finite. `seen` and `rate` replace the samples seen before,
         which all randomness follows from, and the learning rate.
         """
         seen = self.steps * self.batch_size if seen is None else seen
@@ -182,13 +183,15 @@ class Trainer:
         parts = list(self.parts(batch, seen))
         figures: dict[str, Tensor] = {}
         skipped = torch.zeros((), device=self.workers.device)
-        for turn in self.turns:
-            if turn.due(self.steps):
-                found, finite = turn.play(parts, rate, self.training.clip)
-                figures |= found if len(self.turns) == 1 else {f"{turn.move.name}/{n}": v for n, v in found.items()}
+        for step in self.phase_steps:
+            if step.due(self.steps):
+                found, finite = step.run(parts, rate, self.training.clip)
+                figures |= (
+                    found if len(self.phase_steps) == 1 else {f"{step.phase.name}/{n}": v for n, v in found.items()}
+                )
                 skipped += ~finite
-        for player in self.players.values():
-            player.ema.update(self.steps)
+        for network in self.networks.values():
+            network.ema.update(self.steps)
         losses = [value for name, value in figures.items() if name.split("/")[-1] == "loss"]
         figures = {"loss": torch.stack(losses).sum(), **figures}
         last = [skipped, torch.tensor(float(stop), device=self.workers.device)]
@@ -196,22 +199,24 @@ class Trainer:
         return StepFigures(self.steps, samples, rate, (*figures, "skipped", "stop"), values)
 
     def warnings(self, figures: Mapping[str, float]) -> list[str]:
-        """What the moves say of a step's figures, a line each."""
-        said = [turn.move.watch(figures) for turn in self.turns if turn.move.watch is not None]
+        """What the phases say of a step's figures, a line each."""
+        said = [step.phase.warn(figures) for step in self.phase_steps if step.phase.warn is not None]
         return [line for line in said if line is not None]
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Copies of all tensors that the next step depends on, by group and name; the next call overwrites them."""
         groups = {
-            group: named for player in self.players.values() for group, named in player.tensors(self._staging).items()
+            group: named
+            for network in self.networks.values()
+            for group, named in network.tensors(self._staging).items()
         }
         scales = {f"{n}/{k}": value for n, scale in self.scales.items() for k, value in scale.state_dict().items()}
         return {**groups, SCALES: self._staging.copies(SCALES, scales)}
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Go on from `checkpoint`. Raises DataError if it is of another architecture."""
-        for player in self.players.values():
-            player.load(checkpoint)
+        for network in self.networks.values():
+            network.load(checkpoint)
         scales = checkpoint.tensors(SCALES)
         for name, scale in self.scales.items():
             scale.load_state_dict({key: scales[f"{name}/{key}"] for key in scale.state_dict()})

@@ -34,7 +34,7 @@ def loader(of_data: Data, training: Training, shape: tuple[int, int, int], part:
 
 
 class Validation:
-    """Evaluates a trainer's players on the first `evaluate_samples` of a loader."""
+    """Evaluates a trainer's networks on the first `evaluate_samples` of a loader."""
 
     def __init__(self, trainer: Trainer, batches: ShardLoader, collate: data.Collator) -> None:
         self._trainer, self._loader, self._collate = trainer, batches, collate
@@ -42,20 +42,20 @@ class Validation:
         self._count = max(1, min(len(batches), trainer.training.evaluate_samples // each))
 
     def figures(self) -> dict[str, float]:
-        """`evaluation/loss`, or with several moves `evaluation/<move>/loss` and their sum: means over all ranks."""
+        """`evaluation/loss`, or with several phases `evaluation/<phase>/loss` and their sum: means over all ranks."""
         trainer = self._trainer
-        modules = [player.module for player in trainer.players.values()]
-        for player in trainer.players.values():
-            player.ema.swap()
-            player.module.eval()
+        modules = [network.module for network in trainer.networks.values()]
+        for network in trainer.networks.values():
+            network.ema.swap()
+            network.module.eval()
         try:
             losses = self._losses()
         finally:
-            trainer.ranks.rest()
+            trainer.ranks.reshard()
             for module in modules:
                 module.train()
-            for player in trainer.players.values():
-                player.ema.swap()
+            for network in trainer.networks.values():
+                network.ema.swap()
         means = trainer.workers.mean(torch.stack(list(losses.values()))).tolist()
         figures = dict(zip(losses, means, strict=True))
         if len(figures) > 1:
@@ -67,15 +67,15 @@ class Validation:
         totals: dict[str, Tensor] = {}
         self._loader.set_epoch(0)
         batches: Any = itertools.islice(self._loader, self._count)
-        # A penalty on a gradient, which only games of several moves have, needs the graph.
-        with torch.set_grad_enabled(len(trainer.turns) > 1):
+        # A penalty on a gradient, which only objectives of several phases have, needs the graph.
+        with torch.set_grad_enabled(len(trainer.phase_steps) > 1):
             for raw in batches:
                 batch = self._collate(raw)
                 samples = raw["_position"].to(trainer.workers.device)
-                for turn in trainer.turns:
-                    turn.begin()
+                for step in trainer.phase_steps:
+                    step.begin()
                     with trainer.autocast:
-                        loss, _ = trainer.ranks.plain(turn.move.name, batch, Draws(SEED, samples, trainer.steps))
-                    name = f"evaluation/{turn.move.name}/loss"
+                        loss, _ = trainer.ranks.plain(step.phase.name, batch, Draws(SEED, samples, trainer.steps))
+                    name = f"evaluation/{step.phase.name}/loss"
                     totals[name] = totals.get(name, torch.zeros_like(loss.detach())) + loss.detach() / self._count
         return totals

@@ -34,12 +34,12 @@ def media_of(content: list, batches: int) -> Media:
 def test_names_what_the_handles_say(content: list, batches: int, data: st.DataObject) -> None:
     named = [(i, 0, 0) for i in range(len(content))]
     named += [(i, 1, j) for i, (_, more) in enumerate(content) for j in range(len(more or []))]
-    asked = data.draw(st.lists(st.none() | st.sampled_from(named), max_size=12))
+    request = data.draw(st.lists(st.none() | st.sampled_from(named), max_size=12))
     handles = [
-        None if a is None else {"__row": 10 * a[0], "__order": 0, "__slot": a[1], "__element": a[2]} for a in asked
+        None if a is None else {"__row": 10 * a[0], "__order": 0, "__slot": a[1], "__element": a[2]} for a in request
     ]
     column = column_of_handles(pa.chunked_array([pa.array(handles, HANDLE)]), media_of(content, batches))
-    wanted = [None if a is None else content[a[0]][0] if a[1] == 0 else content[a[0]][1][a[2]] for a in asked]
+    wanted = [None if a is None else content[a[0]][0] if a[1] == 0 else content[a[0]][1][a[2]] for a in request]
     assert column.to_pylist() == wanted
     # Each value once, in the order of first use, none unused.
     assert column.dictionary.to_pylist() == list(dict.fromkeys(value for value in wanted if value is not None))

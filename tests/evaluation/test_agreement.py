@@ -23,21 +23,21 @@ def stacked(*images: np.ndarray) -> Tensor:
 
 
 def test_an_image_agrees_with_its_own_edges_and_less_the_further_it_moves() -> None:
-    asked = stacked(*[cv2.Canny(disc(14), 100, 200)] * 4)
-    exact = edge_agreement(asked, stacked(disc(14), disc(15), disc(20), np.zeros((28, 28), np.uint8)))
+    request = stacked(*[cv2.Canny(disc(14), 100, 200)] * 4)
+    exact = edge_agreement(request, stacked(disc(14), disc(15), disc(20), np.zeros((28, 28), np.uint8)))
     assert exact[0] == 1
     assert exact[0] > exact[1] > exact[2] > exact[3] == 0
-    near = edge_agreement(asked, stacked(disc(14), disc(15), disc(20), np.zeros((28, 28), np.uint8)), tolerance=1)
+    near = edge_agreement(request, stacked(disc(14), disc(15), disc(20), np.zeros((28, 28), np.uint8)), tolerance=1)
     assert near[1] == 1, "one pixel off is within the tolerance"
     assert near[2] < 1
 
 
 def test_f1_is_that_of_its_definition() -> None:
     """Without tolerance F1 is 2·TP / (2·TP + FP + FN)."""
-    asked, image = cv2.Canny(disc(14), 100, 200), disc(17)
+    request, image = cv2.Canny(disc(14), 100, 200), disc(17)
     drawn = cv2.Canny(image, 100, 200)
-    both, either = ((asked > 0) & (drawn > 0)).sum(), (asked > 0).sum() + (drawn > 0).sum()
-    assert float(edge_agreement(stacked(asked), stacked(image))[0]) == pytest.approx(2 * both / either)
+    both, either = ((request > 0) & (drawn > 0)).sum(), (request > 0).sum() + (drawn > 0).sum()
+    assert float(edge_agreement(stacked(request), stacked(image))[0]) == pytest.approx(2 * both / either)
 
 
 def test_nothing_asked_and_nothing_drawn_agree() -> None:

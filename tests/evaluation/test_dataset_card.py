@@ -91,10 +91,10 @@ def card(dataset: Path) -> DatasetCard:
 
 
 def test_charts_count_what_is_there(card: DatasetCard) -> None:
-    told = [captions_of(number) for number in range(1, PHOTOS + 1)]
-    english, german = ([text for each in told for text in each.get(name, [])] for name in ("en", "de"))
+    conditioning = [captions_of(number) for number in range(1, PHOTOS + 1)]
+    english, german = ([text for each in conditioning for text in each.get(name, [])] for name in ("en", "de"))
     words = [len(text.split()) for text in english + german]
-    captions = [sum(map(len, each.values())) for each in told]
+    captions = [sum(map(len, each.values())) for each in conditioning]
     by_title = {chart.title: {bar.label: bar.count for bar in chart.bars if bar.count} for chart in card.charts}
     assert by_title == {
         "Words of a caption": {str(n): words.count(n) for n in sorted(set(words))},

@@ -44,11 +44,11 @@ def test_the_interval_of_fid_is_as_wide_as_fid_varies() -> None:
         return first, 0.7 * second + 0.8
 
     true = np.std([frechet_distance(*pair()) for _ in range(300)])
-    told = []
+    conditioning = []
     for number in range(12):
         found = measured(("fid",), lambda *sets: (frechet_distance(*sets),), pair(), 60, number)["fid"]
-        told.append((found.high - found.value) / NORMAL_95)
-    assert np.mean(told) == pytest.approx(true, rel=0.15)
+        conditioning.append((found.high - found.value) / NORMAL_95)
+    assert np.mean(conditioning) == pytest.approx(true, rel=0.15)
 
 
 def test_progress_counts_the_halves() -> None:

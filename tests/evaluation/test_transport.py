@@ -32,7 +32,7 @@ from headrace.recipe.gan import Adversarial as AdversarialRecipe
 from headrace.recipe.training import Training
 from headrace.training.trainer import Trainer
 
-ALONE = Workers(rank=0, world_size=1, device=torch.device("cpu"))
+SINGLE = Workers(rank=0, world_size=1, device=torch.device("cpu"))
 
 
 def normal(n: int, dimensions: int, seed: int, scale: float = 1.0, shift: float = 0.0) -> Tensor:
@@ -150,7 +150,7 @@ def critic(x_ND: Tensor, y_ND: Tensor, steps: int, **changes: Any) -> tuple[Adve
         weight_decay=0.0,
         clip=math.inf,
     )
-    trainer = Trainer(objective, training, 256, ALONE)
+    trainer = Trainer(objective, training, 256, SINGLE)
     figures = {}
     generator = torch.Generator().manual_seed(1)
     tail = []

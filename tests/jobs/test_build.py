@@ -137,11 +137,13 @@ def test_a_dry_run_says_all_and_writes_nothing(daily: Path, capsys: pytest.Captu
     shown = capsys.readouterr().out
     assert "LATERAL VIEW explode(captions)" in shown
     assert "Generate explode(captions" in shown, "Spark's plan"
-    told = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in shown.splitlines() if "│" in line}
+    conditioning = {
+        line.split("│")[1].strip(): line.split("│")[2].strip() for line in shown.splitlines() if "│" in line
+    }
     size = sum(len(photo(i)["image"]) for i in range(2))
-    estimated = int(told.pop("media bytes").replace(",", ""))
+    estimated = int(conditioning.pop("media bytes").replace(",", ""))
     assert size <= estimated < 3 * size, "by the footer, in which pages of so few bytes are mostly header"
-    assert told == {
+    assert conditioning == {
         "media": "by reference",
         "rows in": "2",
         "rows with samples": "2",

@@ -60,7 +60,9 @@ def test_every_job_says_how_it_is_used(capsys: pytest.CaptureFixture[str], job: 
 
 
 def test_a_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:
-    script = "import headrace.jobs.run, sys; sys.exit(headrace.jobs.run.exit_status(lambda argv: print('y' * 10_000_000), []))"
+    script = (
+        "import sys; from headrace.jobs import run; sys.exit(run.exit_status(lambda argv: print('y' * 10_000_000), []))"
+    )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stderr is not None

@@ -12,10 +12,10 @@ from headrace import models, systems
 from headrace.draws import Draws
 from headrace.jobs.export import main
 from headrace.jobs.train import main as train
-from headrace.models import Told
+from headrace.models import Conditioning
 from headrace.recipe import load_recipe
 from headrace.runs.run_folder import RunFolder
-from headrace.systems import Asked
+from headrace.systems import SampleRequest
 from tests.training.tiny_runs import recipe_of, write_dataset, write_recipe
 
 diffusers = pytest.importorskip("diffusers")
@@ -49,12 +49,12 @@ def test_the_exported_run_draws_the_same_images_by_diffusers(run: Path, tmp_path
     x_NCHW = Draws(recipe.sampling.seed, torch.arange(3)).normal("start", 3, 16, 16)
     with torch.no_grad():
         for step in scheduler.timesteps:
-            output = network(x_NCHW, step.expand(3).float(), Told(labels_N))
+            output = network(x_NCHW, step.expand(3).float(), Conditioning(labels_N))
             x_NCHW = scheduler.step(output, step, x_NCHW).prev_sample
     theirs = ((x_NCHW.clamp(-1, 1) + 1) * 127.5).round().int()
     folder = RunFolder(run)
-    artist = systems.of(recipe).artist(folder, recipe, torch.device("cpu"))
-    ours = artist.draw(Asked([None] * 3, labels_N), recipe.sampling).int()
+    image_generator = systems.of(recipe).image_generator(folder, recipe, torch.device("cpu"))
+    ours = image_generator.draw(SampleRequest([None] * 3, labels_N), recipe.sampling).int()
     assert ours.float().std() > 20
     assert (ours - theirs).abs().max() <= 1
 

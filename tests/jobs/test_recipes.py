@@ -105,8 +105,8 @@ def test_latents_of_a_codebook_are_denoised_and_controlled(runs: Path) -> None:
     ],
 )
 def test_settings_that_draw_nothing(override: str, line: str, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = [str(runs / "fashion-ddpm"), "steps=3", "per_prompt=1", "labels=[1]", *override.split()]
-    assert sample(asked) == 2
+    request = [str(runs / "fashion-ddpm"), "steps=3", "per_prompt=1", "labels=[1]", *override.split()]
+    assert sample(request) == 2
     assert line in capsys.readouterr().err.splitlines()[-1]
 
 

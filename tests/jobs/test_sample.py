@@ -15,7 +15,7 @@ from headrace.jobs.sample import main
 from headrace.jobs.train import main as train
 from headrace.runs.run_folder import RunFolder, sections
 from headrace.sampling.draw import draw, rows, slug, slugs
-from headrace.systems import Asked, diffusion
+from headrace.systems import SampleRequest, diffusion
 from tests.training.tiny_runs import recipe_of, write_dataset, write_recipe
 
 
@@ -71,11 +71,11 @@ def test_the_size_of_a_batch_changes_nothing(run: Path) -> None:
     folder = RunFolder(run)
     recipe = folder.load(("sampling",))
     assert recipe.sampling is not None
-    artist = systems.of(recipe).artist(folder, recipe, torch.device("cpu"))
-    asked = Asked([prompt for prompt in recipe.sampling.prompts for _ in range(2)])
-    whole = draw(artist, asked, recipe.sampling)
+    image_generator = systems.of(recipe).image_generator(folder, recipe, torch.device("cpu"))
+    request = SampleRequest([prompt for prompt in recipe.sampling.prompts for _ in range(2)])
+    whole = draw(image_generator, request, recipe.sampling)
     counts: list[int] = []
-    parts = draw(artist, asked, recipe.sampling.model_copy(update={"batch_size": 3}), counts.append)
+    parts = draw(image_generator, request, recipe.sampling.model_copy(update={"batch_size": 3}), counts.append)
     assert whole.shape == (4, 3, 16, 16)
     assert counts == [3, 1]
     assert (whole.int() - parts.int()).abs().max() <= 1
@@ -94,12 +94,12 @@ def test_rows_may_be_samples_of_the_dataset(run: Path) -> None:
 
 def test_it_draws_with_the_averaged_weights(run: Path) -> None:
     folder = RunFolder(run)
-    artist = diffusion.artist(folder, folder.load(), torch.device("cpu"))
+    image_generator = diffusion.image_generator(folder, folder.load(), torch.device("cpu"))
     checkpoint = run / "checkpoints" / "step-00000004"
     from safetensors.torch import load_file
 
     averages, weights = (load_file(checkpoint / f"{name}.safetensors") for name in ("model.ema", "model"))
-    ours = artist.network.state_dict()
+    ours = image_generator.network.state_dict()
     assert all(torch.equal(ours[name], value) for name, value in averages.items())
     assert any(not torch.equal(ours[name], value) for name, value in weights.items())
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from headrace import models
 from headrace.errors import RecipeError
-from headrace.models import Caption, CaptionTokenizer, Told
+from headrace.models import Caption, CaptionTokenizer, Conditioning
 from headrace.models.frozen_text import FrozenTextEncoder
 from headrace.recipe.model import UNet
 from headrace.recipe.text import FrozenText, Text
@@ -32,12 +32,12 @@ def build(text: Text | FrozenText | None, labels: int | None) -> models.TextToIm
     return model.eval()
 
 
-def told(labels: list[int], word: int = 5) -> Told:
+def conditioning(labels: list[int], word: int = 5) -> Conditioning:
     tokens_NL = torch.full((len(labels), 6), word)
-    return Told(torch.tensor(labels), Caption(tokens_NL, torch.ones_like(tokens_NL, dtype=torch.bool)))
+    return Conditioning(torch.tensor(labels), Caption(tokens_NL, torch.ones_like(tokens_NL, dtype=torch.bool)))
 
 
-def output(model: models.TextToImage, condition: Told) -> Tensor:
+def output(model: models.TextToImage, condition: Conditioning) -> Tensor:
     x_NCHW = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(1)).expand(
         len(condition.label_N), -1, -1, -1
     )
@@ -48,26 +48,27 @@ def output(model: models.TextToImage, condition: Told) -> Tensor:
 def test_a_network_hears_what_it_knows_of_and_nothing_else(text: Text | None, labels: int | None) -> None:
     model = build(text, labels)
     base, other_label, none, other_word = (
-        output(model, each) for each in (told([0]), told([1]), told([-1]), told([0], word=7))
+        output(model, each)
+        for each in (conditioning([0]), conditioning([1]), conditioning([-1]), conditioning([0], word=7))
     )
     assert torch.equal(base, other_label) == (labels is None)
     assert torch.equal(base, none) == (labels is None)
     assert torch.equal(base, other_word) == (text is None)
-    dropped = told([0, 0]).dropped(torch.tensor([True, False]))
+    dropped = conditioning([0, 0]).dropped(torch.tensor([True, False]))
     torch.testing.assert_close(output(model, dropped)[1:], base)
     assert torch.allclose(output(model, dropped)[:1], base, atol=1e-5) == (text is None and labels is None)
 
 
 def test_each_sample_has_its_own_label() -> None:
     model = build(None, 3)
-    together = output(model, told([2, -1, 0]))
+    together = output(model, conditioning([2, -1, 0]))
     for i, label in enumerate([2, -1, 0]):
-        torch.testing.assert_close(together[i : i + 1], output(model, told([label])))
+        torch.testing.assert_close(together[i : i + 1], output(model, conditioning([label])))
 
 
 def test_a_network_that_reads_asks_for_captions() -> None:
     with pytest.raises(ValueError, match="caption: found nothing, expected one"):
-        output(build(TEXT, None), Told(torch.zeros(1, dtype=torch.int64)))
+        output(build(TEXT, None), Conditioning(torch.zeros(1, dtype=torch.int64)))
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_a_frozen_encoder_reads_as_it_does_there_and_is_nobody_s_to_train_or_sav
 
 def test_a_network_reads_by_a_frozen_encoder(folder: Path) -> None:
     model = build(FrozenText(encoder="frozen", path=str(folder), length=6, width=16), 3)
-    first, second = output(model, told([0])), output(model, told([0], word=7))
+    first, second = output(model, conditioning([0])), output(model, conditioning([0], word=7))
     assert not torch.equal(first, second)
 
 
@@ -143,7 +144,7 @@ def test_a_real_encoder_puts_captions_of_one_meaning_near_each_other() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("text", "labels"), [(TEXT, 3), (None, None)])
 def test_what_is_told_stays_in_one_graph_forwards_and_backwards(text: Text | None, labels: int | None) -> None:
-    model, condition = build(text, labels), told([0, 2])
+    model, condition = build(text, labels), conditioning([0, 2])
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     x_NCHW = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     arguments = (x_NCHW, torch.tensor([10.0, 900.0]), condition)

@@ -52,7 +52,7 @@ def test_before_training_the_output_is_the_base_s_bit_for_bit(guess: bool) -> No
     network = base()
     x_NCHW, c_noise_N, control = inputs(2)
     controlled = Controlled(network, [ControlNet(network), ControlNet(network)], guess)
-    assert torch.equal(controlled(x_NCHW, c_noise_N, control), network(x_NCHW, c_noise_N, control.told))
+    assert torch.equal(controlled(x_NCHW, c_noise_N, control), network(x_NCHW, c_noise_N, control.conditioning))
 
 
 def test_training_changes_every_part_of_the_control_and_nothing_of_the_base() -> None:
@@ -78,7 +78,7 @@ def test_a_trained_control_obeys_its_condition_and_its_strength() -> None:
     controlled = Controlled(network, [ControlNet(network)])
     noisy(controlled.controls, 3)
     x_NCHW, c_noise_N, control = inputs()
-    plain = network(x_NCHW, c_noise_N, control.told)
+    plain = network(x_NCHW, c_noise_N, control.conditioning)
     obeyed = controlled(x_NCHW, c_noise_N, control)
     other = control._replace(conditions=(1 - control.conditions[0],))
     assert not torch.allclose(obeyed, plain, atol=1e-3)
@@ -94,7 +94,7 @@ def test_several_controls_add_up() -> None:
     noisy(control_net, 3)
     twins = [control_net, copy.deepcopy(control_net)]
     x_NCHW, c_noise_N, one = inputs()
-    two = Control(one.told, one.conditions * 2, torch.tensor([[0.25, 0.75]] * 2))
+    two = Control(one.conditioning, one.conditions * 2, torch.tensor([[0.25, 0.75]] * 2))
     expected = Controlled(network, twins[:1])(x_NCHW, c_noise_N, one)
     torch.testing.assert_close(Controlled(network, twins)(x_NCHW, c_noise_N, two), expected, rtol=1e-4, atol=1e-5)
 
@@ -104,7 +104,7 @@ def test_guess_mode_is_weaker() -> None:
     control_net = ControlNet(network)
     noisy(control_net, 3)
     x_NCHW, c_noise_N, control = inputs()
-    plain = network(x_NCHW, c_noise_N, control.told)
+    plain = network(x_NCHW, c_noise_N, control.conditioning)
     full, guess = (Controlled(network, [control_net], g)(x_NCHW, c_noise_N, control) for g in (False, True))
     assert 0 < (guess - plain).norm() < (full - plain).norm()
 
@@ -147,6 +147,6 @@ def test_a_condition_of_the_image_s_size_joins_latents() -> None:
     whole = control._replace(conditions=(torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(5)),))
     obeyed = Controlled(network, [control_net])(x_NCHW, c_noise_N, whole)
     assert obeyed.shape == x_NCHW.shape
-    assert not torch.allclose(obeyed, network(x_NCHW, c_noise_N, control.told), atol=1e-3)
+    assert not torch.allclose(obeyed, network(x_NCHW, c_noise_N, control.conditioning), atol=1e-3)
     with pytest.raises(ValueError, match=r"condition: found \[2, 1, 16, 16\], expected \[2, 1, 64, 64\]"):
         Controlled(network, [control_net])(x_NCHW, c_noise_N, control)

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from headrace.models import Caption
-from headrace.models.gan import Condition, build_pair, normalise_spectra, step_spectra
+from headrace.models.conditions import Conditioning
+from headrace.models.gan import build_pair, normalise_spectra, step_spectra
 from headrace.recipe.gan import Gan
 
 TEXT = {"vocabulary": 300, "length": 6, "width": 16, "layers": 1, "heads": 2}
@@ -22,13 +23,13 @@ def recipe(**changes: Any) -> Gan:
     return Gan.model_validate({**values, **changes})
 
 
-def condition_of(kind: str, n: int) -> Condition:
+def condition_of(kind: str, n: int) -> Conditioning:
     if kind == "label":
-        return Condition(label_N=torch.arange(n) % 10)
+        return Conditioning(label_N=torch.arange(n) % 10)
     if kind == "caption":
         tokens_NL = torch.randint(2, 300, (n, 6))
-        return Condition(caption=Caption(tokens_NL, torch.ones(n, 6, dtype=torch.bool)))
-    return Condition()
+        return Conditioning(caption=Caption(tokens_NL, torch.ones(n, 6, dtype=torch.bool)))
+    return Conditioning()
 
 
 @pytest.mark.parametrize("backbone", ["dcgan", "residual"])
@@ -58,7 +59,7 @@ def test_samples_of_a_batch_are_independent(backbone: str) -> None:
     z_NZ, condition = torch.randn(4, 8), condition_of("label", 4)
     whole = pair.discriminator(pair.generator(z_NZ, condition), condition)
     for i in range(4):
-        one = Condition(label_N=condition.label_N[i : i + 1])  # type: ignore[index]
+        one = Conditioning(label_N=condition.label_N[i : i + 1])  # type: ignore[index]
         alone = pair.discriminator(pair.generator(z_NZ[i : i + 1], one), one)
         torch.testing.assert_close(alone, whole[i : i + 1])
 
@@ -80,7 +81,7 @@ def test_the_projection_is_that_of_its_equation() -> None:
     torch.manual_seed(0)
     head = build_pair(recipe(condition="label")).discriminator.head
     features_NF = torch.randn(2, head.out.in_features)
-    zero, one = (Condition(label_N=torch.tensor([label, label])) for label in (0, 1))
+    zero, one = (Conditioning(label_N=torch.tensor([label, label])) for label in (0, 1))
     expected = (head.project(features_NF) * (head.embedding(zero) - head.embedding(one))).sum(1) / 8
     torch.testing.assert_close(head(features_NF, zero) - head(features_NF, one), expected)
 
@@ -96,9 +97,9 @@ def test_residual_blocks_start_silent() -> None:
 def test_activations_start_at_the_same_size_at_every_level(backbone: str) -> None:
     torch.manual_seed(0)
     pair = build_pair(recipe(backbone=backbone, resolution=32, multipliers=[1, 2, 4], channels=16, blocks=1))
-    image_NCHW = pair.generator(torch.randn(64, 8), Condition())
+    image_NCHW = pair.generator(torch.randn(64, 8), Conditioning())
     assert 0.02 < image_NCHW.std() < 3
-    assert 1e-3 < pair.discriminator(torch.randn(64, 3, 32, 32), Condition()).std() < 3
+    assert 1e-3 < pair.discriminator(torch.randn(64, 3, 32, 32), Conditioning()).std() < 3
 
 
 def singular(weight: Tensor) -> float:
@@ -127,8 +128,8 @@ def test_only_a_round_moves_the_estimate_of_a_spectral_norm() -> None:
     normalise_spectra(discriminator)
     before = copy.deepcopy(discriminator.state_dict())
     image_NCHW = torch.randn(2, 3, 16, 16)
-    first = discriminator.train()(image_NCHW, Condition())
-    assert torch.equal(discriminator(image_NCHW, Condition()), first)
+    first = discriminator.train()(image_NCHW, Conditioning())
+    assert torch.equal(discriminator(image_NCHW, Conditioning()), first)
     assert all(torch.equal(value, before[name]) for name, value in discriminator.state_dict().items())
     step_spectra(discriminator)
     changed = [n for n, value in discriminator.state_dict().items() if not torch.equal(value, before[n])]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from headrace import models
-from headrace.models import Caption, Told
+from headrace.models import Caption, Conditioning
 from headrace.models.prior import Prior
 from headrace.recipe.discrete import Prior as PriorRecipe
 from headrace.recipe.text import Text
@@ -35,10 +35,10 @@ def prior(kind: str) -> Prior:
     return model
 
 
-def told() -> Told:
+def conditioning() -> Conditioning:
     tokens_NL = torch.randint(2, 300, (2, 5), generator=torch.Generator().manual_seed(1))
     tokens_NL[:, 0] = 1  # the begin token
-    return Told(torch.tensor([2, 0]), Caption(tokens_NL, torch.arange(5) < torch.tensor([[5], [3]])))
+    return Conditioning(torch.tensor([2, 0]), Caption(tokens_NL, torch.arange(5) < torch.tensor([[5], [3]])))
 
 
 def codes() -> Tensor:
@@ -49,9 +49,9 @@ def codes() -> Tensor:
 @torch.no_grad()
 def test_one_code_at_a_time_the_logits_are_the_same(kind: str) -> None:
     model = prior(kind)
-    whole_NLK = model(codes()[:, :-1], told())
+    whole_NLK = model(codes()[:, :-1], conditioning())
     assert whole_NLK.shape == (2, 9, 7)
-    reading, logits_NK = model.begin(told())
+    reading, logits_NK = model.begin(conditioning())
     steps = [logits_NK, *(model.go_on(reading, code_N) for code_N in codes()[:, :-1].unbind(1))]
     assert (torch.stack(steps, 1) - whole_NLK).abs().max() < 1e-5
 
@@ -63,7 +63,7 @@ def test_the_future_leaks_nothing(kind: str) -> None:
     model.embed.register_forward_hook(lambda module, inputs, out: embedded.append(out.retain_grad() or out))  # type: ignore[func-returns-value]
     for place in range(9):
         embedded.clear()
-        logits_NK = model(codes()[:, :-1], told())[:, place]
+        logits_NK = model(codes()[:, :-1], conditioning())[:, place]
         (logits_NK * torch.arange(7)).sum().backward()
         (reached,) = embedded
         reach_L = torch.zeros(8) if reached.grad is None else reached.grad.abs().amax((0, 2))
@@ -75,7 +75,9 @@ def test_the_future_leaks_nothing(kind: str) -> None:
 def test_every_parameter_matters(kind: str) -> None:
     model = prior(kind)
     everything = torch.arange(7).repeat(2, 2)[:, :8]
-    labels = Told(torch.tensor([2, -1]), Caption(torch.arange(10).view(2, 5), torch.ones(2, 5, dtype=torch.bool)))
+    labels = Conditioning(
+        torch.tensor([2, -1]), Caption(torch.arange(10).view(2, 5), torch.ones(2, 5, dtype=torch.bool))
+    )
     out = model(everything, labels)
     (out * torch.randn_like(out)).sum().backward()
     unused = {"core.positions_LC", "context.labels.vectors.weight"}  # rows that no sample needs
@@ -89,15 +91,15 @@ def test_every_parameter_matters(kind: str) -> None:
 def test_what_is_told_matters_and_nothing_told_is_the_same_for_all(kind: str) -> None:
     model = prior(kind)
     before = codes()[:1, :4].expand(2, 4)
-    one, other = model(before, told())
+    one, other = model(before, conditioning())
     assert (one - other).abs().max() > 1e-3
-    one, other = model(before, told().dropped(torch.tensor([True, True])))
+    one, other = model(before, conditioning().dropped(torch.tensor([True, True])))
     torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
 def test_a_caption_must_be_there() -> None:
     with pytest.raises(ValueError, match="caption: found nothing"):
-        prior("words")(codes(), Told(torch.tensor([-1, -1])))
+        prior("words")(codes(), Conditioning(torch.tensor([-1, -1])))
 
 
 @pytest.mark.parametrize(

@@ -89,12 +89,12 @@ def test_with_memory_the_outputs_are_the_same(positions: str, norm: str, cross: 
     network = build(causal=True, positions=positions, norm=norm, context_width=WIDTH if cross else None)
     generator = torch.Generator().manual_seed(1)
     x_NLC, context = torch.randn(2, 9, WIDTH, generator=generator), torch.randn(2, 3, WIDTH, generator=generator)
-    told = {"context_NMD": context, "context_mask_NM": torch.tensor([[True, True, False]] * 2)} if cross else {}
-    whole = network(x_NLC, **told)
+    conditioning = {"context_NMD": context, "context_mask_NM": torch.tensor([[True, True, False]] * 2)} if cross else {}
+    whole = network(x_NLC, **conditioning)
     past = network.past()
-    parts = [network(x_NLC[:, :first], past=past, **told)]
-    parts.append(network(x_NLC[:, first : first + 2], past=past, **told))
-    parts += [network(x_NLC[:, place : place + 1], past=past, **told) for place in range(first + 2, 9)]
+    parts = [network(x_NLC[:, :first], past=past, **conditioning)]
+    parts.append(network(x_NLC[:, first : first + 2], past=past, **conditioning))
+    parts += [network(x_NLC[:, place : place + 1], past=past, **conditioning) for place in range(first + 2, 9)]
     assert (torch.cat(parts, 1) - whole).abs().max() < 1e-5
     assert past.length == 9
 

@@ -1,4 +1,4 @@
-"""Autoencoders: the adaptive weight by its definition, one forward pass for two moves, collapse that is reported."""
+"""Autoencoders: the adaptive weight by its definition, one forward pass for two phases, collapse that is reported."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def vqgan(start: int = 0, bottleneck: str = "vq", **settings: float) -> Reconstr
 
 
 def by_definition(objective: Reconstruction, image_NCHW: Tensor, step: int) -> tuple[Tensor, Tensor]:
-    """The loss of move one and its weight, by a graph that is kept for a second and a third use (equation 7)."""
+    """The loss of phase one and its weight, by a graph that is kept for a second and a third use (equation 7)."""
     recipe, model, adversary = objective.recipe, objective.model, objective.recipe.discriminator
     assert adversary is not None
     assert objective.discriminator is not None
@@ -163,7 +163,7 @@ def test_the_adversary_starts_late() -> None:
         assert not calls
     _, figures = objective.reconstruct({"image": images()}, draws(4))
     assert "adaptive" in figures
-    assert [move.first for move in objective.moves()] == [1, 4]
+    assert [phase.first for phase in objective.phases()] == [1, 4]
 
 
 def test_hinge_loss_and_shares() -> None:
@@ -199,14 +199,14 @@ def test_a_lost_game_is_reported(gain: float, line: str) -> None:
     for name, buffer in objective.discriminator.named_buffers():
         oracle.register_buffer(name, buffer)
     objective.discriminator = oracle  # type: ignore[assignment]
-    watch = objective.moves()[1].watch
-    assert watch is not None
+    warn = objective.phases()[1].warn
+    assert warn is not None
     said = []
     for step in range(1, 103):
         part = draws(step)
         objective._painted[part] = torch.zeros(4, 1, 16, 16)
         _, figures = objective.discriminate({"image": torch.ones(4, 1, 16, 16)}, part)
-        said.append(watch({f"discriminate/{name}": value.item() for name, value in figures.items()}))
+        said.append(warn({f"discriminate/{name}": value.item() for name, value in figures.items()}))
     assert [number for number, text in enumerate(said, 1) if text] == [100]
     assert line in str(said[99])
     assert (
@@ -218,21 +218,23 @@ def test_a_lost_game_is_reported(gain: float, line: str) -> None:
 
 
 def test_a_codebook_that_collapses_is_reported() -> None:
-    objective = Reconstruction(Autoencoding(family="autoencoder", watch=2), autoencoder(), fixed_NCHW=images(32))
+    objective = Reconstruction(
+        Autoencoding(family="autoencoder", monitor_every=2), autoencoder(), fixed_NCHW=images(32)
+    )
     _, figures = objective.reconstruct({"image": images()}, draws(1))
     assert "fixed_perplexity" not in figures
     _, figures = objective.reconstruct({"image": images()}, draws(2))
     assert figures["fixed_perplexity"].item() >= 1
-    watch = objective.moves()[0].watch
-    assert watch is not None
-    assert watch({"fixed_perplexity": 8.0}) is None
-    assert watch({"fixed_perplexity": 4.1}) is None
-    assert watch({"pixels": 1.0}) is None
+    warn = objective.phases()[0].warn
+    assert warn is not None
+    assert warn({"fixed_perplexity": 8.0}) is None
+    assert warn({"fixed_perplexity": 4.1}) is None
+    assert warn({"pixels": 1.0}) is None
     with torch.no_grad():
         objective.model.discrete.vectors_KC[1:] += 1e3  # type: ignore[union-attr]
     _, figures = objective.reconstruct({"image": images()}, draws(4))
     assert figures["fixed_perplexity"].item() == pytest.approx(1)
-    assert "the codebook collapses" in str(watch({"reconstruct/fixed_perplexity": 1.0}))
+    assert "the codebook collapses" in str(warn({"reconstruct/fixed_perplexity": 1.0}))
 
 
 @pytest.mark.parametrize("bottleneck", BOTTLENECKS)

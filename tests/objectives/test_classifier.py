@@ -38,15 +38,15 @@ def batch(count: int, seed: int) -> dict[str, Tensor]:
 def test_a_trained_classifier_knows_the_posterior_at_every_level() -> None:
     network = Points()
     objective = objectives.NoisyClassification(Classification(family="classifier"), network)  # type: ignore[arg-type]
-    (move,) = objective.moves()
-    assert move.players == ("model",)
-    assert dict(objective.players) == {"model": network}
+    (phase,) = objective.phases()
+    assert phase.networks == ("model",)
+    assert dict(objective.networks) == {"model": network}
     optimizer = torch.optim.Adam(network.parameters(), 5e-3)
     steps, count = 500, 512
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 5e-3 * (1 - step / steps)
-        loss, figures = move.loss(batch(count, step), Draws(0, torch.arange(count) + step * count))
+        loss, figures = phase.loss(batch(count, step), Draws(0, torch.arange(count) + step * count))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -31,9 +31,9 @@ def batch() -> dict[str, torch.Tensor]:
 def test_training_a_control_lowers_the_loss_and_leaves_the_base_alone() -> None:
     model = controlled()
     objective = objectives.ControlDiffusion(Diffusion(prediction="x0", min_snr=None, drop_caption=0.5), model)
-    assert dict(objective.players) == {"control": model.controls}
-    (move,) = objective.moves()
-    assert move.players == ("control",)
+    assert dict(objective.networks) == {"control": model.controls}
+    (phase,) = objective.phases()
+    assert phase.networks == ("control",)
     before = {name: value.clone() for name, value in model.base.state_dict().items()}
     # The base's last layer is zero before it is trained, so here it gets weights that let anything through.
     torch.nn.init.normal_(model.base.unet.conv_out.weight, std=0.1)
@@ -41,7 +41,7 @@ def test_training_a_control_lowers_the_loss_and_leaves_the_base_alone() -> None:
     optimizer = torch.optim.Adam(model.controls.parameters(), 3e-3)
     losses = []
     for step in range(60):
-        loss, _ = move.loss(batch(), Draws(0, torch.arange(COUNT) + step * COUNT))
+        loss, _ = phase.loss(batch(), Draws(0, torch.arange(COUNT) + step * COUNT))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -59,7 +59,7 @@ def test_guess_mode_guides_by_the_condition_alone() -> None:
     x_NCHW, sigma = torch.randn(COUNT, 3, 8, 8), torch.tensor(1.0)
     caption = Caption(batch()["tokens"], batch()["tokens_mask"])
     control = Control(caption, (batch()["condition"],), torch.ones(COUNT, 1))
-    encoded = control._replace(told=model.base.encode(caption))
+    encoded = control._replace(conditioning=model.base.encode(caption))
     guided = samplers.classifier_free(denoise, encoded, encoded.ignored(), 2.0)(x_NCHW, sigma)
     obeying, ignoring = (denoise(x_NCHW, sigma, cond) for cond in (control, control.ignored()))
     assert not torch.allclose(obeying, ignoring, atol=1e-3)

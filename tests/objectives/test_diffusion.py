@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from headrace import objectives
 from headrace.draws import Draws
-from headrace.models import Told
+from headrace.models import Conditioning
 from headrace.recipe.objective import Diffusion
 
 COUNT = 64
@@ -19,8 +19,8 @@ class Spy(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.zeros(()))
 
-    def forward(self, x: Tensor, c_noise: Tensor, told: Told) -> Tensor:
-        self.seen = (x, c_noise, told)
+    def forward(self, x: Tensor, c_noise: Tensor, conditioning: Conditioning) -> Tensor:
+        self.seen = (x, c_noise, conditioning)
         return self.scale * x
 
 
@@ -38,10 +38,10 @@ def draws(seed: int = 0, start: int = 0, count: int = COUNT) -> Draws:
 def test_one_move_of_one_player() -> None:
     model = Spy()
     objective = objectives.Diffusion(Diffusion(), model)
-    (move,) = objective.moves()
-    assert dict(objective.players) == {"model": model}
-    assert move.players == ("model",)
-    loss, figures = move.loss(batch(), draws())
+    (phase,) = objective.phases()
+    assert dict(objective.networks) == {"model": model}
+    assert phase.networks == ("model",)
+    loss, figures = phase.loss(batch(), draws())
     assert loss.shape == ()
     loss.backward()
     assert model.scale.grad is not None

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from headrace.draws import Draws
-from headrace.models.gan import Condition, build_pair
+from headrace.models.conditions import Conditioning
+from headrace.models.gan import build_pair
 from headrace.models.mlp import PointDiscriminator, PointGenerator
 from headrace.objectives import Adversarial
 from headrace.objectives.gan import PAIRINGS, PATIENCE
@@ -26,7 +27,7 @@ def recipe(**changes: Any) -> AdversarialRecipe:
     return AdversarialRecipe.model_validate({"family": "gan", **changes})
 
 
-def game(**changes: Any) -> Adversarial:
+def adversarial(**changes: Any) -> Adversarial:
     torch.manual_seed(0)
     return Adversarial(recipe(**changes), PointGenerator(4, 2, 16, 2), PointDiscriminator(2, 16, 2))
 
@@ -78,7 +79,7 @@ def test_squared_gradient_of_a_quadratic_is_known() -> None:
 @pytest.mark.parametrize("loss", list(PAIRINGS))
 def test_gradients_of_the_discriminator_are_those_of_functional_transforms(regulariser: str, loss: str) -> None:
     """Against torch.func: gradients of single samples, vectorised, then differentiated by the weights."""
-    objective = game(loss=loss, regulariser=regulariser, gamma=0.7, penalty=5.0)
+    objective = adversarial(loss=loss, regulariser=regulariser, gamma=0.7, penalty=5.0)
     real, fake = points()["image"], objective.generator(draws().normal("latent, discriminator", 4)).detach()
 
     def criticism(weights: dict[str, Tensor], x_D: Tensor) -> Tensor:
@@ -104,7 +105,7 @@ def test_gradients_of_the_discriminator_are_those_of_functional_transforms(regul
 
 
 def test_r1_and_r2_are_squared_gradients_at_both_kinds_of_image() -> None:
-    plain, penalised = game(), game(regulariser="r1_r2", gamma=0.7)
+    plain, penalised = adversarial(), adversarial(regulariser="r1_r2", gamma=0.7)
     loss, _ = plain.discriminator_loss(points(), draws())
     penalty, figures = penalised.discriminator_loss(points(), draws())
     expected = {}
@@ -115,7 +116,7 @@ def test_r1_and_r2_are_squared_gradients_at_both_kinds_of_image() -> None:
         expected[name] = gradient.square().sum(1).mean()
         torch.testing.assert_close(figures[name], expected[name])
     torch.testing.assert_close(penalty - loss, 0.35 * (expected["r1"] + expected["r2"]))
-    torch.testing.assert_close(figures["game"], loss.detach())
+    torch.testing.assert_close(figures["adversarial"], loss.detach())
 
 
 def test_the_gradient_penalty_is_taken_on_straight_lines() -> None:
@@ -125,7 +126,7 @@ def test_the_gradient_penalty_is_taken_on_straight_lines() -> None:
     assert torch.equal(x[0], fake[0])
     torch.testing.assert_close(x[1], real[1])
     torch.testing.assert_close(x[2], 0.25 * real[2] + 0.75 * fake[2])
-    objective = game(loss="wasserstein", regulariser="gradient_penalty", penalty=3.0)
+    objective = adversarial(loss="wasserstein", regulariser="gradient_penalty", penalty=3.0)
     with torch.no_grad():  # D(x) = 2·x₀ everywhere: its gradient's norm is 2
         for parameter in objective.discriminator.parameters():
             parameter.zero_()
@@ -134,8 +135,8 @@ def test_the_gradient_penalty_is_taken_on_straight_lines() -> None:
         objective.discriminator.out.weight[0, 0] = 2.0
     loss, figures = objective.discriminator_loss(points(), draws())
     assert float(figures["gradient_norm"]) == pytest.approx(2)
-    assert float(loss.detach() - figures["game"]) == pytest.approx(3, rel=1e-4)
-    assert float(figures["wasserstein"]) == pytest.approx(-float(figures["game"]) / 2, rel=1e-4)
+    assert float(loss.detach() - figures["adversarial"]) == pytest.approx(3, rel=1e-4)
+    assert float(figures["wasserstein"]) == pytest.approx(-float(figures["adversarial"]) / 2, rel=1e-4)
 
 
 def test_clipping_bounds_every_weight_that_images_go_through() -> None:
@@ -146,7 +147,7 @@ def test_clipping_bounds_every_weight_that_images_go_through() -> None:
     )
     objective = Adversarial(recipe(loss="wasserstein", regulariser="clip", clip=0.03), *pair)
     embedding = pair.discriminator.head.embedding.label.weight.clone()
-    after = objective.moves()[0].after
+    after = objective.phases()[0].after
     assert after is not None
     after()
     for name, parameter in pair.discriminator.named_parameters():
@@ -159,23 +160,23 @@ def test_gamma_falls_by_half_a_cosine_of_samples_seen() -> None:
     samples_N = torch.tensor([0, 50, 100, 1000])
     expected = torch.tensor([2.0, 1.25, 0.5, 0.5])
     torch.testing.assert_close(gamma_at(samples_N, 2.0, 0.5, 100), expected)
-    objective = game(regulariser="r1_r2", gamma=2.0, gamma_final=0.5, burn_in=100)
+    objective = adversarial(regulariser="r1_r2", gamma=2.0, gamma_final=0.5, burn_in=100)
     for first, gamma in ((0, 2.0), (1000, 0.5)):
         loss, figures = objective.discriminator_loss(points(1), draws(first, 1))
-        penalty = float(loss.detach() - figures["game"])
+        penalty = float(loss.detach() - figures["adversarial"])
         assert penalty == pytest.approx(gamma / 2 * float(figures["r1"] + figures["r2"]), rel=1e-3)
 
 
 @pytest.mark.parametrize("rounds", [1, 5])
 def test_moves_and_who_is_trained_in_them(rounds: int) -> None:
-    first, second = game(rounds=rounds).moves()
-    assert (first.players, first.every) == (("discriminator",), 1)
-    assert (second.players, second.every) == (("generator",), rounds)
+    first, second = adversarial(rounds=rounds).phases()
+    assert (first.networks, first.every) == (("discriminator",), 1)
+    assert (second.networks, second.every) == (("generator",), rounds)
 
 
 @pytest.mark.parametrize("loss", list(PAIRINGS))
 def test_each_round_reaches_its_own_player_only(loss: str) -> None:
-    objective = game(loss=loss)
+    objective = adversarial(loss=loss)
     value, _ = objective.discriminator_loss(points(), draws())
     value.backward()
     assert all(p.grad is None for p in objective.generator.parameters())
@@ -187,26 +188,26 @@ def test_each_round_reaches_its_own_player_only(loss: str) -> None:
 
 
 def test_rounds_won_outright_are_counted_and_reported() -> None:
-    objective = game()
+    objective = adversarial()
     with torch.no_grad():
         objective.discriminator.out.weight.zero_()
         objective.discriminator.out.bias.zero_()
     _, figures = objective.discriminator_loss(points(), draws())
     assert figures["rounds_won"] == 0
-    assert figures["game"] == pytest.approx(2 * math.log(2))
+    assert figures["adversarial"] == pytest.approx(2 * math.log(2))
 
     class Winner(nn.Module):
-        def forward(self, x_ND: Tensor, condition: Condition) -> Tensor:
+        def forward(self, x_ND: Tensor, condition: Conditioning) -> Tensor:
             return torch.where(torch.isin(x_ND[:, 0], points()["image"][:, 0]), 20.0, -20.0)
 
     objective = Adversarial(recipe(), PointGenerator(4, 2), Winner())
-    watch = objective.moves()[0].watch
-    assert watch is not None
+    warn = objective.phases()[0].warn
+    assert warn is not None
     lines = []
     for round_ in range(1, 2 * PATIENCE + 1):
         _, figures = objective.discriminator_loss(points(), draws())
         assert figures["rounds_won"] == round_
-        lines.append(watch({f"discriminator/{name}": float(value) for name, value in figures.items()}))
+        lines.append(warn({f"discriminator/{name}": float(value) for name, value in figures.items()}))
     said = [line for line in lines if line is not None]
     assert len(said) == 2
     assert lines[PATIENCE - 1] is not None
@@ -215,6 +216,6 @@ def test_rounds_won_outright_are_counted_and_reported() -> None:
 
 
 def test_a_critic_reports_a_distance_and_wins_nothing() -> None:
-    _, figures = game(loss="wasserstein").discriminator_loss(points(), draws())
-    assert set(figures) == {"game", "real", "fake", "wasserstein"}
+    _, figures = adversarial(loss="wasserstein").discriminator_loss(points(), draws())
+    assert set(figures) == {"adversarial", "real", "fake", "wasserstein"}
     assert float(figures["wasserstein"]) == pytest.approx(float(figures["real"] - figures["fake"]), abs=1e-6)

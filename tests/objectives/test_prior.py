@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from headrace import models
 from headrace.draws import Draws
-from headrace.models import Told
+from headrace.models import Conditioning
 from headrace.objectives import CodeLikelihood
 from headrace.objectives.prior import code_nats
 from headrace.recipe.discrete import AutoregressivePrior
@@ -24,7 +24,7 @@ class Codes(nn.Module):
         return image_NCHW[:, 0].long()
 
 
-def objective(core: str = "transformer", drop: float = 0.25) -> CodeLikelihood:
+def likelihood(core: str = "transformer", drop: float = 0.25) -> CodeLikelihood:
     torch.manual_seed(0)
     model = models.build(
         PriorRecipe(network="prior", core=core, codes=4, side=2, width=32, layers=1, heads=2, labels=3)  # type: ignore[arg-type]
@@ -43,24 +43,24 @@ def batch(count: int = 64, seed: int = 0) -> dict[str, Tensor]:
 
 
 def test_the_loss_is_the_mean_negative_log_likelihood() -> None:
-    game, data = objective(drop=0.0), batch(8)
-    loss, figures = game.loss(data, Draws(0, torch.arange(8), 1))
+    objective, data = likelihood(drop=0.0), batch(8)
+    loss, figures = objective.loss(data, Draws(0, torch.arange(8), 1))
     codes_NL = data["image"].flatten(1).long()
     nats = 0.0
     for sample in range(8):
-        told = Told(data["label"][sample : sample + 1])
+        conditioning = Conditioning(data["label"][sample : sample + 1])
         for place in range(4):
-            logits = game.model(codes_NL[sample : sample + 1, :place], told)[0, -1]
+            logits = objective.model(codes_NL[sample : sample + 1, :place], conditioning)[0, -1]
             nats -= logits.log_softmax(0)[codes_NL[sample, place]].item()
     assert loss.item() == pytest.approx(nats / 32, rel=1e-5)
     assert figures["bits"].item() == pytest.approx(nats / 32 / math.log(2), rel=1e-5)
 
 
 def test_a_share_of_the_samples_is_told_nothing() -> None:
-    game, data = objective(), batch(400)
+    objective, data = likelihood(), batch(400)
     seen: list[Tensor] = []
-    game.model.prefix.register_forward_hook(lambda module, inputs, out: seen.append(inputs[0].label_N))
-    game.loss(data, Draws(0, torch.arange(400), 1))
+    objective.model.prefix.register_forward_hook(lambda module, inputs, out: seen.append(inputs[0].label_N))
+    objective.loss(data, Draws(0, torch.arange(400), 1))
     (label_N,) = seen
     assert (label_N == -1).float().mean() == pytest.approx(0.25, abs=0.07)
     assert torch.equal(label_N[label_N >= 0], data["label"][label_N >= 0])
@@ -69,17 +69,21 @@ def test_a_share_of_the_samples_is_told_nothing() -> None:
 @pytest.mark.parametrize("core", ["transformer", "lstm", "gru"])
 def test_every_network_learns_the_entropy_of_the_codes(core: str) -> None:
     """2 bits of the first code, none of the second and third, 1 of the last: 0.75 a code, for those that are told."""
-    game = objective(core, drop=0.1)
-    optimizer = torch.optim.Adam(game.model.parameters(), 5e-3)
+    objective = likelihood(core, drop=0.1)
+    optimizer = torch.optim.Adam(objective.model.parameters(), 5e-3)
     for step in range(1, 251):
-        loss, _ = game.loss(batch(seed=step), Draws(0, torch.arange(64) + 64 * step, step))
+        loss, _ = objective.loss(batch(seed=step), Draws(0, torch.arange(64) + 64 * step, step))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     data = batch(512, seed=999)
     with torch.no_grad():
-        bits = code_nats(game.model, game.autoencoder, data["image"], Told(data["label"])).mean() / math.log(2)
-        untold = code_nats(game.model, game.autoencoder, data["image"], Told(torch.full((512,), -1))).mean()
+        bits = code_nats(
+            objective.model, objective.autoencoder, data["image"], Conditioning(data["label"])
+        ).mean() / math.log(2)
+        unconditional = code_nats(
+            objective.model, objective.autoencoder, data["image"], Conditioning(torch.full((512,), -1))
+        ).mean()
     assert bits.item() == pytest.approx(0.75, abs=0.06)
     # Untold, the label is a code of log₂ 3 bits.
-    assert untold.item() / math.log(2) == pytest.approx((3 + math.log2(3)) / 4, abs=0.15)
+    assert unconditional.item() / math.log(2) == pytest.approx((3 + math.log2(3)) / 4, abs=0.15)

@@ -82,14 +82,14 @@ class Conditioned(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("lowest", "steps", "count", "asked"),
+    ("lowest", "steps", "count", "expected"),
     [
         (0.5, 1500, 1024, (0.7, 1.0, 4.0)),
         pytest.param(0.2, 4500, 2048, (0.3, 1.0, 4.0), marks=pytest.mark.slow),
     ],
 )
 def test_denoising_score_matching_over_a_ladder_learns_every_score_within_5_percent(
-    lowest: float, steps: int, count: int, asked: tuple[float, ...]
+    lowest: float, steps: int, count: int, expected: tuple[float, ...]
 ) -> None:
     network = Conditioned()
     objective = objectives.Diffusion(Diffusion(prediction="score", schedule="geometric", min_snr=None), network)
@@ -103,7 +103,7 @@ def test_denoising_score_matching_over_a_ladder_learns_every_score_within_5_perc
         objective.loss({"image": image}, Draws(0, torch.arange(count) + step * count))[0].backward()
         optimizer.step()
         optimizer.zero_grad()
-    for sigma in asked:
+    for sigma in expected:
         x_ND = PLANE.sample(2000, 10_000) + sigma * torch.randn(2000, 2, generator=torch.Generator().manual_seed(1))
         x0_ND = objective.denoiser(x_ND.float().view(-1, 2, 1, 1), sigma, None).view(-1, 2).double().detach()
         assert relative_error((x0_ND - x_ND) / sigma**2, x_ND, sigma) < 0.05

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headrace import models
 from headrace.draws import Draws
-from headrace.models import Told
+from headrace.models import Conditioning
 from headrace.models.prior import Prior
 from headrace.recipe.discrete import Prior as PriorRecipe
 from headrace.samplers.autoregressive import Choice, Guidance, sample_codes, sample_window
@@ -74,13 +74,13 @@ def draws(first: int = 0, count: int = 4) -> Draws:
 @pytest.mark.parametrize("core", ["transformer", "lstm", "gru"])
 def test_codes_follow_from_the_logits_of_the_whole_sequence(core: str) -> None:
     """With memory or without, each code is the one that its uniform number picks from p(code | codes before it)."""
-    model, told = prior(core=core), Told(torch.tensor([0, 1, 1, -1]))
-    guidance = Guidance(Told(torch.full((4,), -1)), 2.0)
+    model, conditioning = prior(core=core), Conditioning(torch.tensor([0, 1, 1, -1]))
+    guidance = Guidance(Conditioning(torch.full((4,), -1)), 2.0)
     for guide in (None, guidance):
-        codes = sample_codes(model, told, draws(), Choice(top_p=0.9), guide).flatten(1)
+        codes = sample_codes(model, conditioning, draws(), Choice(top_p=0.9), guide).flatten(1)
         uniform = draws().uniform("codes", 9)
         with torch.no_grad():
-            logits = model(codes[:, :-1], told)
+            logits = model(codes[:, :-1], conditioning)
             if guide:
                 null = model(codes[:, :-1], guide.null)
                 logits = null + 2 * (logits - null)
@@ -89,9 +89,11 @@ def test_codes_follow_from_the_logits_of_the_whole_sequence(core: str) -> None:
 
 
 def test_how_many_are_drawn_at_once_changes_nothing() -> None:
-    model, told = prior(), Told(torch.tensor([0, 1, 1, 0]))
-    whole = sample_codes(model, told, draws(), Choice())
-    parts = [sample_codes(model, Told(told.label_N[n : n + 1]), draws(n, 1), Choice()) for n in range(4)]
+    model, conditioning = prior(), Conditioning(torch.tensor([0, 1, 1, 0]))
+    whole = sample_codes(model, conditioning, draws(), Choice())
+    parts = [
+        sample_codes(model, Conditioning(conditioning.label_N[n : n + 1]), draws(n, 1), Choice()) for n in range(4)
+    ]
     assert torch.equal(whole, torch.cat(parts))
 
 
@@ -99,23 +101,23 @@ def test_guidance_moves_codes_towards_what_is_told() -> None:
     model = prior(side=1)
     with torch.no_grad():
         model.head.weight.mul_(3)
-    told, null = Told(torch.zeros(4000, dtype=torch.int64)), Told(torch.full((4000,), -1))
-    target = (model.begin(told)[1] - model.begin(null)[1])[0].argmax()
+    conditioning, null = Conditioning(torch.zeros(4000, dtype=torch.int64)), Conditioning(torch.full((4000,), -1))
+    target = (model.begin(conditioning)[1] - model.begin(null)[1])[0].argmax()
     rates = []
     for scale in (1.0, 2.0, 4.0):
-        codes = sample_codes(model, told, draws(count=4000), Choice(), Guidance(null, scale))
+        codes = sample_codes(model, conditioning, draws(count=4000), Choice(), Guidance(null, scale))
         rates.append((codes == target).float().mean().item())
     assert rates[0] < rates[1] < rates[2]
-    plain = sample_codes(model, told, draws(count=4000), Choice())
+    plain = sample_codes(model, conditioning, draws(count=4000), Choice())
     assert rates[0] == pytest.approx((plain == target).float().mean().item(), abs=1e-3)
 
 
 def test_a_window_of_the_whole_image_draws_the_same_codes() -> None:
-    model, told = prior(), Told(torch.tensor([0, 1, 1, 0]))
-    guidance = Guidance(Told(torch.full((4,), -1)), 1.5)
+    model, conditioning = prior(), Conditioning(torch.tensor([0, 1, 1, 0]))
+    guidance = Guidance(Conditioning(torch.full((4,), -1)), 1.5)
     for guide in (None, guidance):
-        whole = sample_codes(model, told, draws(), Choice(), guide)
-        assert torch.equal(sample_window(model, told, draws(), Choice(), guide, height=3, width=3), whole)
+        whole = sample_codes(model, conditioning, draws(), Choice(), guide)
+        assert torch.equal(sample_window(model, conditioning, draws(), Choice(), guide, height=3, width=3), whole)
 
 
 def test_a_larger_image_keeps_the_rule_that_was_learnt() -> None:
@@ -126,14 +128,14 @@ def test_a_larger_image_keeps_the_rule_that_was_learnt() -> None:
     rows, columns = torch.meshgrid(torch.arange(4), torch.arange(4), indexing="ij")
     start = torch.arange(3)[:, None, None]
     stripes = ((rows + columns + start) % 3).flatten(1)
-    untold = Told(torch.full((3,), -1))
+    unconditional = Conditioning(torch.full((3,), -1))
     for _ in range(200):
-        loss = torch.nn.functional.cross_entropy(model(stripes[:, :-1], untold).transpose(1, 2), stripes)
+        loss = torch.nn.functional.cross_entropy(model(stripes[:, :-1], unconditional).transpose(1, 2), stripes)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    told = Told(torch.full((6,), -1))
-    codes = sample_window(model, told, draws(count=6), Choice(temperature=0.5), height=7, width=9)
+    conditioning = Conditioning(torch.full((6,), -1))
+    codes = sample_window(model, conditioning, draws(count=6), Choice(temperature=0.5), height=7, width=9)
     assert codes.shape == (6, 7, 9)
     right = (codes[:, 1:] == (codes[:, :-1] + 1) % 3).float().mean()
     right_along = (codes[:, :, 1:] == (codes[:, :, :-1] + 1) % 3).float().mean()
@@ -143,4 +145,4 @@ def test_a_larger_image_keeps_the_rule_that_was_learnt() -> None:
 
 def test_a_canvas_smaller_than_the_window_is_refused() -> None:
     with pytest.raises(ValueError, match="found 2 × 5, expected at least 3 × 3"):
-        sample_window(prior(), Told(torch.tensor([0])), draws(count=1), Choice(), height=2, width=5)
+        sample_window(prior(), Conditioning(torch.tensor([0])), draws(count=1), Choice(), height=2, width=5)

@@ -62,7 +62,7 @@ FAMILIES: dict[str, Family] = {
     "wgan, spectral norm": (RESIDUAL, {**WGAN, "regulariser": "spectral"}),
     "autoencoder, kl": ({**CODER, "bottleneck": {"kind": "kl"}}, {"family": "autoencoder", "kl": 1e-2}),
     "autoencoder, fsq": ({**CODER, "bottleneck": {"kind": "fsq", "levels": [4, 4]}}, {"family": "autoencoder"}),
-    "vqgan": (VQGAN, {"family": "autoencoder", "watch": 2, "discriminator": ADVERSARY}),
+    "vqgan": (VQGAN, {"family": "autoencoder", "monitor_every": 2, "discriminator": ADVERSARY}),
     "vqgan, cosine codes": (
         {**CODER, "bottleneck": {**BOOK, "cosine": True, "update": "gradient"}},
         {"family": "autoencoder", "discriminator": ADVERSARY},
@@ -138,12 +138,12 @@ def test_no_step_is_skipped(name: str, plain: dict[str, Path]) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_averages_follow_every_player(name: str, plain: dict[str, Path]) -> None:
     tensors = newest(plain[name])
-    players = [group for group in tensors if f"{group}.ema" in tensors]
-    assert players
-    for player in players:
-        weights, averages = tensors[player], tensors[f"{player}.ema"]
+    networks = [group for group in tensors if f"{group}.ema" in tensors]
+    assert networks
+    for network in networks:
+        weights, averages = tensors[network], tensors[f"{network}.ema"]
         assert weights.keys() == averages.keys()
-        moved = {key.rsplit("/", 1)[0] for key in tensors[f"{player}.optimizer"]}
+        moved = {key.rsplit("/", 1)[0] for key in tensors[f"{network}.optimizer"]}
         assert any(not torch.equal(weights[key], averages[key]) for key in moved)
 
 
@@ -264,7 +264,7 @@ def test_a_discriminator_that_wins_outright_is_reported(
     """The generator hardly moves, the discriminator learns fast: its rounds are counted in the metrics, and said."""
     monkeypatch.setattr("headrace.objectives.gan.PATIENCE", 5)
     recipe = recipe_for("gan, minimax", dataset, tmp_path / "run")
-    recipe["training"] |= {"steps": 60, "learning_rate": 1e-2, "players": {"generator": {"learning_rate": 1e-9}}}
+    recipe["training"] |= {"steps": 60, "learning_rate": 1e-2, "networks": {"generator": {"learning_rate": 1e-9}}}
     assert train([str(write_recipe(tmp_path / "recipe.yaml", recipe))]) == 0
     won = [json.loads(line)["discriminator/rounds_won"] for line in (tmp_path / "run/metrics.jsonl").open()]
     assert max(won) >= 5

@@ -1,4 +1,4 @@
-"""Precisions, steps that are skipped, settings by player, operations: the trainer's arithmetic."""
+"""Precisions, steps that are skipped, settings by network, operations: the trainer's arithmetic."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from headrace.training import flops
 from headrace.training.scale import GROWTH, PATIENCE, START, LossScale
 from headrace.training.streak import Streak
 from headrace.training.trainer import Trainer
-from tests.training.test_trainer import ALONE, Duel, Regression, batch, recipe, run, weights
+from tests.training.test_trainer import SINGLE, Duel, Regression, batch, recipe, run, weights
 
 
 class Poisoned(Regression):
@@ -42,7 +42,7 @@ def state(trainer: Trainer) -> dict[str, Tensor]:
 
 
 def test_a_step_whose_gradients_are_no_numbers_changes_nothing() -> None:
-    trainer = Trainer(Poisoned(3, 4), recipe(), 8, ALONE)
+    trainer = Trainer(Poisoned(3, 4), recipe(), 8, SINGLE)
     figures = run(trainer, 2)
     before = state(trainer)
     figures += run(trainer, 2)
@@ -63,13 +63,13 @@ def test_of_several_moves_only_the_bad_one_is_skipped() -> None:
             loss, figures = super().critic_loss(batch, draws)
             return loss * (float("inf") if draws.step == 5 else 1.0), figures
 
-    game = Half()
-    trainer = Trainer(game, recipe(), 8, ALONE)
+    objective = Half()
+    trainer = Trainer(objective, recipe(), 8, SINGLE)
     run(trainer, 4)
-    critic, generator = game.critic.weight.clone(), game.generator.weight.clone()
+    critic, generator = objective.critic.weight.clone(), objective.generator.weight.clone()
     assert run(trainer, 1)[0]["skipped"] == 1
-    assert torch.equal(critic, game.critic.weight)
-    assert not torch.equal(generator, game.generator.weight)
+    assert torch.equal(critic, objective.critic.weight)
+    assert not torch.equal(generator, objective.generator.weight)
 
 
 def test_a_streak_ends_the_run_with_the_last_good_checkpoint(
@@ -91,11 +91,11 @@ def test_a_streak_ends_the_run_with_the_last_good_checkpoint(
     ]
 
 
-@pytest.mark.parametrize("game", [Regression, Duel])
-def test_fp16_is_scaled_and_goes_on_exactly(game: Callable[[], Regression | Duel], tmp_path: Path) -> None:
+@pytest.mark.parametrize("objective", [Regression, Duel])
+def test_fp16_is_scaled_and_goes_on_exactly(objective: Callable[[], Regression | Duel], tmp_path: Path) -> None:
     """Matrix products run in float16, losses are near those of float32, and the scale is saved."""
-    plain = run(Trainer(game(), recipe(), 8, ALONE), 10)
-    whole = Trainer(game(), recipe(precision="fp16"), 8, ALONE)
+    plain = run(Trainer(objective(), recipe(), 8, SINGLE), 10)
+    whole = Trainer(objective(), recipe(precision="fp16"), 8, SINGLE)
     for name, scale in whole.scales.items():
         scale.load_state_dict({"scale": torch.tensor(2.0**40), "good": torch.tensor(0.0)})  # overflows at first
         assert name
@@ -103,7 +103,7 @@ def test_fp16_is_scaled_and_goes_on_exactly(game: Callable[[], Regression | Duel
     assert figures[0]["skipped"] >= 1
     assert sum(figure["skipped"] for figure in figures) < 60
     assert all(scale.state_dict()["scale"] < 2.0**40 for scale in whole.scales.values())
-    modest = Trainer(game(), recipe(precision="fp16"), 8, ALONE)
+    modest = Trainer(objective(), recipe(precision="fp16"), 8, SINGLE)
     for scale in modest.scales.values():
         scale.load_state_dict({"scale": torch.tensor(128.0), "good": torch.tensor(0.0)})
     fresh = run(modest, 10)
@@ -113,7 +113,7 @@ def test_fp16_is_scaled_and_goes_on_exactly(game: Callable[[], Regression | Duel
     checkpoints.wait()
     newest = checkpoints.newest()
     assert newest is not None
-    again = Trainer(game(), recipe(precision="fp16"), 8, ALONE)
+    again = Trainer(objective(), recipe(precision="fp16"), 8, SINGLE)
     again.load(newest)
     assert {n: s.state_dict() for n, s in again.scales.items()} == {n: s.state_dict() for n, s in whole.scales.items()}
     assert repr(run(again, 5)) == repr(run(whole, 5))  # a norm of a step that is skipped is NaN in both
@@ -138,9 +138,9 @@ def test_the_scale_halves_and_doubles_as_torch_s_own() -> None:
 
 def test_players_have_settings_of_their_own() -> None:
     """Against two optimizers with these settings, written out."""
-    players = {"critic": {"learning_rate": 0.2, "beta1": 0.0, "weight_decay": 0.0}, "generator": {"ema": 0.0}}
-    game, twin = Duel(), Duel()
-    trainer = Trainer(game, recipe(players=players, warmup=0), 8, ALONE)
+    networks = {"critic": {"learning_rate": 0.2, "beta1": 0.0, "weight_decay": 0.0}, "generator": {"ema": 0.0}}
+    objective, twin = Duel(), Duel()
+    trainer = Trainer(objective, recipe(networks=networks, warmup=0), 8, SINGLE)
     optimizer = torch.optim.AdamW(twin.critic.parameters(), lr=0.2, betas=(0.0, 0.999), weight_decay=0.0)
     twin.generator.requires_grad_(False)
     for step in range(3):
@@ -151,23 +151,23 @@ def test_players_have_settings_of_their_own() -> None:
         optimizer.step()
         twin.clip()
     run(trainer, 3)
-    torch.testing.assert_close(game.critic.weight, twin.critic.weight)
+    torch.testing.assert_close(objective.critic.weight, twin.critic.weight)
     run(trainer, 2)
-    assert torch.equal(trainer.players["generator"].ema.averages["weight"], game.generator.weight)
-    with pytest.raises(RecipeError, match=r"training.players: found 'judge', expected one of generator, critic"):
-        Trainer(Duel(), recipe(players={"judge": {}}), 8, ALONE)
+    assert torch.equal(trainer.networks["generator"].ema.averages["weight"], objective.generator.weight)
+    with pytest.raises(RecipeError, match=r"training.networks: found 'judge', expected one of generator, critic"):
+        Trainer(Duel(), recipe(networks={"judge": {}}), 8, SINGLE)
 
 
 def test_learning_rates_of_players_keep_their_ratio_through_warm_up() -> None:
-    trainer = Trainer(Duel(), recipe(players={"critic": {"learning_rate": 0.1}}, warmup=10), 8, ALONE)
+    trainer = Trainer(Duel(), recipe(networks={"critic": {"learning_rate": 0.1}}, warmup=10), 8, SINGLE)
     run(trainer, 5)
-    rates = {name: player.optimizer.param_groups[0]["lr"] for name, player in trainer.players.items()}
+    rates = {name: network.optimizer.param_groups[0]["lr"] for name, network in trainer.networks.items()}
     assert rates["critic"] == pytest.approx(0.1 * 5 / 10)
     assert rates["generator"] == pytest.approx(0.05 * 5 / 10)
 
 
 def test_a_checkpoint_of_another_architecture_is_one_line(tmp_path: Path) -> None:
-    trainer = Trainer(Regression(), recipe(), 8, ALONE)
+    trainer = Trainer(Regression(), recipe(), 8, SINGLE)
     run(trainer, 1)
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, trainer.tensors(), {})
@@ -179,16 +179,16 @@ def test_a_checkpoint_of_another_architecture_is_one_line(tmp_path: Path) -> Non
     deeper.model.append(nn.Linear(1, 1))
     for other, what in ((wider, r"0.weight is \[8, 4\], expected \[9, 4\]"), (deeper, "model has 4.bias less")):
         with pytest.raises(DataError, match=rf"found weights of another architecture \(.*{what}"):
-            Trainer(other, recipe(), 8, ALONE).load(newest)
+            Trainer(other, recipe(), 8, SINGLE).load(newest)
 
 
 def test_operations_of_a_step_are_three_forward_passes() -> None:
     objective = Regression()
     before = copy.deepcopy(weights(objective))
-    trainer = Trainer(objective, recipe(accumulate=2), 8, ALONE)
+    trainer = Trainer(objective, recipe(accumulate=2), 8, SINGLE)
     assert flops.of_step(trainer, batch(0)) == 3 * 8 * 2 * (4 * 8 + 8 * 1)
     assert all(torch.equal(a, b) for a, b in zip(before, weights(objective), strict=True))
-    duel = Trainer(Duel(), recipe(), 8, ALONE)
+    duel = Trainer(Duel(), recipe(), 8, SINGLE)
     linear = 2 * 4 * 4 * 8
     head = 2 * 4 * 8
     assert flops.of_step(duel, batch(0)) == 3 * (linear + 2 * head) + 3 * (linear + head) / 5

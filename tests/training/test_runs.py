@@ -28,7 +28,7 @@ from headrace.training.run import load
 from headrace.training.trainer import Trainer
 from tests.training.tiny_runs import recipe_of, write_recipe
 
-ALONE = Workers(0, 1, torch.device("cpu"))
+SINGLE = Workers(0, 1, torch.device("cpu"))
 WATCHED = {"evaluate_every": 3, "evaluate_samples": 16, "sample_every": 5, "tensorboard": True, "accumulate": 2}
 
 
@@ -121,25 +121,25 @@ def test_the_best_checkpoint_is_that_of_the_lowest_evaluation(whole: Path) -> No
 
 
 def of_trainer(recipe: Path, folder: Path, *overrides: str) -> tuple[Trainer, validation.Validation]:
-    loaded, _, _ = load(load_recipe(str(recipe), overrides), ALONE)
+    loaded, _, _ = load(load_recipe(str(recipe), overrides), SINGLE)
     run_folder = RunFolder(folder)
-    trainer = setup.trainer(loaded, run_folder, ALONE)
+    trainer = setup.trainer(loaded, run_folder, SINGLE)
     of = sections(loaded)
-    batches = validation.loader(of.data, of.training, (3, 16, 16), trainer.part, ALONE)
-    return trainer, validation.Validation(trainer, batches, setup.collator(loaded, run_folder, ALONE))
+    batches = validation.loader(of.data, of.training, (3, 16, 16), trainer.part, SINGLE)
+    return trainer, validation.Validation(trainer, batches, setup.collator(loaded, run_folder, SINGLE))
 
 
 def test_evaluation_is_of_averaged_weights_and_always_the_same(recipe: Path, whole: Path) -> None:
     trainer, evaluation = of_trainer(recipe, whole)
     first = evaluation.figures()
     assert first == evaluation.figures()
-    player = trainer.players["model"]
+    network = trainer.networks["model"]
     with torch.no_grad():
-        for parameter in player.module.parameters():
+        for parameter in network.module.parameters():
             parameter.add_(1.0)
     assert evaluation.figures() == first
-    assert all(module.training for module in player.module.modules())
-    for average in player.ema.averages.values():
+    assert all(module.training for module in network.module.modules())
+    for average in network.ema.averages.values():
         average.add_(1.0)
     assert evaluation.figures() != first
 
@@ -237,7 +237,7 @@ WRONG = {
         "training.evaluate_where: found 24 samples in {}, expected at least 32"
     ),
     ("training.evaluate_every=0",): "training.evaluate_every: found 0",
-    ("training.players.critic={}",): "training.players: found 'critic', expected one of model",
+    ("training.networks.critic={}",): "training.networks: found 'critic', expected one of model",
     ("data.batch_size=1000000000000",): "data.batch_size: found 1,000,000,000,000, of which a rank's images take",
 }
 

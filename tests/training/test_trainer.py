@@ -1,4 +1,4 @@
-"""The trainer as a player of moves, without data or files."""
+"""The trainer running phases, without data or files."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import Tensor, nn
 
 from headrace.draws import Draws
 from headrace.errors import RecipeError
-from headrace.objectives.objective import Batch, Move
+from headrace.objectives.objective import Batch, Phase
 from headrace.ranks.workers import Workers
 from headrace.recipe.training import Training
 from headrace.runs.checkpoints import Checkpoints
 from headrace.training.trainer import Trainer
 
-ALONE = Workers(rank=0, world_size=1, device=torch.device("cpu"))
+SINGLE = Workers(rank=0, world_size=1, device=torch.device("cpu"))
 
 
 class Regression:
-    """Fits y = x·1 under noise: one move, dropout and draws in it."""
+    """Fits y = x·1 under noise: one phase, dropout and draws in it."""
 
     def __init__(self, dropout: float = 0.0) -> None:
         torch.manual_seed(0)
@@ -30,11 +30,11 @@ class Regression:
         self.seen: list[Tensor] = []
 
     @property
-    def players(self) -> Mapping[str, nn.Module]:
+    def networks(self) -> Mapping[str, nn.Module]:
         return {"model": self.model}
 
-    def moves(self) -> Sequence[Move]:
-        return [Move("fit", ("model",), self.loss)]
+    def phases(self) -> Sequence[Phase]:
+        return [Phase("fit", ("model",), self.loss)]
 
     def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         self.seen.append(draws.samples)
@@ -44,7 +44,7 @@ class Regression:
 
 
 class Duel:
-    """Two players: five moves of the critic for one of the generator, as in WGAN."""
+    """Two networks: five phases of the critic for one of the generator, as in WGAN."""
 
     def __init__(self) -> None:
         torch.manual_seed(0)
@@ -52,13 +52,13 @@ class Duel:
         self.log: list[str] = []
 
     @property
-    def players(self) -> Mapping[str, nn.Module]:
+    def networks(self) -> Mapping[str, nn.Module]:
         return {"generator": self.generator, "critic": self.critic}
 
-    def moves(self) -> Sequence[Move]:
+    def phases(self) -> Sequence[Phase]:
         return [
-            Move("critic", ("critic",), self.critic_loss, after=self.clip),
-            Move("generator", ("generator",), self.generator_loss, every=5),
+            Phase("critic", ("critic",), self.critic_loss, after=self.clip),
+            Phase("generator", ("generator",), self.generator_loss, every=5),
         ]
 
     def critic_loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
@@ -92,14 +92,14 @@ def run(trainer: Trainer, steps: int) -> list[dict[str, float | int]]:
 
 
 def weights(objective: Regression | Duel) -> list[Tensor]:
-    return [p.detach().clone() for module in objective.players.values() for p in module.parameters()]
+    return [p.detach().clone() for module in objective.networks.values() for p in module.parameters()]
 
 
 def test_first_steps_are_those_of_adamw() -> None:
     """Against torch's own optimizer, clipping and a loop written out."""
     objective = Regression()
     reference = copy.deepcopy(objective)
-    trainer = Trainer(objective, recipe(warmup=0, clip=0.1, weight_decay=0.0), 8, ALONE)
+    trainer = Trainer(objective, recipe(warmup=0, clip=0.1, weight_decay=0.0), 8, SINGLE)
     figures = run(trainer, 5)
     optimizer = torch.optim.AdamW(reference.model.parameters(), lr=0.05, weight_decay=0.0)
     for step in range(5):
@@ -115,7 +115,7 @@ def test_first_steps_are_those_of_adamw() -> None:
 
 
 def test_figures_of_a_step() -> None:
-    figures = run(Trainer(Regression(), recipe(), 8, ALONE), 2)[1]
+    figures = run(Trainer(Regression(), recipe(), 8, SINGLE), 2)[1]
     assert list(figures) == ["step", "samples", "learning_rate", "loss", "error", "grad_norm", "skipped", "stop"]
     assert (figures["step"], figures["samples"], figures["stop"]) == (2, 16, 0.0)
     assert figures["learning_rate"] == pytest.approx(0.05 * 2 / 3)
@@ -124,8 +124,8 @@ def test_figures_of_a_step() -> None:
 @pytest.mark.parametrize("accumulate", [2, 4, 8])
 def test_accumulation_changes_nothing_but_rounding(accumulate: int) -> None:
     whole, parts = Regression(), Regression()
-    expected = run(Trainer(whole, recipe(), 8, ALONE), 6)
-    found = run(Trainer(parts, recipe(accumulate=accumulate), 8, ALONE), 6)
+    expected = run(Trainer(whole, recipe(), 8, SINGLE), 6)
+    found = run(Trainer(parts, recipe(accumulate=accumulate), 8, SINGLE), 6)
     for ours, theirs in zip(found, expected, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-6)
     assert torch.equal(torch.cat(parts.seen), torch.cat(whole.seen))
@@ -135,14 +135,14 @@ def test_bf16_runs_matrix_products_in_bfloat16() -> None:
     objective = Regression()
     types = []
     objective.model[0].register_forward_hook(lambda *args: types.append(args[-1].dtype))
-    figures = run(Trainer(objective, recipe(precision="bf16"), 8, ALONE), 3)
+    figures = run(Trainer(objective, recipe(precision="bf16"), 8, SINGLE), 3)
     assert types == [torch.bfloat16] * 3
-    assert figures[0]["loss"] == pytest.approx(run(Trainer(Regression(), recipe(), 8, ALONE), 1)[0]["loss"], rel=0.02)
+    assert figures[0]["loss"] == pytest.approx(run(Trainer(Regression(), recipe(), 8, SINGLE), 1)[0]["loss"], rel=0.02)
 
 
 def test_moves_take_turns_and_touch_their_own_players() -> None:
     objective = Duel()
-    trainer = Trainer(objective, recipe(), 8, ALONE)
+    trainer = Trainer(objective, recipe(), 8, SINGLE)
     before = objective.generator.weight.detach().clone()
     first_four = run(trainer, 4)
     assert torch.equal(objective.generator.weight, before)
@@ -154,18 +154,18 @@ def test_moves_take_turns_and_touch_their_own_players() -> None:
     assert objective.critic.weight.abs().max() <= 0.01
 
 
-@pytest.mark.parametrize("game", [lambda: Regression(0.3), Duel])
-def test_going_on_from_a_checkpoint_is_exact(game: Callable[[], Regression | Duel], tmp_path: Path) -> None:
-    whole = Trainer(game(), recipe(), 8, ALONE)
+@pytest.mark.parametrize("objective", [lambda: Regression(0.3), Duel])
+def test_going_on_from_a_checkpoint_is_exact(objective: Callable[[], Regression | Duel], tmp_path: Path) -> None:
+    whole = Trainer(objective(), recipe(), 8, SINGLE)
     expected = run(whole, 12)
-    first = Trainer(game(), recipe(), 8, ALONE)
+    first = Trainer(objective(), recipe(), 8, SINGLE)
     run(first, 7)
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(7, first.tensors(), {})
     checkpoints.wait()
     run(first, 2)
     torch.manual_seed(99)
-    second = Trainer(game(), recipe(), 8, ALONE)
+    second = Trainer(objective(), recipe(), 8, SINGLE)
     run(second, 1)
     newest = checkpoints.newest()
     assert newest is not None
@@ -177,17 +177,17 @@ def test_going_on_from_a_checkpoint_is_exact(game: Callable[[], Regression | Due
 
 def test_each_player_has_an_average_that_moves() -> None:
     objective = Duel()
-    trainer = Trainer(objective, recipe(ema=0.5), 8, ALONE)
-    start = {name: player.ema.averages["weight"].clone() for name, player in trainer.players.items()}
+    trainer = Trainer(objective, recipe(ema=0.5), 8, SINGLE)
+    start = {name: network.ema.averages["weight"].clone() for name, network in trainer.networks.items()}
     run(trainer, 5)
-    for name, player in trainer.players.items():
-        assert not torch.equal(player.ema.averages["weight"], start[name])
-        assert not torch.equal(player.ema.averages["weight"], player.module.weight)
+    for name, network in trainer.networks.items():
+        assert not torch.equal(network.ema.averages["weight"], start[name])
+        assert not torch.equal(network.ema.averages["weight"], network.module.weight)
 
 
 def test_ranks_take_every_world_size_th_sample() -> None:
     objective = Regression()
-    trainer = Trainer(objective, recipe(), 8, ALONE)
+    trainer = Trainer(objective, recipe(), 8, SINGLE)
     trainer.workers = Workers(rank=1, world_size=2, device=torch.device("cpu"))
     trainer.part = 4
     (part,) = trainer.parts(batch(0, 4), seen=16)
@@ -198,4 +198,4 @@ def test_shares_that_do_not_divide_are_one_line() -> None:
     with pytest.raises(RecipeError, match=r"data.batch_size: found 8, expected a multiple of the 3 ranks"):
         Workers(0, 3, torch.device("cpu")).share(8)
     with pytest.raises(RecipeError, match=r"training.accumulate: found 3, expected a divisor of a rank's 8 samples"):
-        Trainer(Regression(), recipe(accumulate=3), 8, ALONE)
+        Trainer(Regression(), recipe(accumulate=3), 8, SINGLE)

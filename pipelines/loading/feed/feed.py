@@ -15,7 +15,7 @@ import torch
 from headrace.errors import DataError
 from headrace.loading.feed.block import Batch, Block, Collator, Source
 from headrace.loading.feed.collate import Pending
-from headrace.loading.feed.shards import Closed, Shelf
+from headrace.loading.feed.shard_cache import Closed, ShardCache
 from headrace.loading.feed.stats import Stats
 from headrace.loading.feed.threads import Pool, join, stacks
 from headrace.loading.feed.windows import Windows
@@ -92,7 +92,7 @@ class Feed:
         self,
         order: RankOrder,
         collator: Collator,
-        shelf: Shelf,
+        shard_cache: ShardCache,
         budget: Budget,
         stats: Stats,
         cuts: Cuts,
@@ -104,7 +104,7 @@ class Feed:
         lost: Callable[[DataError, int], None] | None,
     ) -> None:
         """`base` is added to positions. `depth`: batches made ahead."""
-        self._order, self._collator, self._shelf, self._budget = order, collator, shelf, budget
+        self._order, self._collator, self._shard_cache, self._budget = order, collator, shard_cache, budget
         self._stats, self._cuts, self._base, self._timeout, self._lost = stats, cuts, base, timeout, lost
         self._chunk = max(1, -(-cuts.largest // (threads * _CHUNKS_PER_THREAD)))
         # without decoding, a whole block is done at once, and the next is to be under way by then
@@ -140,7 +140,7 @@ class Feed:
             return
         self._closed.set()
         self._slots.release()
-        self._shelf.close()
+        self._shard_cache.close()
         self._pool.close()
         join([self._thread])
 
@@ -157,7 +157,7 @@ class Feed:
 
     def _feed(self) -> None:
         cuts = self._cuts
-        windows = Windows(self._order, self._shelf, self._lost)
+        windows = Windows(self._order, self._shard_cache, self._lost)
         current: dict[int, Window] = {}
         queue = Lease(self._budget)
         number = 0

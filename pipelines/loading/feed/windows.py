@@ -9,7 +9,7 @@ import numpy as np
 
 from headrace.errors import DataError
 from headrace.loading.feed.block import Source
-from headrace.loading.feed.shards import Shelf
+from headrace.loading.feed.shard_cache import ShardCache
 from headrace.loading.order.order import RankOrder, Segment, Window
 from headrace.loading.shard.read import Shard
 
@@ -27,15 +27,17 @@ class _Open:
 class Windows:
     """The windows that a rank has open, one a track, with the next of each track read ahead."""
 
-    def __init__(self, order: RankOrder, shelf: Shelf, lost: Callable[[DataError, int], None] | None) -> None:
+    def __init__(
+        self, order: RankOrder, shard_cache: ShardCache, lost: Callable[[DataError, int], None] | None
+    ) -> None:
         """`lost` is told of a shard that cannot be read and how many samples that costs; None: raise."""
-        self._order, self._shelf, self._lost = order, shelf, lost
+        self._order, self._shard_cache, self._lost = order, shard_cache, lost
         self._open: dict[int, _Open] = {}
         self._ahead: dict[int, Window] = {}
         for track in range(order.tracks):
             position = order.origin + order.rank + track * order.world_size
             if order.order.total is None or position < order.order.total:
-                self._want(track, order.order.window_at(position))
+                self._acquire(track, order.order.window_at(position))
 
     def sources(self, segment: Segment) -> list[Source]:
         """The rows that a segment stands for; none of a shard that is lost."""
@@ -61,23 +63,23 @@ class Windows:
         origin = (self._order.order.seed, epoch, piece.shard)
         return [Source(shard, shard.samples.rows(sample, epoch), dest, sample, origin)]
 
-    def _want(self, track: int, window: Window) -> None:
+    def _acquire(self, track: int, window: Window) -> None:
         self._ahead[track] = window
         for piece in window.pieces:
-            self._shelf.want(piece.shard)
+            self._shard_cache.acquire(piece.shard)
 
     def _move(self, track: int, window: Window) -> _Open:
         """Open `window` in place of the track's last one, and have the one after it read ahead."""
         old = self._open.pop(track, None)
         for piece in old.window.pieces if old else ():
-            self._shelf.drop(piece.shard)
+            self._shard_cache.release(piece.shard)
         ahead = self._ahead.pop(track, None)
         if ahead is None or ahead.first != window.first:
-            self._want(track, window)
+            self._acquire(track, window)
             del self._ahead[track]
         following = self._order.following(window)
         if following is not None:
-            self._want(track, following)
+            self._acquire(track, following)
         which, sample = window.samples()
         shards = [self._get(piece.shard, piece.stop - piece.start) for piece in window.pieces]
         opened = self._open[track] = _Open(window, which, sample, shards)
@@ -85,7 +87,7 @@ class Windows:
 
     def _get(self, number: int, samples: int) -> Shard | None:
         try:
-            return self._shelf.get(number)
+            return self._shard_cache.get(number)
         except DataError as error:
             if self._lost is None:
                 raise

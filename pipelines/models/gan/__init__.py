@@ -5,7 +5,6 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from headrace.models.gan.condition import Condition
 from headrace.models.gan.dcgan import DcganDiscriminator, DcganGenerator
 from headrace.models.gan.residual import ResidualDiscriminator, ResidualGenerator
 from headrace.models.gan.spectral import normalise_spectra, step_spectra
@@ -16,9 +15,9 @@ class Pair(NamedTuple):
     """The two networks of a GAN."""
 
     generator: nn.Module
-    """(z [N, Z], condition) -> image [N, C, H, W], about [−1, 1]"""
+    """(z [N, Z], conditioning) -> image [N, C, H, W], about [−1, 1]"""
     discriminator: nn.Module
-    """(image [N, C, H, W], condition) -> logit or criticism [N]"""
+    """(image [N, C, H, W], conditioning) -> logit or criticism [N]"""
 
 
 def build_pair(recipe: Gan) -> Pair:
@@ -31,4 +30,4 @@ def build_pair(recipe: Gan) -> Pair:
     return Pair(*(network.to(memory_format=torch.channels_last) for network in pair))  # type: ignore[call-overload]
 
 
-__all__ = ["Condition", "Pair", "build_pair", "normalise_spectra", "step_spectra"]
+__all__ = ["Pair", "build_pair", "normalise_spectra", "step_spectra"]

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headrace.models.blocks import group_norm
-from headrace.models.gan.condition import Condition, Head, Start
+from headrace.models.conditions import Conditioning
+from headrace.models.gan.conditioning import Head, Start
 from headrace.recipe.gan import Gan
 
 SLOPE = 0.2
@@ -59,9 +60,9 @@ class DcganGenerator(nn.Module):
         chain = pairwise([*widths, recipe.image_channels])
         self.blocks = nn.ModuleList(UpBlock(narrow, wide, recipe.norm) for narrow, wide in chain)
 
-    def forward(self, z_NZ: Tensor, condition: Condition) -> Tensor:
+    def forward(self, z_NZ: Tensor, conditioning: Conditioning) -> Tensor:
         """Returns images [N, C, H, W] in [−1, 1], float32."""
-        x_NCHW = self.first(self.start(z_NZ, condition)).unflatten(1, self.coarse)
+        x_NCHW = self.first(self.start(z_NZ, conditioning)).unflatten(1, self.coarse)
         for block in self.blocks:
             x_NCHW = block(x_NCHW)
         return x_NCHW.float().tanh()
@@ -78,8 +79,8 @@ class DcganDiscriminator(nn.Module):
         self.blocks = nn.ModuleList(DownBlock(narrow, wide, norm) for (narrow, wide), norm in chain)
         self.head = Head(recipe, widths[-1] * recipe.base**2)
 
-    def forward(self, x_NCHW: Tensor, condition: Condition) -> Tensor:
+    def forward(self, x_NCHW: Tensor, conditioning: Conditioning) -> Tensor:
         """Returns [N], float32."""
         for block in self.blocks:
             x_NCHW = block(x_NCHW)
-        return self.head(x_NCHW.flatten(1), condition)
+        return self.head(x_NCHW.flatten(1), conditioning)

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headrace.models.blocks import zero
-from headrace.models.gan.condition import Condition, Head, Start
+from headrace.models.conditions import Conditioning
+from headrace.models.gan.conditioning import Head, Start
 from headrace.models.gan.dcgan import SLOPE
 from headrace.recipe.gan import Gan
 
@@ -93,9 +94,9 @@ class ResidualGenerator(nn.Module):
         self.patch = recipe.patch
         self.out = scaled(nn.Conv2d(widths[-1], recipe.image_channels * recipe.patch**2, 1), 1.0)
 
-    def forward(self, z_NZ: Tensor, condition: Condition) -> Tensor:
+    def forward(self, z_NZ: Tensor, conditioning: Conditioning) -> Tensor:
         """Returns images [N, C, H, W], about [−1, 1], float32."""
-        x_NCHW = self.coarse_CHW * self.first(self.start(z_NZ, condition))[:, :, None, None]
+        x_NCHW = self.coarse_CHW * self.first(self.start(z_NZ, conditioning))[:, :, None, None]
         for layer in self.layers:
             x_NCHW = layer(x_NCHW)
         return F.pixel_shuffle(self.out(x_NCHW).float(), self.patch)
@@ -117,9 +118,9 @@ class ResidualDiscriminator(nn.Module):
         self.pool = scaled(nn.Conv2d(widths[-1], widths[-1], recipe.base, groups=widths[-1], bias=False), 1.0)
         self.head = Head(recipe, widths[-1])
 
-    def forward(self, x_NCHW: Tensor, condition: Condition) -> Tensor:
+    def forward(self, x_NCHW: Tensor, conditioning: Conditioning) -> Tensor:
         """Returns [N], float32."""
         x_NCHW = self.first(F.pixel_unshuffle(x_NCHW, self.patch))
         for layer in self.layers:
             x_NCHW = layer(x_NCHW)
-        return self.head(self.pool(x_NCHW).flatten(1), condition)
+        return self.head(self.pool(x_NCHW).flatten(1), conditioning)

@@ -19,7 +19,7 @@ from headrace.jobs.train import main as train
 from headrace.runs import frozen
 from headrace.runs.run_folder import RunFolder, sections
 from headrace.sampling.draw import draw, rows
-from headrace.systems import Asked
+from headrace.systems import SampleRequest
 from tests.training.tiny_runs import losses, recipe_of, write_recipe
 
 AUTOENCODER = {
@@ -114,14 +114,14 @@ def control(folder: Path, dataset: Path, base: Path) -> Path:
     return train_once(folder, "control", recipe)
 
 
-def drawn(run: Path, *overrides: str, asked: Asked | None = None) -> torch.Tensor:
+def drawn(run: Path, *overrides: str, request: SampleRequest | None = None) -> torch.Tensor:
     """What `headrace sample` draws, without the files."""
     folder = RunFolder(run)
     recipe = folder.load(("sampling",), tuple(f"sampling.{o}" for o in overrides))
     system, of = systems.of(recipe), sections(recipe)
     assert recipe.sampling is not None
-    found = asked or rows(recipe.sampling, of, system.image_shape(of)).repeated(recipe.sampling.per_prompt)
-    return draw(system.artist(folder, recipe, torch.device("cpu")), found, recipe.sampling)
+    found = request or rows(recipe.sampling, of, system.image_shape(of)).repeated(recipe.sampling.per_prompt)
+    return draw(system.image_generator(folder, recipe, torch.device("cpu")), found, recipe.sampling)
 
 
 def error_of(run: Path, *overrides: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -213,14 +213,14 @@ def test_conditions_come_from_files_and_controls_add_up(base: Path, control: Pat
 
 
 def test_images_return_from_the_noise_that_they_come_from(base: Path) -> None:
-    asked = ("examples=2", "prompts=[]", "per_prompt=1", "guidance=1.0", "start=images")
+    request = ("examples=2", "prompts=[]", "per_prompt=1", "guidance=1.0", "start=images")
     folder = RunFolder(base)
     recipe = folder.load()
     assert recipe.sampling is not None
     sampling = recipe.sampling.model_copy(update={"prompts": (), "examples": 2})
-    images = rows(sampling, sections(recipe), (3, 16, 16)).asked.images
+    images = rows(sampling, sections(recipe), (3, 16, 16)).request.images
     assert images is not None
-    coarse, fine = ((drawn(base, *asked, f"steps={n}").int() - images.int()).abs().float().mean() for n in (10, 100))
+    coarse, fine = ((drawn(base, *request, f"steps={n}").int() - images.int()).abs().float().mean() for n in (10, 100))
     assert fine < 1.5
     assert fine < coarse / 2
 

@@ -41,11 +41,11 @@ def autoencoder(dataset: Path, run: Path, bottleneck: str = "vq", **objective: A
     }
 
 
-def prior(dataset: Path, run: Path, eyes: Path, **model: Any) -> dict[str, Any]:
+def prior(dataset: Path, run: Path, autoencoder_run: Path, **model: Any) -> dict[str, Any]:
     return {
         "data": {"path": str(dataset), "batch_size": 8, "threads": 1, "label": "label"},
         "model": {"network": "prior", "codes": 16, "side": 4, "width": 16, "layers": 2, "heads": 2, **model},
-        "objective": {"family": "prior", "autoencoder": str(eyes)},
+        "objective": {"family": "prior", "autoencoder": str(autoencoder_run)},
         "training": {"run": str(run), "steps": 8, "warmup": 2, "checkpoint_every": 4},
         "sampling": {"per_prompt": 2, "guidance": 2.0},
     }
@@ -69,7 +69,7 @@ def started(recipe: dict[str, Any], *overrides: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def eyes(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def autoencoder_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained VQ-VAE."""
     return started(autoencoder(dataset, tmp_path_factory.mktemp("discrete") / "eyes"))
 
@@ -138,12 +138,14 @@ def test_features_of_a_trained_classifier_are_compared(
 
 
 @pytest.mark.parametrize("kind", PRIORS)
-def test_a_prior_trains_resumes_exactly_and_draws(kind: str, dataset: Path, eyes: Path, tmp_path: Path) -> None:
-    model, asked = PRIORS[kind]
-    recipe = prior(dataset, tmp_path / "run", eyes, **model)
+def test_a_prior_trains_resumes_exactly_and_draws(
+    kind: str, dataset: Path, autoencoder_run: Path, tmp_path: Path
+) -> None:
+    model, request = PRIORS[kind]
+    recipe = prior(dataset, tmp_path / "run", autoencoder_run, **model)
     recipe["training"]["activation"] = "sqrt"
     run = assert_exact_resume(recipe)
-    assert sample([str(run), *asked]) == 0
+    assert sample([str(run), *request]) == 0
     pictures = sorted((run / "samples").glob("*-[0-9].png"))
     size = (20, 24, 3) if kind == "cross" else (16, 16, 3)
     assert [cv2.imread(str(picture)).shape for picture in pictures] == [size] * len(pictures)
@@ -186,9 +188,9 @@ def test_ranks_have_one_codebook_and_the_adaptive_weight_of_one_rank(
         torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-4, msg=name)
 
 
-def test_a_denoiser_of_vq_latents_trains_and_draws(dataset: Path, eyes: Path, tmp_path: Path) -> None:
+def test_a_denoiser_of_vq_latents_trains_and_draws(dataset: Path, autoencoder_run: Path, tmp_path: Path) -> None:
     recipe = recipe_of(dataset, tmp_path / "run", steps=4)
-    recipe["model"] |= {"resolution": 4, "image_channels": 4, "patch": 1, "autoencoder": str(eyes)}
+    recipe["model"] |= {"resolution": 4, "image_channels": 4, "patch": 1, "autoencoder": str(autoencoder_run)}
     run = started(recipe)
     assert sample([str(run)]) == 0
     assert cv2.imread(str(run / "samples" / "red-square-0.png")).shape == (16, 16, 3)
@@ -260,11 +262,11 @@ def test_recipes_of_priors_that_are_wrong(
     change: dict[str, Any],
     line: str,
     dataset: Path,
-    eyes: Path,
+    autoencoder_run: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    recipe = prior(dataset, tmp_path / "run", eyes, labels=3)
+    recipe = prior(dataset, tmp_path / "run", autoencoder_run, labels=3)
     recipe[section] |= change
     assert line in refused(recipe, capsys)
 
@@ -278,9 +280,9 @@ def test_a_prior_needs_codes(dataset: Path, tmp_path: Path, capsys: pytest.Captu
 
 
 def test_what_cannot_be_drawn_is_one_line(
-    dataset: Path, eyes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dataset: Path, autoencoder_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = started(prior(dataset, tmp_path / "run", eyes, labels=3), "training.steps=1")
+    run = started(prior(dataset, tmp_path / "run", autoencoder_run, labels=3), "training.steps=1")
     capsys.readouterr()
     for overrides, line in (
         (["prompts=[red]"], "sampling.labels: found none, expected some, for model.labels is there"),
@@ -293,7 +295,7 @@ def test_what_cannot_be_drawn_is_one_line(
     ):
         assert sample([str(run), *overrides]) == 2
         assert line in capsys.readouterr().err
-    assert sample([str(eyes), "examples=0", "prompts=[red]"]) == 2
+    assert sample([str(autoencoder_run), "examples=0", "prompts=[red]"]) == 2
     assert "sampling.examples: found none, expected some" in capsys.readouterr().err
 
 

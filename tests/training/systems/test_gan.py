@@ -18,7 +18,7 @@ from headrace.jobs.report import main as report
 from headrace.jobs.sample import main as sample
 from headrace.jobs.train import main as train
 from headrace.runs.run_folder import RunFolder
-from headrace.systems import Asked
+from headrace.systems import SampleRequest
 from tests.training.tiny_runs import write_recipe
 
 RECIPES = ("fashion-gan", "fashion-wgan", "fashion-r3gan")
@@ -55,9 +55,9 @@ def test_recipes_train_resume_exactly_sample_and_report(name: str, dataset: Path
     assert train([str(parts), constant]) == 0
     one, other = tmp_path / "whole", tmp_path / "parts"
     assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
-    for player in ("generator", "discriminator"):
+    for network in ("generator", "discriminator"):
         for kind in ("", ".ema", ".optimizer"):
-            file = f"checkpoints/step-00000006/{player}{kind}.safetensors"
+            file = f"checkpoints/step-00000006/{network}{kind}.safetensors"
             expected, found = load_file(one / file), load_file(other / file)
             assert all(torch.equal(found[key], value) for key, value in expected.items()), file
     assert sample([str(one), "seed=1"]) == 0
@@ -78,15 +78,15 @@ def test_images_follow_seed_number_and_label_alone(run: Path) -> None:
     folder = RunFolder(run)
     recipe = folder.load(("sampling",))
     assert recipe.sampling is not None
-    artist = systems.of(recipe).artist(folder, recipe, torch.device("cpu"))
+    image_generator = systems.of(recipe).image_generator(folder, recipe, torch.device("cpu"))
     labels = torch.tensor([0, 1, 2, 0, 1])
-    whole = artist.draw(Asked([None] * 5, labels), recipe.sampling)
-    part = artist.draw(Asked([None] * 2, labels[2:4], first=2), recipe.sampling)
+    whole = image_generator.draw(SampleRequest([None] * 5, labels), recipe.sampling)
+    part = image_generator.draw(SampleRequest([None] * 2, labels[2:4], first=2), recipe.sampling)
     assert whole.shape == (5, 1, 16, 16)
     assert (whole[2:4].int() - part.int()).abs().max() <= 1
-    other = artist.draw(Asked([None] * 5, labels.flip(0)), recipe.sampling)
+    other = image_generator.draw(SampleRequest([None] * 5, labels.flip(0)), recipe.sampling)
     assert not torch.equal(whole[0], other[0])
-    again = artist.draw(Asked([None] * 5, labels), recipe.sampling.model_copy(update={"seed": 5}))
+    again = image_generator.draw(SampleRequest([None] * 5, labels), recipe.sampling.model_copy(update={"seed": 5}))
     assert not torch.equal(whole, again)
 
 

@@ -26,8 +26,8 @@ class _Entry:
         self.error: Exception | None = None
 
 
-class Shelf:
-    """Shards by number. `want` and `drop` count users; `get` waits for the shard to be read.
+class ShardCache:
+    """Shards by number. `acquire` and `release` count users; `get` waits for the shard to be read.
 
     A shard that is waited for is read at once, others only if they fit in the budget, in the order they were wanted.
     """
@@ -53,8 +53,8 @@ class Shelf:
         for thread in self._threads:
             thread.start()
 
-    def want(self, number: int) -> None:
-        """Read shard `number` soon; it stays until as many `drop`s have come."""
+    def acquire(self, number: int) -> None:
+        """Read shard `number` soon; it stays until as many `release`s have come."""
         with self._budget.changed:
             entry = self._entries.get(number)
             if entry is None:
@@ -78,7 +78,7 @@ class Shelf:
             assert entry.shard is not None
             return entry.shard
 
-    def drop(self, number: int) -> None:
+    def release(self, number: int) -> None:
         """One user of shard `number` less."""
         with self._budget.changed:
             entry = self._entries[number]

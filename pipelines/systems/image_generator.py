@@ -13,7 +13,7 @@ from headrace.recipe.training import Sampling
 
 
 @dataclass(frozen=True)
-class Asked:
+class SampleRequest:
     """N images that are asked for, and what each is to show."""
 
     captions: Sequence[str | None]
@@ -30,9 +30,9 @@ class Asked:
     def __len__(self) -> int:
         return len(self.captions)
 
-    def part(self, start: int, stop: int) -> Asked:
+    def part(self, start: int, stop: int) -> SampleRequest:
         """The images from `start` up to `stop`."""
-        return Asked(
+        return SampleRequest(
             self.captions[start:stop],
             None if self.labels is None else self.labels[start:stop],
             None if self.conditions is None else self.conditions[start:stop],
@@ -41,14 +41,14 @@ class Asked:
         )
 
 
-class Artist(Protocol):
+class ImageGenerator(Protocol):
     """A trained system that draws images."""
 
-    def draw(self, asked: Asked, sampling: Sampling) -> Tensor:
+    def draw(self, request: SampleRequest, sampling: Sampling) -> Tensor:
         """The images asked for: uint8 [N, C, H, W] on the CPU. How many are asked for at once changes nothing."""
         ...
 
 
-def bytes_of(x_NCHW: Tensor) -> Tensor:
+def to_uint8(x_NCHW: Tensor) -> Tensor:
     """Images in [−1, 1], as networks draw them, as uint8 [N, C, H, W] on the CPU; what is beyond is cut off."""
     return ((x_NCHW.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()

@@ -1,25 +1,15 @@
 """What an image is made for, as a vector; and the discriminator's last layer, which compares the two."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from headrace.errors import DataError
-from headrace.models.text import Caption, TextEncoder
+from headrace.models.conditions import Conditioning
+from headrace.models.text import TextEncoder
 from headrace.recipe.gan import Gan
 
 WIDTH = 64
 """channels of a condition's vector"""
-
-
-class Condition(NamedTuple):
-    """What images are made for; nothing with unconditional networks."""
-
-    label_N: Tensor | None = None
-    """int64"""
-    caption: Caption | None = None
-    """tokens and their mask"""
 
 
 class Embedding(nn.Module):
@@ -34,17 +24,16 @@ class Embedding(nn.Module):
             self.text = TextEncoder(recipe.text)
             self.pooled = nn.Linear(recipe.text.width, WIDTH)
 
-    def forward(self, condition: Condition) -> Tensor:
-        """Raises ValueError if the condition lacks what is to be embedded, DataError if that is no known label."""
+    def forward(self, conditioning: Conditioning) -> Tensor:
+        """Raises ValueError if the label or caption to embed is missing, DataError for a label that is not known."""
         if self.kind == "label":
-            if condition.label_N is None:
-                raise ValueError("condition: found no labels, expected one for each image")
-            self._check(condition.label_N)
-            e_NE = self.label(condition.label_N)
+            label_N = conditioning.labels()
+            self._check(label_N)
+            e_NE = self.label(label_N)
         else:
-            if condition.caption is None:
-                raise ValueError("condition: found no captions, expected one for each image")
-            e_NE = self.pooled(self.text(*condition.caption).pooled_ND)
+            if conditioning.caption is None:
+                raise ValueError("captions: found none, expected one for each image")
+            e_NE = self.pooled(self.text(*conditioning.caption).pooled_ND)
         return torch.nn.functional.rms_norm(e_NE, (WIDTH,))
 
     def _check(self, label_N: Tensor) -> None:
@@ -68,9 +57,9 @@ class Start(nn.Module):
         self.embedding = embedding(recipe)
         self.width = recipe.latent + (0 if self.embedding is None else WIDTH)
 
-    def forward(self, z_NZ: Tensor, condition: Condition) -> Tensor:
+    def forward(self, z_NZ: Tensor, conditioning: Conditioning) -> Tensor:
         """Returns [N, width]."""
-        return z_NZ if self.embedding is None else torch.cat([z_NZ, self.embedding(condition)], 1)
+        return z_NZ if self.embedding is None else torch.cat([z_NZ, self.embedding(conditioning)], 1)
 
 
 class Head(nn.Module):
@@ -85,10 +74,10 @@ class Head(nn.Module):
         self.embedding = embedding(recipe)
         self.project = None if self.embedding is None else nn.Linear(features, WIDTH, bias=False)
 
-    def forward(self, features_NF: Tensor, condition: Condition) -> Tensor:
+    def forward(self, features_NF: Tensor, conditioning: Conditioning) -> Tensor:
         """Returns [N], in float32."""
         out_N = self.out(features_NF).squeeze(1).float()
         if self.embedding is None or self.project is None:
             return out_N
-        agreement_NE = self.project(features_NF).float() * self.embedding(condition).float()
+        agreement_NE = self.project(features_NF).float() * self.embedding(conditioning).float()
         return out_N + agreement_NE.sum(1) * WIDTH**-0.5
