@@ -254,7 +254,7 @@ def beside_accelerate(batch_size: int, rounds: int, count: int) -> None:
 
 def whole_run(batch_size: int, steps: int) -> None:
     """Time waiting for the loader, and how long a save holds training up."""
-    from tests.training.tiny_runs import write_dataset
+    from tests.tiny_runs import write_dataset
 
     every = max(1, steps // 5)
     with tempfile.TemporaryDirectory() as folder:

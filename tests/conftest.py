@@ -1,6 +1,8 @@
 """The one Spark session that all tests share, and how property tests are seeded."""
 
+import multiprocessing
 from collections.abc import Iterator
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import hypothesis
@@ -46,3 +48,32 @@ def acme_jar(bridge_jar: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return headrace.udfs.jar.build(
         Path(__file__).parent / "udfs" / "java", tmp_path_factory.mktemp("jars") / "acme.jar"
     )
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny dataset to train on."""
+    from tests.tiny_runs import write_dataset
+
+    path = tmp_path_factory.mktemp("dataset") / "tiny"
+    write_dataset(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def processes() -> ForkServerContext:
+    """Starts real processes from a server that has imported what training needs."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["headrace.training.run", "headrace.jobs.train"])
+    return context
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Sums in one order, and no fight over the machine's cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

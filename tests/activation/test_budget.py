@@ -22,7 +22,7 @@ from headrace.activation.meter import peak_bytes
 from headrace.activation.planner import Planner, predict
 from headrace.activation.profile import BlockCost, ChainCost
 from headrace.errors import RecipeError
-from tests.training.test_activation import u_net, u_net_inputs
+from tests.activation.test_policies import u_net, u_net_inputs
 
 Items = tuple[int | Segment, ...]
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from headrace.jobs.cli import main
-from tests.training.tiny_runs import write_dataset, write_recipe
+from tests.tiny_runs import write_dataset, write_recipe
 
 ROOT = Path(__file__).parents[2]
 TINY: dict[str, dict[str, Any]] = {

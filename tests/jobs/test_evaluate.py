@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from headrace.jobs.evaluate import main
 from headrace.jobs.report import main as report
 from headrace.jobs.train import main as train
-from tests.training.tiny_runs import recipe_of, write_dataset, write_recipe
+from tests.tiny_runs import recipe_of, write_dataset, write_recipe
 
 FEW = ("images=12", "resamples=3", "data.image_key=sample_id", "sampling.batch_size=5", "batch_size=5")
 SETS = {"fid", "kid", "precision", "recall", "density", "coverage"}

@@ -16,7 +16,7 @@ from headrace.models import Conditioning
 from headrace.recipe import load_recipe
 from headrace.runs.run_folder import RunFolder
 from headrace.systems import SampleRequest
-from tests.training.tiny_runs import recipe_of, write_dataset, write_recipe
+from tests.tiny_runs import recipe_of, write_dataset, write_recipe
 
 diffusers = pytest.importorskip("diffusers")
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from headrace.recipe import load_recipe
-from tests.training.tiny_runs import losses, recipe_of, write_dataset, write_recipe
+from tests.tiny_runs import losses, recipe_of, write_dataset, write_recipe
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"

@@ -11,7 +11,7 @@ import yaml
 
 from headrace.jobs.sample import main as sample
 from headrace.jobs.train import main as train
-from tests.training.tiny_runs import losses, write_dataset, write_recipe
+from tests.tiny_runs import losses, write_dataset, write_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TINY: dict[str, dict[str, Any]] = {

@@ -16,7 +16,7 @@ from headrace.jobs.train import main as train
 from headrace.runs.run_folder import RunFolder, sections
 from headrace.sampling.draw import draw, rows, slug, slugs
 from headrace.systems import SampleRequest, diffusion
-from tests.training.tiny_runs import recipe_of, write_dataset, write_recipe
+from tests.tiny_runs import recipe_of, write_dataset, write_recipe
 
 
 @pytest.fixture(scope="module")

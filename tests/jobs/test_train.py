@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from headrace.jobs.train import main
-from tests.training.tiny_runs import losses, recipe_of, write_dataset, write_recipe
+from tests.tiny_runs import losses, recipe_of, write_dataset, write_recipe
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

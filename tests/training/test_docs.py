@@ -12,7 +12,7 @@ from torch import nn
 
 from headrace.jobs.sample import main as sample
 from headrace.jobs.train import main as train
-from tests.training.tiny_runs import recipe_of, write_recipe
+from tests.tiny_runs import recipe_of, write_recipe
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
 COMMANDS = [

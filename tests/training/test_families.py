@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 from headrace.jobs.train import main as train
+from tests.tiny_runs import losses, recipe_of, write_recipe
 from tests.training.test_ranks import train_on
-from tests.training.tiny_runs import losses, recipe_of, write_recipe
 
 STEPS = 6
 TEXT = {"vocabulary": 300, "length": 6, "width": 16, "layers": 1, "heads": 2}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from headrace.jobs.train import main
-from tests.training.tiny_runs import recipe_of, write_recipe
+from tests.tiny_runs import recipe_of, write_recipe
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file
 
 from headrace.runs.checkpoints import Checkpoints
-from tests.training.tiny_runs import losses, rank_of, recipe_of, write_recipe
+from tests.tiny_runs import losses, rank_of, recipe_of, write_recipe
 
 
 def train_on(processes: ForkServerContext, ranks: int, recipe: Path, run: Path, *overrides: str) -> list[int | None]:

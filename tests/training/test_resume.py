@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from headrace.runs.checkpoints import Checkpoints
-from tests.training.tiny_runs import losses, recipe_of, train, write_recipe
+from tests.tiny_runs import losses, recipe_of, train, write_recipe
 
 STEPS = 40
 

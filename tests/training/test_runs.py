@@ -26,7 +26,7 @@ from headrace.training import memory, setup, validation
 from headrace.training.gallery import Gallery
 from headrace.training.run import load
 from headrace.training.trainer import Trainer
-from tests.training.tiny_runs import recipe_of, write_recipe
+from tests.tiny_runs import recipe_of, write_recipe
 
 SINGLE = Workers(0, 1, torch.device("cpu"))
 WATCHED = {"evaluate_every": 3, "evaluate_samples": 16, "sample_every": 5, "tensorboard": True, "accumulate": 2}

@@ -20,7 +20,7 @@ from headrace.runs import frozen
 from headrace.runs.run_folder import RunFolder, sections
 from headrace.sampling.draw import draw, rows
 from headrace.systems import SampleRequest
-from tests.training.tiny_runs import losses, recipe_of, write_recipe
+from tests.tiny_runs import losses, recipe_of, write_recipe
 
 AUTOENCODER = {
     "network": "autoencoder",

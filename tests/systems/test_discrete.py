@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from headrace.jobs.sample import main as sample
 from headrace.jobs.train import main as train
+from tests.tiny_runs import losses, recipe_of, write_recipe
 from tests.training.test_ranks import train_on
-from tests.training.tiny_runs import losses, recipe_of, write_recipe
 
 BOTTLENECKS: dict[str, dict[str, Any]] = {
     "kl": {"kind": "kl", "channels": 2},

@@ -19,7 +19,7 @@ from headrace.jobs.sample import main as sample
 from headrace.jobs.train import main as train
 from headrace.runs.run_folder import RunFolder
 from headrace.systems import SampleRequest
-from tests.training.tiny_runs import write_recipe
+from tests.tiny_runs import write_recipe
 
 RECIPES = ("fashion-gan", "fashion-wgan", "fashion-r3gan")
 TINY: dict[str, Any] = {

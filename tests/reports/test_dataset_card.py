@@ -16,7 +16,7 @@ from headrace.reports.dataset_card import DatasetCard, read_dataset
 from headrace.reports.dataset_charts import charts
 from headrace.reports.dataset_sample import Sampled
 from headrace.reports.pictures import thumbnail
-from tests.evaluation.browser import show
+from tests.reports.browser import show
 
 SCHEMA = pa.schema(
     [

@@ -17,7 +17,7 @@ from headrace.jobs.report import main
 from headrace.reports.figures import loss_curve, running_mean
 from headrace.reports.pictures import data_uri
 from headrace.reports.run_card import read_metrics
-from tests.training.tiny_runs import recipe_of, write_dataset
+from tests.tiny_runs import recipe_of, write_dataset
 
 NOTHING = {"count": 0, "examples": []}
 LEDGER = {
