@@ -20,7 +20,7 @@ from pathlib import Path
 from headrace.errors import RecipeError
 
 SOURCE = Path(__file__).parent / "java"
-JAR = Path(__file__).parent / "jars" / "headrace-headrace.udfs.jar"
+JAR = Path(__file__).parent / "jars" / "headrace-udfs.jar"
 RELEASE = 17
 PROCESSOR = "headrace.docs.DocsProcessor"
 SERVICE = "META-INF/services/javax.annotation.processing.Processor"

@@ -32,9 +32,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_the_jar_and_the_classes_are_in_it(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as files:
-        files.extract("udfs/jars/headrace-headrace.udfs.jar", tmp_path)
+        files.extract("udfs/jars/headrace-udfs.jar", tmp_path)
         assert "pipelines/evaluation/report.html" in files.namelist()
-    with zipfile.ZipFile(tmp_path / "udfs/jars/headrace-headrace.udfs.jar") as jar:
+    with zipfile.ZipFile(tmp_path / "udfs/jars/headrace-udfs.jar") as jar:
         assert "headrace/Captions.class" in jar.namelist()
 
 
@@ -50,4 +50,4 @@ def test_an_installed_wheel_finds_its_jar(wheel: Path, tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert Path(found.stdout.strip()) == tmp_path / "udfs/jars/headrace-headrace.udfs.jar"
+    assert Path(found.stdout.strip()) == tmp_path / "udfs/jars/headrace-udfs.jar"
