@@ -25,4 +25,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     if job not in JOBS:
         print(f"headrace: found job {job!r}, expected one of {', '.join(JOBS)}", file=sys.stderr)
         return 2
-    return importlib.import_module(f"jobs.{job}").main(rest)
+    return importlib.import_module(f"headrace.jobs.{job}").main(rest)

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 import yaml
 from deltalake import write_deltalake
@@ -48,6 +49,18 @@ def _row(number: int) -> tuple[bytes, str | None, bytes]:
     silhouette = np.where((image < 255).any(2), 255, 0).astype(np.uint8)
     encoded, condition = (cv2.imencode(".png", each)[1].tobytes() for each in (image, silhouette))
     return encoded, f"{colour} {shape}" if number % 8 else None, condition
+
+
+def write_images(path: Path, images: int = 24) -> None:
+    """The same images as a source: Parquet, a row each, its captions in an array."""
+    rows = [_row(number) for number in range(images)]
+    columns = {
+        "id": pa.array(range(images)),
+        "image": pa.array([image for image, _, _ in rows], pa.binary()),
+        "captions": pa.array([[caption] if caption else [] for _, caption, _ in rows], pa.list_(pa.string())),
+    }
+    path.mkdir()
+    pq.write_table(pa.table(columns), path / "images.parquet")
 
 
 def recipe_of(dataset: Path, run: Path, **training: Any) -> dict[str, Any]:

@@ -1,8 +1,13 @@
 """Recurrent networks (Hochreiter & Schmidhuber 1997; Cho et al. 2014): the baselines that the Transformer replaces."""
 
+from contextlib import nullcontext
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
+
+CPU_HAS_BF16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+"""whether this CPU has the instructions; oneDNN has no LSTM in bf16 without them, and autocast does not know"""
 
 
 class Memory:
@@ -23,7 +28,10 @@ class RecurrentLayer(nn.Module):
     def forward(self, x_NLC: Tensor, memory: Memory | None = None, number: int = 0) -> Tensor:
         """Returns [N, L, C]; goes on from layer `number` of `memory`, and changes it."""
         state = None if memory is None else memory.states[number]
-        h_NLC, state = self.cell(self.norm(x_NLC), state)
+        x_norm_NLC = self.norm(x_NLC)
+        fp32 = x_NLC.device.type == "cpu" and not CPU_HAS_BF16 and torch.is_autocast_enabled("cpu")
+        with torch.autocast("cpu", enabled=False) if fp32 else nullcontext():
+            h_NLC, state = self.cell(x_norm_NLC.float() if fp32 else x_norm_NLC, state)
         if memory is not None:
             memory.states[number] = state
         return x_NLC + h_NLC
