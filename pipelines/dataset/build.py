@@ -1,7 +1,6 @@
-"""A dataset build from start to commit."""
+"""A dataset build, from opening the source to the commit."""
 
 import json
-import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -9,29 +8,29 @@ from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 from deltalake import Schema
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import ArrayType, BinaryType, LongType, MapType, StringType, StructField, StructType
 
 from headrace import udfs
-from headrace.dataset.files import folder_made, write_text
 from headrace.dataset.query.absence import WHY, ledger
 from headrace.dataset.query.media import Leaf, find_leaves, optimized_plan, quoted, used_leaves
 from headrace.dataset.query.plan import enough_partitions, filters_rows, is_stable
-from headrace.dataset.query.run import VIEW, Samples, run_query
+from headrace.dataset.query.samples import VIEW, Samples, check_query, run_query
 from headrace.dataset.session import conf
-from headrace.dataset.source.open import Opened, check_query, open_source, run_problem
 from headrace.dataset.source.prepare import SPLIT, Prepared, prepared
+from headrace.dataset.source.reader import Opened, open_source
+from headrace.dataset.spark_errors import query_errors
 from headrace.dataset.spark_progress import spark_progress
+from headrace.dataset.storage import folder_made, write_text
 from headrace.dataset.survey import Survey, count_rows, survey, weigh
 from headrace.dataset.version.commit import File, check_output, commit, open_table
 from headrace.dataset.version.lineage import Lineage, lineage_of
 from headrace.dataset.version.snapshot import RUN, SNAPSHOT, identity, same_as
 from headrace.dataset.version.summary import Summary
 from headrace.dataset.version.vacuum import discarded_on_failure
-from headrace.dataset.write.run import BROADCAST_ROWS, arrow_batches, layout_of, placement, write
+from headrace.dataset.write.job import BROADCAST_ROWS, arrow_batches, layout_of, placement, write
 from headrace.dataset.write.shards import QUARANTINE
 from headrace.errors import DataError, RecipeError
 from headrace.recipe.dataset import Dataset
@@ -39,12 +38,11 @@ from headrace.udfs.ledger import Absence
 
 EXAMPLE_KEYS = 5
 _NESTED = ArrayType | MapType | StructType
-_TOLD = re.compile(r"^headrace\.errors\.DataError: (.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class _Task:
-    """A build once its source is open and prepared: what to read, how, and into which partition."""
+    """A build whose source is open and prepared: what it reads, how, and which partition it writes."""
 
     recipe: Dataset
     opened: Opened
@@ -61,10 +59,11 @@ class _Task:
 def build(
     spark: SparkSession, recipe: Dataset, partition: tuple[str, str] | None = None, dry_run: bool = False
 ) -> Summary:
-    """Build the dataset that `recipe` describes, or its partition (name, value), and commit it as one new version.
+    """Build the dataset that `recipe` describes, or only `partition` (name, value), and commit it as one new version.
 
-    A build from the same recipe, code and source as the version that stands changes nothing. Raises RecipeError for a
-    wrong recipe and DataError for unusable data; then nothing is committed and what was there before is as it was.
+    A build from the same recipe, code and source as the current version changes nothing. `dry_run` estimates sizes and
+    writes nothing. Raises RecipeError if the recipe is wrong and DataError if the data are unusable; in both cases
+    nothing is committed and the previous version stays in place.
     """
     summary = Summary(recipe.output.path, partition, dry_run=dry_run, sql=recipe.query)
     with _opened(spark, recipe, partition) as task, _query(task) as samples:
@@ -105,20 +104,20 @@ def _build(summary: Summary, task: _Task, samples: Samples, made_from: Mapping[s
         where = placement(task.recipe, counted, task.prepared.shares)
         layout = layout_of(task.recipe, build, samples, task.leaves, where)
         with discarded_on_failure(root, build):
-            with summary.stage("write"), spark_progress(spark, "write"), _query_errors():
+            with summary.stage("write"), spark_progress(spark, "write"), query_errors():
                 reports, calls = write(task.recipe, task.prepared, samples, counted, layout, named)
             with summary.stage("commit"):
                 _commit(summary, samples, reports, calls, task, {**made_from, RUN: lineage.run_id})
-        told = lineage.complete(summary, output_schema(samples, task.by))
-        write_text(root, f"_headrace/lineage-{summary.version}.json", told)
+        event = lineage.complete(summary, output_schema(samples, task.by))
+        write_text(root, f"_headrace/lineage-{summary.version}.json", event)
 
 
 @contextmanager
 def _surveyed(summary: Summary, task: _Task, samples: Samples) -> Iterator[tuple[Survey, DataFrame | None]]:
-    """The counts of the source, and the rows that samples name if few, kept meanwhile."""
+    """The counts of the source, and the rows whose media samples use (None: all of them), cached inside the block."""
     spark, source = samples.frame.sparkSession, task.prepared
-    if source.looked_at is not None:
-        with summary.stage("images"), spark_progress(spark, "images"), _query_errors():
+    if source.inspected is not None:
+        with summary.stage("images"), spark_progress(spark, "images"), query_errors():
             found, summary.dropped_rows = source.dropped()
             summary.rows_in = found or 0
     by_row = count_rows(source.view, source.rows, samples, source.captions)
@@ -127,7 +126,7 @@ def _surveyed(summary: Summary, task: _Task, samples: Samples) -> Iterator[tuple
     if some:
         by_row = by_row.persist()
     try:
-        with summary.stage("survey"), spark_progress(spark, "survey"), _query_errors(), conf(spark, partitions):
+        with summary.stage("survey"), spark_progress(spark, "survey"), query_errors(), conf(spark, partitions):
             used = used_leaves(samples.frame, task.leaves) if samples.handles else ()
             counted = survey(
                 source.media,
@@ -153,7 +152,7 @@ def _surveyed(summary: Summary, task: _Task, samples: Samples) -> Iterator[tuple
 
 
 def _side_folder(recipe: Dataset) -> AbstractContextManager[None]:
-    """The folder of the table of bad rows, where the recipe has one."""
+    """Make the folder of the quarantine table, if the recipe writes one."""
     if recipe.on_bad_row == "quarantine":
         return folder_made(f"{recipe.output.path}/{QUARANTINE}")
     return nullcontext()
@@ -170,18 +169,18 @@ def _opened(spark: SparkSession, recipe: Dataset, partition: tuple[str, str] | N
         raise RecipeError(
             f"dataset.output.partition: found {'='.join(partition)}, expected {f'{name}=VALUE' if name else 'nothing'}"
         )
-    made = name == SPLIT and recipe.split is not None
-    if name is not None and name not in source.columns and not made:
+    is_split = name == SPLIT and recipe.split is not None
+    if name is not None and name not in source.columns and not is_split:
         raise RecipeError(
             f"dataset.output.partition: found no column {name!r} in the source, "
             f"expected one of {', '.join(source.columns)}"
         )
-    if name is not None and not made and isinstance(source.schema[name].dataType, BinaryType | _NESTED):
+    if name is not None and not is_split and isinstance(source.schema[name].dataType, BinaryType | _NESTED):
         found = source.schema[name].dataType.simpleString()
         raise RecipeError(
             f"dataset.output.partition: found {name!r} of type {found}, expected text, a number or a date"
         )
-    if partition is not None and not made:
+    if partition is not None and not is_split:
         source = source.where(F.col(quoted(partition[0])).cast("string") == partition[1])
     for jar in recipe.jars:
         try:
@@ -196,7 +195,7 @@ def _opened(spark: SparkSession, recipe: Dataset, partition: tuple[str, str] | N
 
 
 def _check_columns(samples: Samples, task: _Task) -> None:
-    """Raise RecipeError for columns that Delta cannot store, and for keys that name columns that are not there."""
+    """Raise RecipeError for a column that Delta cannot store, and for a key that names a column that does not exist."""
     for field in output_schema(samples, task.by):
         try:
             Schema.from_arrow(pa.schema([field]))
@@ -213,7 +212,7 @@ def _check_columns(samples: Samples, task: _Task) -> None:
 
 
 def _without_partition(samples: Samples, task: _Task) -> Samples:
-    """The partition's column is the same in all rows of a shard: the log holds it, the files do not."""
+    """The samples without the partition's column: it is constant in a shard, so only the log records it."""
     if task.by is None:
         return samples
     if not samples.handles and task.partition is None and task.by not in samples.columns:
@@ -222,19 +221,6 @@ def _without_partition(samples: Samples, task: _Task) -> Samples:
             f"expected it in the SELECT, or {task.by}=VALUE after the recipe"
         )
     return samples.partitioned(task.by)
-
-
-@contextmanager
-def _query_errors() -> Iterator[None]:
-    """Errors of the query's own, which Spark finds as it runs, as DataError."""
-    try:
-        yield
-    except PySparkException as error:
-        if told := _TOLD.search(str(error)):  # by a worker, in one line
-            raise DataError(told[1]) from None
-        if error.getCondition() in {None, "PYTHON_EXCEPTION"}:  # the write stage's, not the query's
-            raise
-        raise run_problem(error) from None
 
 
 def _commit(
@@ -282,9 +268,9 @@ def _commit(
 def _commit_quarantine(
     root: str, schema: pa.Schema, details: list[dict], task: _Task, made_from: Mapping[str, str]
 ) -> bool:
-    """Commit the side table of bad rows, before the dataset itself, if there are any or were before.
+    """Commit the quarantine table, before the dataset itself, if there are bad rows or the table exists already.
 
-    Returns whether there are any.
+    Returns whether there are bad rows.
     """
     found = [(report["quarantine"], _value(task, report)) for report in details if "quarantine" in report]
     if not found and open_table(f"{root}/{QUARANTINE}") is None:
@@ -296,20 +282,20 @@ def _commit_quarantine(
 
 
 def _value(task: _Task, report: Mapping) -> str | None:
-    """The partition's value of the shard that `report` is of, where all partitions are built."""
+    """The partition value of the shard that `report` describes, if the build covers all partitions."""
     values = task.prepared.rows.values
     return values[report["partition"]] if values else None
 
 
 def output_schema(samples: Samples, partition: str | None) -> pa.Schema:
-    """The table's schema: `sample_id`, the query's columns with media as binary, and the partition's column."""
+    """The table's schema: `sample_id`, the query's columns (media as binary), and the partition column."""
     fields = [StructField(f.name, BinaryType()) if f.name in samples.media else f for f in samples.schema.fields]
     last = [StructField(partition, StringType())] if partition else []
     return to_arrow_schema(StructType([StructField("sample_id", LongType()), *fields, *last]))
 
 
 def _bad(details: list[dict]) -> tuple[dict[str, int], dict[str, list[str | None]]]:
-    """Bad rows by reason, and their keys."""
+    """The number of bad rows for each reason, and the keys of some."""
     bad: dict[str, int] = {}
     keys: dict[str, list[str | None]] = {}
     for report in details:

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from headrace.dataset.query.media import Leaf, bytes_of, quoted
 from headrace.dataset.query.placement import Rows
-from headrace.dataset.query.run import Samples
+from headrace.dataset.query.samples import Samples
 from headrace.dataset.source.footers import bytes_a_row
 from headrace.errors import DataError
 

@@ -15,7 +15,7 @@ from headrace.dataset.build import build
 from headrace.dataset.query.absence import CAUSES
 from headrace.dataset.query.media import find_leaves
 from headrace.dataset.query.placement import Rows
-from headrace.dataset.query.run import run_query
+from headrace.dataset.query.samples import run_query
 from headrace.errors import DataError, RecipeError
 from headrace.recipe.dataset import Source
 from tests.dataset.conftest import QUERY, expected, png, recipe, row, written

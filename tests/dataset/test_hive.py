@@ -7,7 +7,7 @@ maps, LATERAL VIEW OUTER then gives one row of nulls; an element that is null is
 import pytest
 
 from headrace.dataset.query.placement import Rows
-from headrace.dataset.query.run import run_query
+from headrace.dataset.query.samples import run_query
 
 ROWS = [
     (1, ["x", "y"], {"k": 1}, [(1, "s")], [["n"], []]),

@@ -10,7 +10,7 @@ import pytest
 from deltalake import DeltaTable
 
 from headrace.dataset.build import build
-from headrace.dataset.files import filesystem
+from headrace.dataset.storage import filesystem
 from headrace.dataset.version.commit import File, commit
 from headrace.dataset.version.vacuum import vacuum
 from headrace.dataset.write.shards import QUARANTINE

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from headrace.dataset.build import build
 from headrace.dataset.query.media import find_leaves, used_leaves
 from headrace.dataset.query.placement import Placement, Rows
-from headrace.dataset.query.run import run_query
+from headrace.dataset.query.samples import run_query
 from headrace.dataset.survey import BYTES_OF_TEXT, count_rows, survey
 from headrace.dataset.write.shuffle import shuffled
 from tests.dataset.conftest import recipe, row

@@ -10,7 +10,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from headrace.dataset.build import build
-from headrace.dataset.source.open import open_source
+from headrace.dataset.source.reader import open_source
 from headrace.errors import DataError, RecipeError
 from headrace.recipe.dataset import Source
 from tests.dataset.conftest import SCHEMA, png, recipe, row

@@ -6,7 +6,7 @@ from pyspark.sql import SparkSession
 from headrace.dataset.query.plan import enough_partitions
 from headrace.dataset.session import conf
 from headrace.dataset.survey import Survey
-from headrace.dataset.write.run import ARROW_BATCH_BYTES, ARROW_BATCH_ROWS, batches_of_rows
+from headrace.dataset.write.job import ARROW_BATCH_BYTES, ARROW_BATCH_ROWS, batches_of_rows
 
 ROWS, BYTES = (f"spark.sql.execution.arrow.{name}" for name in ("maxRecordsPerBatch", "maxBytesPerBatch"))
 

@@ -1,7 +1,7 @@
-"""Reading Spark's analysed plan of a query: what it does with handles.
+"""Reading Spark's plan of a query: what the query does with handles, which columns it reads, which rows it keeps.
 
-Anything that looks into a handle would compute on something else than the image's bytes: comparing, hashing, casting
-and grouping are refused here, as Spark's own type check refuses functions of bytes.
+Handles stand for bytes, so an expression that reads a handle's fields would compute on the wrong thing. Spark's type
+check already refuses functions of bytes; the checks here catch comparing, hashing, casting and grouping.
 """
 
 import json
@@ -13,7 +13,7 @@ from pyspark.sql.types import ArrayType, DataType, StructField, StructType
 
 from headrace.dataset.query.media import HANDLE
 
-# Expressions that carry a value along and never look into it.
+# Expressions that pass a value on without reading it.
 _CARRIERS = """
     Alias AttributeReference OuterReference KnownNotNull AssertNotNull ScalarSubquery
     IsNull IsNotNull Coalesce Nvl If CaseWhen
@@ -26,13 +26,13 @@ _CARRIERS = """
 CARRIERS = frozenset(_CARRIERS.split())
 # Nodes that compare whole rows.
 COMPARERS = frozenset({"Distinct", "Intersect", "Except", "Deduplicate"})
-# Expressions that give something else for a null handle than for one that is not.
-_NULL_SEEING = frozenset(["IsNull", "IsNotNull", "Coalesce", "Nvl", "AtLeastNNonNulls", "CollectList"])
-# Nodes in which rows of one source row may meet media of another.
+# Expressions whose result depends on whether a handle is null.
+_NULL_SENSITIVE = frozenset(["IsNull", "IsNotNull", "Coalesce", "Nvl", "AtLeastNNonNulls", "CollectList"])
+# Nodes that may bring media of different source rows together in one row.
 MIXERS = frozenset({"Join", "Aggregate", "Window", "Intersect", "Except", "LateralJoin", "Deduplicate"})
-# Bytes of a table that one task reads.
+# Bytes of a table that one task reads, about: the default of spark.sql.files.maxPartitionBytes.
 BYTES_OF_SPLIT = 128 << 20
-# Nodes that leave rows out.
+# Nodes that may drop rows.
 FILTERS = frozenset({"Filter", "Join", "Aggregate", "Intersect", "Except", "LateralJoin"})
 
 
@@ -52,7 +52,7 @@ def kind(node: Any) -> str:
 
 
 def nodes(plan: Any, view: str) -> Iterator[Any]:
-    """All nodes of `plan` down to the view named `view`, those of subqueries too."""
+    """All nodes of `plan` above the view named `view`, including those of subqueries."""
     if kind(plan) == "SubqueryAlias" and plan.alias() == view:
         return
     yield plan
@@ -71,7 +71,10 @@ def _subqueries(expression: Any) -> Iterator[Any]:
 
 
 def computes_on_media(frame: DataFrame, view: str, key: str) -> str | None:
-    """What in the query looks into a handle, or None. Grouping by media is fine where the key is grouped by too."""
+    """What in the query computes on handles, in words, or None if nothing does.
+
+    Grouping by media is allowed where the query groups by `key` too: rows of one key have the same media.
+    """
     for node in nodes(analysed(frame), view):
         name = kind(node)
         output = items(node.output()) if name in COMPARERS else []
@@ -82,30 +85,33 @@ def computes_on_media(frame: DataFrame, view: str, key: str) -> str | None:
             if _any_handle(groups) and key not in {g.name() for g in groups if kind(g) == "AttributeReference"}:
                 return "GROUP BY compares media"
         for expression in items(node.expressions()):
-            if (found := _looks_into(expression)) is not None:
-                return f"{found} looks into media"
+            if (found := _computes_on_handle(expression)) is not None:
+                return f"{found} computes on media"
     return None
 
 
-def sees_null_media(frame: DataFrame, view: str) -> bool:
-    """Whether it matters to the query which media are null, other than in the rows that it gives."""
+def depends_on_null_media(frame: DataFrame, view: str) -> bool:
+    """Whether the query computes anything from which media are null, beyond passing the nulls on."""
     return any(
-        _sees_null(expression) for node in nodes(analysed(frame), view) for expression in items(node.expressions())
+        _depends_on_null(expression)
+        for node in nodes(analysed(frame), view)
+        for expression in items(node.expressions())
     )
 
 
-def _sees_null(expression: Any) -> bool:
+def _depends_on_null(expression: Any) -> bool:
     children = items(expression.children())
     skips = kind(expression) in {"First", "Last", "AnyValue", "NthValue", "Lead", "Lag"} and expression.ignoreNulls()
-    if (skips or kind(expression) in _NULL_SEEING) and _any_handle(children):
+    if (skips or kind(expression) in _NULL_SENSITIVE) and _any_handle(children):
         return True
-    return any(_sees_null(child) for child in children)
+    return any(_depends_on_null(child) for child in children)
 
 
 def enough_partitions(frame: DataFrame) -> int:
-    """How many partitions a shuffle of counts over `frame` wants, at most as many as the session's setting.
+    """How many partitions to use for a shuffle of counts over `frame`; at most `spark.sql.shuffle.partitions`.
 
-    One for each split that Spark reads: each brings few counts, and every split writes a block for every partition.
+    One for each split that Spark reads is enough: a split yields few counts, and each split writes a block for every
+    partition.
     """
     spark = frame.sparkSession
     splits = int(frame._jdf.queryExecution().optimizedPlan().stats().sizeInBytes()) // BYTES_OF_SPLIT + 1
@@ -115,7 +121,7 @@ def enough_partitions(frame: DataFrame) -> int:
 
 
 def used_columns(frame: DataFrame) -> set[str]:
-    """The names of the columns that `frame` still reads of its tables once Spark has pruned its plan."""
+    """The names of the columns that `frame` reads from its tables after Spark has pruned the plan."""
     plan = frame._jdf.queryExecution().optimizedPlan()
     used = {attribute.exprId().id() for attribute in items(plan.output())}
     leaves = []
@@ -130,7 +136,7 @@ def used_columns(frame: DataFrame) -> set[str]:
 
 
 def used_schema(frame: DataFrame, source: DataFrame) -> StructType | None:
-    """The part of the schema of `source` that `frame`, a query over it, reads once Spark has pruned its plan.
+    """The part of the schema of `source` that `frame`, a query over it, reads after Spark has pruned the plan.
 
     None where the plan does not show it.
     """
@@ -147,7 +153,7 @@ def used_schema(frame: DataFrame, source: DataFrame) -> StructType | None:
 
 
 def _file_schemas(frame: DataFrame, optimized: bool) -> list[tuple[str, StructType]]:
-    """The file relations of a plan: where their files are, and the schema that is read of them."""
+    """The file relations of a plan: the folder of each, and the schema that is read from it."""
     execution = frame._jdf.queryExecution()
     plan = execution.optimizedPlan() if optimized else execution.analyzed()
     relations = (node for node in _all(plan) if kind(node) == "LogicalRelation")
@@ -168,7 +174,7 @@ def _all(plan: Any) -> Iterator[Any]:
 
 
 def _merged(one: DataType, other: DataType) -> Any:
-    """A type with the fields of both."""
+    """A type that has the fields of both."""
     if isinstance(one, StructType) and isinstance(other, StructType):
         names = [*one.fieldNames(), *(name for name in other.fieldNames() if name not in one.fieldNames())]
         return StructType(
@@ -184,7 +190,8 @@ def _merged(one: DataType, other: DataType) -> Any:
     return one
 
 
-def _looks_into(expression: Any) -> str | None:
+def _computes_on_handle(expression: Any) -> str | None:
+    """What in `expression` computes on a handle, in words, or None."""
     children = items(expression.children())
     if kind(expression) not in CARRIERS and _any_handle(children):
         casts = kind(expression) == "Cast" and _holds_handle(expression)
@@ -193,9 +200,9 @@ def _looks_into(expression: Any) -> str | None:
     if kind(expression) == "AggregateExpression" and expression.isDistinct() and _any_handle(children):
         return "DISTINCT"
     if kind(expression) == "GetStructField" and children[0].dataType().simpleString() == HANDLE.simpleString():
-        return "a field of a handle"
+        return "field access"
     for child in children:
-        if (found := _looks_into(child)) is not None:
+        if (found := _computes_on_handle(child)) is not None:
             return found
     return None
 
@@ -205,21 +212,21 @@ def _any_handle(expressions: list[Any]) -> bool:
 
 
 def _holds_handle(expression: Any) -> bool:
-    if kind(expression).startswith(("SpecifiedWindowFrame", "UnspecifiedFrame")):  # of no type
+    if kind(expression).startswith(("SpecifiedWindowFrame", "UnspecifiedFrame")):  # these have no type
         return False
     return bool(expression.resolved()) and HANDLE.simpleString() in expression.dataType().simpleString()
 
 
 def filters_rows(frame: DataFrame, view: str) -> bool:
-    """Whether `frame` may name fewer rows than the source has, and names the same ones each time it runs."""
+    """Whether `frame` may use fewer rows than the source has, and the same ones each time it runs."""
     return is_stable(frame) and any(kind(node) in FILTERS for node in nodes(analysed(frame), view))
 
 
 def is_stable(frame: DataFrame) -> bool:
-    """Whether `frame` gives the same rows each time it runs."""
+    """Whether `frame` returns the same rows each time it runs."""
     return bool(analysed(frame).deterministic())
 
 
 def mixes_rows(frame: DataFrame, view: str) -> bool:
-    """Whether media of several source rows may meet in one row of `frame`."""
+    """Whether media of several source rows may end up in one row of `frame`."""
     return any(kind(node) in MIXERS for node in nodes(analysed(frame), view))

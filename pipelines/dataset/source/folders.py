@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from headrace.dataset.files import filesystem
+from headrace.dataset.storage import filesystem
 from headrace.errors import RecipeError
 
 IMAGES = ("png", "jpg", "jpeg", "webp", "gif", "bmp")

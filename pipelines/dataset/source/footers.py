@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 
-from headrace.dataset.files import filesystem
 from headrace.dataset.query.media import ITEM, Leaf
+from headrace.dataset.storage import filesystem
 
 # Files whose footers are read, evenly spread over all in the order of their names.
 SAMPLED_FILES = 32

@@ -1,4 +1,4 @@
-"""The source as a query is to see it: rows told apart, images looked at, captions filtered, dealt to splits."""
+"""The source made ready for the query: a key for each row, facts of images, caption filters, splits, partitions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +13,12 @@ from headrace.dataset.images.stage import DROPPED, HASH, PIXELS, image_schema, w
 from headrace.dataset.query.media import quoted
 from headrace.dataset.query.placement import MOST_PARTITIONS, Rows
 from headrace.dataset.query.plan import used_columns
-from headrace.dataset.query.run import VIEW
+from headrace.dataset.query.samples import VIEW
 from headrace.dataset.source.captions import COUNTS, filtered
-from headrace.dataset.source.open import check_key
 from headrace.errors import DataError, RecipeError
 from headrace.recipe.dataset import Dataset, Images, Split
 
-# The hidden column that tells rows apart where the recipe names none.
+# The hidden column that identifies rows where the recipe names no key.
 PLACE = "__place"
 SPLIT, TRAIN = "split", "train"
 
@@ -28,9 +27,11 @@ SPLIT, TRAIN = "split", "train"
 class Prepared:
     """A source that is ready for the query.
 
-    `view` has the rows that the query is to see, `media` the same ones or more, from which bytes are shipped. `hidden`
-    columns are not for the query. `captions` counts what was left out of captions. `shares` are the shares of the rows
-    that each of the partitions `rows.values` has.
+    `view` holds the rows that the query runs over, without the `hidden` columns. `media` holds the same rows or more;
+    the bytes that are written come from it. `captions` has a column expression for each reason that counts the captions
+    left out of a row. `inspected` is the source with the columns of the image stage, None where the recipe needs none;
+    `near_duplicates` holds the rows that it dropped as near duplicates. `shares` are the shares (0 to 1) of the rows in
+    each of the partitions `rows.values`.
     """
 
     view: DataFrame
@@ -38,20 +39,20 @@ class Prepared:
     rows: Rows
     hidden: tuple[str, ...] = ()
     captions: dict[str, Column] = field(default_factory=dict)
-    looked_at: DataFrame | None = None
+    inspected: DataFrame | None = None
     near_duplicates: DataFrame | None = None
     shares: tuple[float, ...] = (1.0,)
 
     @property
     def of_files(self) -> bool:
-        """Whether the media are those of the source's files."""
-        return self.looked_at is None
+        """Whether the media are exactly those of the source's files."""
+        return self.inspected is None
 
     def dropped(self) -> tuple[int | None, dict[str, int]]:
-        """How many rows the source has (None: as many as `view`), and how many of them were left out by reason."""
-        if self.looked_at is None:
+        """The rows of the source (None: as many as `view` has), and how many of them were dropped for each reason."""
+        if self.inspected is None:
             return None, {}
-        found = {row[DROPPED]: row["count"] for row in self.looked_at.groupBy(DROPPED).count().collect()}
+        found = {row[DROPPED]: row["count"] for row in self.inspected.groupBy(DROPPED).count().collect()}
         total = sum(found.values())
         found.pop(None, None)
         if self.near_duplicates is not None and (near := self.near_duplicates.count()):
@@ -61,7 +62,11 @@ class Prepared:
 
 @contextmanager
 def prepared(source: DataFrame, recipe: Dataset, partition: tuple[str, str] | None) -> Iterator[Prepared]:
-    """`source` as the recipe wants it, of one partition alone if it is given. What it keeps goes at the end."""
+    """Prepare `source` as `recipe` says, or only its partition (name, value). Cached frames are released at the end.
+
+    Raises RecipeError if the key, a split or a caption column does not fit the source, and DataError if a partition
+    column has too many values.
+    """
     kept: list[DataFrame] = []
     try:
         yield _prepared(source, recipe, partition, kept)
@@ -71,18 +76,18 @@ def prepared(source: DataFrame, recipe: Dataset, partition: tuple[str, str] | No
 
 
 def _prepared(source: DataFrame, recipe: Dataset, partition: tuple[str, str] | None, kept: list[DataFrame]) -> Prepared:
-    source, key = _told_apart(source, recipe.shuffle.key)
+    source, key = _keyed(source, recipe.shuffle.key)
     hidden = [PLACE] if key == PLACE else []
-    looked_at, gone = None, None
+    inspected, near = None, None
     captions: dict[str, Column] = {}
     if recipe.images is not None and _computes(recipe.images):
         needed = _needed(source, recipe, key)
-        looked_at = with_images(source, recipe.images, needed).persist(StorageLevel.DISK_ONLY)
-        kept.append(looked_at)
-        source = looked_at.where(F.col(DROPPED).isNull())
+        inspected = with_images(source, recipe.images, needed).persist(StorageLevel.DISK_ONLY)
+        kept.append(inspected)
+        source = inspected.where(F.col(DROPPED).isNull())
         hidden += [DROPPED, HASH, PIXELS]
     home = recipe.images.column if recipe.images is not None and recipe.images.identical_once else None
-    if home is not None and "content_hash" in source.columns and looked_at is not None:
+    if home is not None and "content_hash" in source.columns and inspected is not None:
         home = "content_hash" if "content_hash" in recipe.images.facts else home  # type: ignore[union-attr]
     rows = Rows(key, recipe.shuffle.seed, home)
     if recipe.split is not None:
@@ -91,38 +96,42 @@ def _prepared(source: DataFrame, recipe: Dataset, partition: tuple[str, str] | N
             source = source.where(F.col(SPLIT) == partition[1])
     rows, shares = (rows, (1.0,)) if partition is not None else _partitioned(source, recipe, rows)
     view = source
-    if looked_at is not None and recipe.images is not None:
-        view, gone = without_near_duplicates(source, recipe.images, key)
-        kept += [gone] if gone is not None else []
+    if inspected is not None and recipe.images is not None:
+        view, near = without_near_duplicates(source, recipe.images, key)
+        kept += [near] if near is not None else []
     if recipe.captions is not None:
         view, captions = filtered(view, recipe.captions)
         hidden.append(COUNTS)
-    return Prepared(view, source, rows, tuple(hidden), captions, looked_at, gone, shares)
+    return Prepared(view, source, rows, tuple(hidden), captions, inspected, near, shares)
 
 
-def _told_apart(source: DataFrame, key: str | None) -> tuple[DataFrame, str]:
-    """`source` with a column that tells its rows apart, and the name of that column."""
+def _keyed(source: DataFrame, key: str | None) -> tuple[DataFrame, str]:
+    """`source` with a column that identifies its rows, and the name of that column."""
     if key is not None:
-        check_key(source, key)
+        if key not in source.columns:
+            raise RecipeError(
+                f"dataset.shuffle.key: found no column {key!r} in the source, "
+                f"expected one of {', '.join(source.columns)}"
+            )
         return source, key
     place = F.concat_ws("#", F.col("_metadata.file_path"), F.col("_metadata.row_index"))
     try:
         return source.select("*", place.alias(PLACE)), PLACE
     except AnalysisException:
         raise RecipeError(
-            f"dataset.shuffle.key: found nothing, and a source without row numbers, expected one of "
+            f"dataset.shuffle.key: found no key, and a source whose rows have no row numbers, expected one of "
             f"{', '.join(source.columns)}"
         ) from None
 
 
 def _computes(images: Images) -> bool:
-    """Whether there is anything to compute of each image."""
+    """Whether the recipe asks for anything that must be computed from each image."""
     drops = images.drop_undecodable or images.min_side or images.drop_near_duplicates is not None
     return bool(images.facts or images.conditions or drops)
 
 
 def _needed(source: DataFrame, recipe: Dataset, key: str) -> set[str]:
-    """The columns of `source` that the query uses, and those that the build does."""
+    """The columns of `source` that the query uses, and those that the build itself uses."""
     images = recipe.images
     assert images is not None
     schema = image_schema(source.schema, images)
@@ -136,12 +145,12 @@ def _needed(source: DataFrame, recipe: Dataset, key: str) -> set[str]:
     probe.createOrReplaceTempView(VIEW)
     try:
         used = used_columns(source.sparkSession.sql(recipe.query)) & set(source.columns)
-    except AnalysisException:  # which the build proper will tell of
+    except AnalysisException:  # run_query will report it
         used = set(source.columns)
     finally:
         source.sparkSession.catalog.dropTempView(VIEW)
     own = {key, images.column, *([images.into] if images.conditions else [])}
-    if any(":" in kind for kind in images.conditions):  # hooks may look at anything
+    if any(":" in kind for kind in images.conditions):  # hooks may use any column
         return set(source.columns)
     captions = {recipe.captions.column} if recipe.captions is not None else set()
     partition = {recipe.output.partition} if recipe.output.partition is not None else set()
@@ -151,7 +160,7 @@ def _needed(source: DataFrame, recipe: Dataset, key: str) -> set[str]:
 def _split(source: DataFrame, split: Split, rows: Rows) -> DataFrame:
     if SPLIT in source.columns:
         raise RecipeError(f"dataset.split: found a column {SPLIT!r} in the source, expected none of that name")
-    # 53 bits of the hash of a row's home, as a number from 0 to 1.
+    # 53 bits of the hash of the row's home, as a number in [0, 1).
     place = F.shiftrightunsigned(replace(rows, seed=split.seed + 1).order, 11) / float(1 << 53)
     value, below = F.lit(TRAIN), 0.0
     chosen = None
@@ -164,7 +173,7 @@ def _split(source: DataFrame, split: Split, rows: Rows) -> DataFrame:
 
 
 def _partitioned(source: DataFrame, recipe: Dataset, rows: Rows) -> tuple[Rows, tuple[float, ...]]:
-    """`rows` with the partitions that are built, and the share of the rows that each has."""
+    """`rows` with the partitions to build, and the share (0 to 1) of the rows in each."""
     name = recipe.output.partition
     if name is None:
         return rows, (1.0,)

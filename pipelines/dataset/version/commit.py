@@ -12,7 +12,7 @@ from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, create_table_with_add_actions
 from pyarrow import fs
 
-from headrace.dataset.files import filesystem
+from headrace.dataset.storage import filesystem
 from headrace.errors import RecipeError
 
 LOG = "_delta_log"

@@ -20,7 +20,7 @@ from openlineage.client.uuid import generate_new_uuid
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
-from headrace.dataset.source.open import Opened
+from headrace.dataset.source.reader import Opened
 from headrace.dataset.version.summary import Summary
 from headrace.recipe.dataset import Dataset
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
-from headrace.dataset.source.open import Opened
+from headrace.dataset.source.reader import Opened
 from headrace.recipe.dataset import Dataset
 from headrace.udfs import jar
 

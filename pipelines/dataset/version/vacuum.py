@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from deltalake import DeltaTable
 from pyarrow import fs
 
-from headrace.dataset.files import filesystem
+from headrace.dataset.storage import filesystem
 from headrace.dataset.version.commit import OURS, SHARD, open_table
 from headrace.dataset.write.shards import QUARANTINE
 from headrace.errors import RecipeError

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark import TaskContext
 
-from headrace.dataset.files import filesystem
 from headrace.dataset.images.check import problem
 from headrace.dataset.query.absence import CAUSES, DATA
 from headrace.dataset.query.placement import Placement
+from headrace.dataset.storage import filesystem
 from headrace.dataset.write.handles import Media, column_of_bytes, column_of_handles, first_used
 
 EXAMPLES = 10

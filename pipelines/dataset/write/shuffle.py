@@ -23,7 +23,7 @@ from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
 from headrace.dataset.query.media import Leaf, bytes_of, is_handle, quoted
 from headrace.dataset.query.placement import Placement, Rows
-from headrace.dataset.query.run import PARTITION, Samples
+from headrace.dataset.query.samples import PARTITION, Samples
 
 
 def shuffled(

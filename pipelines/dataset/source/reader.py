@@ -1,4 +1,4 @@
-"""Opening a build's source."""
+"""Opening a build's source: a table of the catalog, files that Spark reads, a Delta table, or a folder of images."""
 
 import json
 from dataclasses import dataclass
@@ -14,29 +14,35 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from headrace.dataset.files import absolute
 from headrace.dataset.source.folders import open_images, open_webdataset
+from headrace.dataset.spark_errors import first_line, sql_problem
+from headrace.dataset.storage import absolute
 from headrace.errors import DataError, RecipeError
 from headrace.recipe.dataset import Source
 
 FOLDERS = {"images": open_images, "webdataset": open_webdataset}
-# Features of a Delta table without which its Parquet files are not its rows.
+# Delta features that make a table's rows more than the content of its Parquet files.
 _UNREADABLE = frozenset({"deletionVectors", "columnMapping"})
 _AVRO = "AVRO_DATA_SOURCE_NOT_ENABLED"
-# What Spark says of files that it cannot read, whatever the query.
-_OF_THE_SOURCE = ("FAILED_READ_FILE", "CANNOT_READ_FILE_FOOTER")
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A source as a frame, and what the log of the dataset is to say of it: a table or a path, a format, a version."""
+    """A source as a frame.
+
+    `described` is what the dataset's log records about it: `table`, or `path`, `format` and, for Delta, `version`.
+    """
 
     frame: DataFrame
     described: dict[str, str | int]
 
 
 def open_source(spark: SparkSession, source: Source) -> Opened:
-    """Open `source`. Raises RecipeError if there is no such table, no such files, or no reader for their format."""
+    """Open `source`.
+
+    Raises RecipeError if the table or the files do not exist or Spark has no reader for the format, and DataError if a
+    file that Spark reads for the schema is damaged.
+    """
     if source.table is not None:
         try:
             return Opened(spark.table(source.table), {"table": source.table})
@@ -55,7 +61,7 @@ def open_source(spark: SparkSession, source: Source) -> Opened:
         if error.getCondition() == _AVRO:
             raise _no_avro(spark) from None
         raise RecipeError(f"dataset.source.path: found {path!r}: {sql_problem(error)}") from None
-    except Py4JJavaError as error:  # of a file, as Spark looks for the schema; of a class that the scheme needs
+    except Py4JJavaError as error:  # a damaged file met while inferring the schema, or a missing file system class
         message = error.java_exception.getMessage()
         kind = DataError if "FAILED_READ_FILE" in message else RecipeError
         raise kind(f"dataset.source.path: found {path!r}: {first_line(message)}") from None
@@ -65,7 +71,7 @@ def _no_avro(spark: SparkSession) -> RecipeError:
     scala = spark._jvm.scala.util.Properties.versionNumberString().rpartition(".")[0]  # type: ignore[union-attr]
     package = f"org.apache.spark:spark-avro_{scala}:{spark.version}"
     return RecipeError(
-        f"dataset.source.format: found avro, for which this Spark lacks its module, expected `spark: "
+        f"dataset.source.format: found avro, but this Spark lacks the Avro module, expected `spark: "
         f"{{spark.jars.packages: {package}}}`, or `source: {{table: …}}` of a Hive table STORED AS AVRO"
     )
 
@@ -87,7 +93,10 @@ def _delta_table(path: str) -> DeltaTable:
 
 
 def _open_delta(spark: SparkSession, table: DeltaTable, root: str) -> DataFrame:
-    """The rows of this version, by Spark's Parquet reader: a union over the partitions, whose values the log holds."""
+    """The rows of this version, read by Spark's Parquet reader.
+
+    The result is a union over the partitions, because only the log holds the partition values.
+    """
     schema = StructType.fromJson(json.loads(table.schema().to_json()))
     by = table.metadata().partition_columns
     stored = StructType([field for field in schema.fields if field.name not in by])
@@ -101,36 +110,3 @@ def _open_delta(spark: SparkSession, table: DeltaTable, root: str) -> DataFrame:
         columns = {name: F.lit(value).cast(schema[name].dataType) for name, value in zip(by, values, strict=True)}
         parts.append(spark.read.schema(stored).parquet(*paths).withColumns(columns).select(*schema.names))
     return reduce(DataFrame.union, parts) if parts else spark.createDataFrame([], schema)
-
-
-def sql_problem(error: PySparkException) -> str:
-    """Spark's complaint as one line, without the plan it dumps."""
-    return first_line(str(error))
-
-
-def first_line(message: str) -> str:
-    """The first line of a message of Spark's, without the state that SQL gives it."""
-    first = message.strip().split("\n", 1)[0].split(" SQLSTATE:", 1)[0]
-    return first.strip().rstrip(";.")
-
-
-def run_problem(error: PySparkException) -> DataError:
-    """What Spark found wrong as it ran a query: with the source's files, or with the query itself."""
-    of_source = str(error.getCondition()).startswith(_OF_THE_SOURCE)
-    return DataError(f"dataset.{'source' if of_source else 'query'}: {sql_problem(error)}")
-
-
-def check_query(spark: SparkSession, query: str) -> None:
-    """Raise RecipeError if `query` is anything but one query: a recipe changes no tables."""
-    try:
-        spark._jsparkSession.sessionState().sqlParser().parseQuery(query)
-    except PySparkException as error:
-        raise RecipeError(f"dataset.query: {sql_problem(error)}; expected one SELECT") from None
-
-
-def check_key(source: DataFrame, key: str) -> None:
-    """Raise RecipeError if the source has no column `key`."""
-    if key not in source.columns:
-        raise RecipeError(
-            f"dataset.shuffle.key: found no column {key!r} in the source, expected one of {', '.join(source.columns)}"
-        )

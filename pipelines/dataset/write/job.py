@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from pyspark.sql import DataFrame, SparkSession
 
-from headrace.dataset.files import absolute
 from headrace.dataset.images.check import MAX_PIXELS
 from headrace.dataset.query.media import Leaf
 from headrace.dataset.query.placement import Placement
-from headrace.dataset.query.run import Samples
+from headrace.dataset.query.samples import Samples
 from headrace.dataset.session import conf
 from headrace.dataset.source.prepare import Prepared
+from headrace.dataset.storage import absolute
 from headrace.dataset.survey import BYTES_OF_TEXT, HOT_SAMPLES, Survey
 from headrace.dataset.write.shards import REPORT_SCHEMA, Layout, write_stage
 from headrace.dataset.write.shuffle import shuffled

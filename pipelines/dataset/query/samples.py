@@ -1,34 +1,36 @@
-"""Running a recipe's HiveQL over the view `source`: by reference where Spark lets it, else by value."""
+"""Running a recipe's HiveQL over the view `source`, by reference where Spark allows it, else by value."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame
+from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType, StructType
 
 from headrace.dataset.query.absence import with_causes
 from headrace.dataset.query.media import ITEM, Leaf, holds_handle, is_handle, quoted
 from headrace.dataset.query.placement import Rows
-from headrace.dataset.query.plan import computes_on_media, mixes_rows, sees_null_media, used_schema
+from headrace.dataset.query.plan import computes_on_media, depends_on_null_media, mixes_rows, used_schema
 from headrace.dataset.query.references import by_reference
-from headrace.dataset.source.open import sql_problem
+from headrace.dataset.spark_errors import sql_problem
 from headrace.errors import RecipeError
 
 VIEW = "source"
 RESERVED = "sample_id"
-# The column of the table's partition, which the log holds and the files do not.
+# The column that holds the table's partition value. The log records it; the files do not.
 PARTITION = "__partition"
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What a query gives: `columns` of `frame`, with handles in the place of media unless `by_value` says why not.
+    """The result of a query: one row a sample.
 
-    `causes` names for each column the one that says why it is null, if the plan shows that; `mixed` says whether media
-    of several source rows may meet in one sample.
+    `columns` are the query's columns; `frame` may have helper columns after them. Media are handles unless `by_value`
+    is set: it then gives the reason why the query runs by value. `causes` has, for each column, the name of the column
+    that says why it is null, or None where the plan does not show it. `mixed` is true if media of several source rows
+    may end up in one sample.
     """
 
     frame: DataFrame
@@ -54,11 +56,11 @@ class Samples:
 
     @property
     def media(self) -> tuple[str, ...]:
-        """The columns that are stored as media: each value once. The first is the image."""
+        """The columns that are stored as media, each distinct value once. The first one is the image."""
         return self.handles + self.binary
 
     def partitioned(self, name: str) -> "Samples":
-        """The samples with the column `name`, if there is one, set aside as `PARTITION`."""
+        """The samples with column `name` moved to `PARTITION`, or unchanged if there is no such column."""
         if name not in self.columns:
             return self
         kept = [i for i, other in enumerate(self.columns) if other != name]
@@ -69,14 +71,22 @@ class Samples:
         return replace(self, frame=frame, columns=columns, causes=causes)
 
 
+def check_query(spark: SparkSession, query: str) -> None:
+    """Raise RecipeError unless `query` is a single SELECT: a recipe must not change tables."""
+    try:
+        spark._jsparkSession.sessionState().sqlParser().parseQuery(query)
+    except PySparkException as error:
+        raise RecipeError(f"dataset.query: {sql_problem(error)}; expected one SELECT") from None
+
+
 @contextmanager
 def run_query(
     source: DataFrame, query: str, leaves: Sequence[Leaf], rows: Rows, hidden: Sequence[str] = ()
 ) -> Iterator[Samples]:
-    """The samples of `query`, while its view exists; `hidden` columns of the source are not in the view.
+    """The samples of `query`. The view `source` exists inside the `with` block; it leaves out the `hidden` columns.
 
-    Raises RecipeError with Spark's complaint if the query fails by reference and by value, if it names a column twice
-    or names one `sample_id`.
+    Raises RecipeError if the query fails both by reference and by value (with Spark's message), if two of its columns
+    have the same name, or if one is called `sample_id`.
     """
     try:
         yield _checked(_run(_View(source, query, leaves, rows, hidden)))
@@ -103,7 +113,7 @@ class _View:
         return view.sparkSession.sql(self.query)
 
     def used(self) -> StructType | None:
-        """What the query uses of the source, where media stand in structs; None where all may be used."""
+        """The part of the source's schema that the query uses; None (all of it) where no media are inside structs."""
         if not any(part != ITEM for leaf in self.leaves for part in leaf.path[1:]):
             return None
         try:
@@ -115,7 +125,7 @@ class _View:
 def _run(view: _View) -> Samples:
     try:
         frame = view.by_reference(blind=True, used=view.used())
-        if sees_null_media(frame, VIEW):
+        if depends_on_null_media(frame, VIEW):
             frame = view.by_reference(blind=False)
         reason = _nested(frame) or computes_on_media(frame, VIEW, view.rows.key)
         if reason is None:
