@@ -1,4 +1,4 @@
-"""From shards to tensors, in threads, in an exact order, resumed by a seek."""
+"""Loading: threads turn shards into batches of tensors, in an exact order that resumes by a seek."""
 
 from headrace.loading.feed.stats import BadSample, Stats
 from headrace.loading.loader import ShardLoader

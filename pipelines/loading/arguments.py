@@ -1,4 +1,4 @@
-"""What a loader is asked for: checked, and set against the columns that the dataset has."""
+"""Checks of a loader's arguments, alone and against the columns of the dataset."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ SAMPLE_ID = "sample_id"
 
 
 def check_numbers(**numbers: Any) -> None:
-    """Raise RecipeError where something is given that is no whole number or below 1."""
+    """Raise RecipeError for a value that is neither None nor a whole number of at least 1."""
     for name, number in numbers.items():
         if number is not None and (not isinstance(number, int) or number < 1):
             raise RecipeError(f"{name}: found {number!r}, expected a whole number, at least 1")
 
 
 def check_state(state: Any) -> tuple[int, int]:
-    """Epoch and position of a loader's state. Raises RecipeError where they are not there, or no whole numbers."""
+    """The epoch and position in a loader's state. Raises RecipeError if one is missing or not a whole number ≥ 0."""
     if not isinstance(state, Mapping):
-        raise RecipeError(f"state: found {type(state).__name__}, expected what state_dict() gave")
+        raise RecipeError(f"state: found {type(state).__name__}, expected the dict that state_dict() returned")
     for name in ("epoch", "position"):
         if not isinstance(state.get(name), int) or state[name] < 0:
             raise RecipeError(f"state: found {name} = {state.get(name)!r}, expected a whole number, 0 or more")
@@ -35,7 +35,7 @@ def check_state(state: Any) -> tuple[int, int]:
 
 
 def check_choices(captions: str, on_bad_sample: str, crop: str) -> None:
-    """Raise RecipeError where a choice is none of those there are."""
+    """Raise RecipeError for a value that is not one of its choices."""
     choices = (("captions", captions, Captions), ("on_bad_sample", on_bad_sample, Policy), ("crop", crop, Crop))
     for name, value, allowed in choices:
         if value not in get_args(allowed):
@@ -43,20 +43,20 @@ def check_choices(captions: str, on_bad_sample: str, crop: str) -> None:
 
 
 def check_shares(flip: float, drop: Mapping[str, float]) -> None:
-    """Raise RecipeError where a share is not within 0 to 1."""
+    """Raise RecipeError for a share outside 0 to 1."""
     for name, share in {"flip": flip, **{f"drop[{name!r}]": share for name, share in drop.items()}}.items():
         if not 0 <= share <= 1:
-            raise RecipeError(f"{name}: found {share}, expected a share, 0 to 1")
+            raise RecipeError(f"{name}: found {share}, expected a share from 0 to 1")
 
 
 def check_geometry(
     size: int | tuple[int, int] | None, crop: str, buckets: Sequence[tuple[int, int]] | None, decode: Mapping[str, Mode]
 ) -> None:
-    """Raise RecipeError where sizes are none, or do not fit each other."""
+    """Raise RecipeError for a size that is not pixels, or for `size`, `crop` and `buckets` that do not fit together."""
     for name, one in [("size", size), *(("buckets", bucket) for bucket in buckets or ())]:
         sides = one if isinstance(one, Sequence) and not isinstance(one, str) else (one, one)
         if one is not None and (len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides)):
-            raise RecipeError(f"{name}: found {one!r}, expected pixels, a side or (height, width), each at least 1")
+            raise RecipeError(f"{name}: found {one!r}, expected pixels, one side or (height, width), each at least 1")
     if buckets is not None:
         if size is not None or not buckets or not decode:
             raise RecipeError(
@@ -64,13 +64,13 @@ def check_geometry(
                 f"(height, width) without size, and a column to decode"
             )
     elif crop != "none" and size is None:
-        raise RecipeError(f"size: found None, expected the size to crop to for crop={crop!r}")
+        raise RecipeError(f"size: found None, expected a size to crop to, because crop={crop!r}")
 
 
 def select(
     plan: Plan, decode: Mapping[str, Mode], columns: Sequence[str] | None, drop: Mapping[str, float]
 ) -> tuple[dict[str, Mode], dict[str, Field]]:
-    """The columns to decode and the others, by the batch's key. Raises RecipeError naming what is not there."""
+    """The columns to decode, and the fields of the others by batch key. Raises RecipeError for an unknown name."""
     schema = plan.schema
     if isinstance(columns, str):
         raise RecipeError(f"columns: found {columns!r}, expected a list of names")
@@ -95,9 +95,9 @@ def select(
 
 
 def grouping(plan: Plan, captions: str, image_key: str | None, weight: str | None) -> tuple[str | None, str | None]:
-    """The columns that tell images apart and weigh their rows, where each image is one sample.
+    """The columns that identify images and weight their rows; (None, None) if every row is a sample.
 
-    Raises RecipeError where they are not there.
+    Raises RecipeError if the dataset lacks one of them.
     """
     if captions == "all":
         return None, None

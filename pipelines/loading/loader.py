@@ -1,4 +1,4 @@
-"""`ShardLoader`: batches of tensors from a table of shards, in an exact order, by threads."""
+"""`ShardLoader`: batches of tensors from a table of shards, in an exact order, made by threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from headrace.errors import DataError, RecipeError
 from headrace.loading import arguments
 from headrace.loading.feed.block import Batch, Collator, Policy
-from headrace.loading.feed.feed import Cuts, Feed, moved
+from headrace.loading.feed.feed import Cuts, Feed, to_device
 from headrace.loading.feed.shard_cache import ShardCache
 from headrace.loading.feed.stats import BadSample, Stats
 from headrace.loading.order.order import Order, RankOrder
@@ -31,24 +31,24 @@ from headrace.loading.table.plan import plan
 
 DEFAULT_LANES = 64
 _ROWS_OF_LANE = 16
-"""samples of one lane that are laid out together: enough to spread the cost of visiting its shard"""
+"""samples of one lane that are gathered together: enough to spread the cost of visiting its shard"""
 _ROWS_OF_LANE_UNDECODED = 128
 _BLOCK_BYTES = 24 << 20
-"""bytes that a block may take where nothing is decoded, about"""
+"""about how many bytes a block may take where nothing is decoded"""
 
 
 class ShardLoader(IterableDataset[Batch]):
     """Reads the samples of a dataset in batches. See docs/loading.md.
 
-    A batch is a dict: uint8 tensors N×C×H×W for decoded columns (and `<column>_mask`, bool N, for all but the first of
-    them: False where null), int64 tensors for integers, lists of str | None for strings, and `_position`, int64 N: each
-    sample's place in the run, counted over all ranks from epoch 0.
+    A batch is a dict. It holds uint8 tensors N×C×H×W for decoded columns (and `<column>_mask`, bool N, False where
+    null, for all but the first of them), int64 tensors for integers, lists of str | None for strings, and `_position`,
+    int64 N: each sample's place in the run, counted over all ranks from epoch 0.
 
-    Iterating goes on from where `state_dict()` says, to the end of the pass of `epochs` epochs; the next iteration is
-    the next pass. Batches run across epochs within a pass. With `drop_last` the samples that do not fill the last
-    global batch of the pass are dropped; without, that batch is shorter, and may be empty on some ranks.
+    An iteration continues from the current position to the end of the pass, which is `epochs` epochs long. The next
+    iteration is the next pass. Within a pass, batches run across epochs. With `drop_last`, samples that do not fill the
+    last global batch of the pass are dropped; without it, that batch is shorter and may be empty on some ranks.
 
-    It is an IterableDataset of whole batches: where a framework wants a data loader, give it
+    The loader is an IterableDataset of whole batches. Where a framework expects a data loader, pass
     `DataLoader(loader, batch_size=None)` or torchdata's `StatefulDataLoader(loader, batch_size=None)`.
     """
 
@@ -89,48 +89,54 @@ class ShardLoader(IterableDataset[Batch]):
         cache: str | os.PathLike[str] | None = None,
         cache_bytes: int = 64 << 30,
     ) -> None:
-        """Plan the dataset; no shard is read yet (but for `one_per_image` and `weighted`, which must count images).
+        """Plan the dataset. No shard is read yet, except for `one_per_image` and `weighted`, which must count images.
 
         Args:
-            path: a Delta table or a folder of Parquet files; a folder or a URI.
-            batch_size: samples of one batch of one rank.
-            decode: how to decode columns of encoded images: `rgb` or `gray`. Of the default, columns that the dataset
-                lacks are left out.
-            columns: which columns to load; None: all.
-            shuffle: False: the order of the table (and one lane).
-            seed: fixes the order.
-            rank, world_size: which part of each global batch this loader yields.
-            threads: decoding threads; None: one for each CPU that the process may use, at most 16.
-            version: of the Delta table; None: the latest.
-            where: values of partition columns; only files that have them are read.
-            epochs: of one pass; None: for ever.
-            drop_last: whether a pass ends with a full batch.
-            size: side, or (height, width), in pixels of decoded images, scaled by area; None: as stored, all the same.
-            crop: `none`: scaled to `size`, whatever its shape; `centre`, `random`: scaled to cover `size`, then cut.
-            flip: share of samples mirrored left to right. Conditions are cut and mirrored as their image is.
-            buckets: sizes (height, width) instead of `size`: a batch holds images of like shape, at the size of its
-                bucket; the samples of 16 consecutive batches of a rank are regrouped for it.
-            sample_hook: called with each sample (a dict of what its batch holds of it) in a worker thread; what it
-                returns is collated.
-            hook: called with each batch in a worker thread; what it returns is yielded.
-            captions: `all` rows; or one row an image and epoch: `one_per_image`, in turn, or `weighted`, drawn.
-            image_key: the column that tells images apart; None: the first decoded one.
-            weight: the column of weights, for `weighted`.
-            drop: for a column, the share of samples that lose it (for classifier-free guidance): `<column>_dropped`,
-                bool N, tells which; strings become None, decoded columns black. Drawn from (seed, epoch, sample).
-            on_bad_sample: an image that is null or cannot be decoded ends the run, is left out of its batch, or is
-                replaced by the next good row of its shard. `skip` leaves out unreadable files too.
-            lanes: a global batch draws from `lanes` × `window` shards at once. None: 64, or the number of shards if
-                smaller; fewer if shards cannot be used in place and would take more than half of `memory`; 1 without
-                shuffle.
-            window: shards of a lane that are mixed.
-            memory: bytes to hold at most; read-ahead and reuse of decoded images keep within it.
-            prefetch: batches made ahead of the one in use.
-            timeout: seconds without a batch after which TimeoutError shows what each thread does.
-            device: where tensors are to be; copies to a GPU run ahead, on a stream of their own. None: the CPU.
-            storage_options: credentials and the like, for deltalake, S3 and fsspec.
-            cache: a local folder for copies of remote shards, which several processes may share.
-            cache_bytes: how many bytes of copies are kept there.
+            path: a Delta table or a folder of Parquet files, as a local path or a URI.
+            batch_size: the number of samples in one batch of one rank, at least 1.
+            decode: how to decode columns of encoded images, by column: `rgb` (3 channels) or `gray` (1). Columns of the
+                default that the dataset lacks are ignored.
+            columns: the columns to load; None loads all.
+            shuffle: False keeps the order of the table, and uses one lane.
+            seed: fixes the order and all random draws.
+            rank, world_size: which part of each global batch this loader yields; 0 ≤ rank < world_size.
+            threads: the number of decoding threads; None means one for each CPU that the process may use, at most 16.
+            version: the version of the Delta table; None means the latest.
+            where: partition columns and their values; only files with these values are read.
+            epochs: the number of epochs in one pass; None never ends.
+            drop_last: whether samples that do not fill the last global batch of a pass are dropped.
+            size: the side, or (height, width), of decoded images in pixels, scaled by area; None keeps the stored size,
+                which must then be the same in a whole batch.
+            crop: `none` scales an image to `size` whatever its shape; `centre` and `random` scale it to cover `size`
+                and cut off the rest.
+            flip: the share (0 to 1) of samples that are mirrored left to right. Conditions are cropped and mirrored
+                like their image.
+            buckets: sizes (height, width) to use instead of `size`. Each batch holds images of similar shape, at the
+                size of its bucket; the samples of 16 consecutive batches of a rank are regrouped to make this possible.
+            sample_hook: called with each sample (a dict of its values in the batch) in a worker thread; the dicts it
+                returns are collated.
+            hook: called with each batch in a worker thread; the loader yields what it returns.
+            captions: `all` makes every row a sample. `one_per_image` and `weighted` make every image one sample in each
+                epoch, whose row is the next in turn or drawn by weight.
+            image_key: the column that identifies images; None means the first decoded one.
+            weight: the column of weights (finite, 0 or more) for `weighted`.
+            drop: for a column, the share (0 to 1) of samples that lose its value, for classifier-free guidance. Strings
+                become None, decoded columns black; `<column>_dropped`, bool N, marks these samples. The draws depend
+                on (seed, epoch, sample).
+            on_bad_sample: what to do with an image that is null or cannot be decoded. `fail` ends the run, `skip`
+                leaves the sample out of its batch (and skips unreadable files), `replace` takes the next good row of
+                its shard.
+            lanes: a global batch draws from `lanes` × `window` shards at once. None means 64, or the number of shards
+                if that is smaller, or fewer if shards cannot be used in place and would take more than half of
+                `memory`; it means 1 without shuffling.
+            window: how many consecutive shards of a lane are mixed.
+            memory: the most bytes that read-ahead and kept images may take.
+            prefetch: how many batches are made ahead of the one in use.
+            timeout: how many seconds to wait for a batch before a TimeoutError that shows what each thread is doing.
+            device: the device of the tensors; None means the CPU. Copies to a GPU run ahead on their own stream.
+            storage_options: credentials and other options for deltalake, S3 and fsspec.
+            cache: a local folder for copies of remote shards; several processes may share it.
+            cache_bytes: the most bytes of copies to keep there.
 
         Raises:
             RecipeError: an argument is wrong.
@@ -186,7 +192,7 @@ class ShardLoader(IterableDataset[Batch]):
         self.lanes = lanes or self._default_lanes()
         self._epoch = 0
         self._position = 0
-        self._given_all = False
+        self._pass_ended = False
 
     def _count(self) -> np.ndarray:
         if self._wanted.image_key is None:
@@ -206,12 +212,12 @@ class ShardLoader(IterableDataset[Batch]):
 
     @property
     def epoch_samples(self) -> int:
-        """Samples of one epoch, over all ranks."""
+        """The number of samples in one epoch, over all ranks."""
         return int(self._counts.sum())
 
     def __len__(self) -> int:
-        """Batches from the present position to the end of the pass. Raises TypeError where `epochs` is None."""
-        batches = self._batches(0 if self._given_all else self._position)
+        """The number of batches from here to the end of the pass. Raises TypeError if `epochs` is None."""
+        batches = self._batches(0 if self._pass_ended else self._position)
         if batches is None:
             raise TypeError("a loader with epochs=None has no length")
         return batches
@@ -225,17 +231,17 @@ class ShardLoader(IterableDataset[Batch]):
         return left // each if self.drop_last else -(-left // each)
 
     def samples_left(self) -> int | None:
-        """This rank's samples from the present position to the end of the pass; None where `epochs` is None."""
+        """The number of this rank's samples from here to the end of the pass; None if `epochs` is None."""
         if self.epochs is None:
             return None
         return max(0, self.epochs * self.epoch_samples - self._position) // self.world_size
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the beginning of `epoch`."""
-        self._epoch, self._position, self._given_all = epoch, 0, False
+        """Go to the beginning of epoch `epoch`, counted from 0."""
+        self._epoch, self._position, self._pass_ended = epoch, 0, False
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader is, after the last batch that it gave out, and what fixes the order; small, JSON-ready."""
+        """The position after the last yielded batch, and what fixes the order: a small dict, ready for JSON."""
         return {"epoch": self._epoch, "position": self._position, **self._order_settings()}
 
     def _order_settings(self) -> dict[str, Any]:
@@ -256,16 +262,17 @@ class ShardLoader(IterableDataset[Batch]):
         }
 
     def _bucket_settings(self) -> dict[str, Any]:
-        """Buckets regroup batches, so these may not change with them."""
+        """Settings that fix the order only with buckets, which regroup batches."""
         if self._collator.buckets is None:
             return {}
         sizes = [list(size) for size in self._collator.buckets.sizes]
         return {"buckets": sizes, "batch_size": self.batch_size, "world_size": self.world_size}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to where `state` was taken; batch size and world size may differ, what fixes the order may not.
+        """Go to the position in `state`, which `state_dict()` returned.
 
-        Raises RecipeError naming each setting that differs, or what of `state` is no state.
+        Batch size and world size may differ (except with buckets); what fixes the order may not. Raises RecipeError
+        that names each setting that differs, or the key of `state` that is invalid.
         """
         epoch, position = arguments.check_state(state)
         differing = [
@@ -274,22 +281,24 @@ class ShardLoader(IterableDataset[Batch]):
             if state.get(name) != ours
         ]
         if differing:
-            raise RecipeError(f"the loader's state was taken under other settings: {', '.join(differing)}")
-        self._epoch, self._position = epoch, position
-        self._given_all = False
+            raise RecipeError(f"the loader's state was saved with other settings: {', '.join(differing)}")
+        self._epoch, self._position, self._pass_ended = epoch, position, False
 
     def __iter__(self) -> Iterator[Batch]:
-        self._turn_over()
+        self._start_next_pass_if_ended()
         return self._iterate(self._cuts(self._batches(self._position)))
 
-    def _turn_over(self) -> None:
-        """Go on to the next pass after all batches of the last were given, even if nobody asked for one more."""
-        if self._given_all and self.epochs is not None:
+    def _start_next_pass_if_ended(self) -> None:
+        """Go to the next pass if the last one yielded all of its batches, even if its iterator never ran out."""
+        if self._pass_ended and self.epochs is not None:
             self.set_epoch(self._epoch + self.epochs)
 
     def batches_cut(self, begin: Callable[[int], int], batches: int | None, largest: int) -> Iterator[Batch]:
-        """Batches of which number n begins at this rank's sample `begin(n)` from here; none is above `largest`."""
-        self._turn_over()
+        """Yield `batches` batches (None: without end) of different sizes, none larger than `largest` samples.
+
+        Batch n begins at this rank's sample `begin(n)`, counted from the current position.
+        """
+        self._start_next_pass_if_ended()
         return self._iterate(Cuts(batches, begin, largest, self._block_batches(largest)))
 
     def _iterate(self, cuts: Cuts) -> Iterator[Batch]:
@@ -301,17 +310,17 @@ class ShardLoader(IterableDataset[Batch]):
             made = self._made(feed, cuts)
             try:
                 number = cuts.first
-                asked = time.perf_counter()
-                for batch in moved(made, self.device) if self.device is not None else made:
+                requested = time.perf_counter()
+                for batch in to_device(made, self.device) if self.device is not None else made:
                     number += 1
                     self._position = origin + cuts.begin(number) * self.world_size
-                    self._given_all = self._batches(self._position) == 0
-                    given = time.perf_counter()
-                    self.stats.add(wait_seconds=given - asked)
+                    self._pass_ended = self._batches(self._position) == 0
+                    yielded = time.perf_counter()
+                    self.stats.add(wait_seconds=yielded - requested)
                     yield batch
                     del batch
-                    asked = time.perf_counter()
-                    self.stats.add(busy_seconds=asked - given)
+                    requested = time.perf_counter()
+                    self.stats.add(busy_seconds=requested - yielded)
             finally:
                 feed.close()
         if self.epochs is not None and self._batches(self._position) == 0:
@@ -334,7 +343,7 @@ class ShardLoader(IterableDataset[Batch]):
         return Cuts(left, lambda number: number * size, size, BATCHES, first)
 
     def _block_batches(self, size: int) -> int:
-        """How many batches are laid out together."""
+        """The number of batches that are gathered together."""
         rows = self.lanes * (_ROWS_OF_LANE if self._collator.decode else _ROWS_OF_LANE_UNDECODED)
         if not self._collator.decode:
             rows = min(rows, _BLOCK_BYTES * int(self._plan.rows.sum()) // int(self._plan.sizes.sum()))
@@ -371,10 +380,10 @@ class ShardLoader(IterableDataset[Batch]):
             threads=self.threads,
             depth=self._prefetch,
             timeout=self._timeout,
-            lost=self._lost if self._collator.on_bad_sample == "skip" else None,
+            on_unreadable=self._skip_shard if self._collator.on_bad_sample == "skip" else None,
         )
 
-    def _lost(self, error: DataError, samples: int) -> None:
+    def _skip_shard(self, error: DataError, samples: int) -> None:
         path, _, reason = str(error).partition(": ")
         for _ in range(samples):
             self.stats.add_bad(BadSample(path, -1, "", reason))

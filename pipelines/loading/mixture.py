@@ -1,4 +1,4 @@
-"""Several datasets in each batch, in fixed shares or by weight."""
+"""`Mixture`: batches from several datasets, in fixed shares or by weight."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from headrace.loading.feed.block import Batch
 from headrace.loading.loader import ShardLoader
 
 SOURCE = "_source"
-"""the key of the datasets' names, one a sample"""
+"""the batch key of the dataset's name, one for each sample"""
 UNIT = 8
-"""samples of a global batch that come from one dataset together, so that 1, 2, 4 and 8 ranks share it alike"""
+"""length of the runs in which a global batch is dealt to datasets, so that 1, 2, 4 and 8 ranks share them equally"""
 
 
 class Mixture(IterableDataset[Batch]):
-    """Joins a batch of each loader into one.
+    """Joins one batch from each loader into one batch.
 
-    Without `weights` the loaders' batch sizes are the shares. With them, each global batch of `batch_size` × world_size
-    samples is dealt out in runs of 8 to the dataset that is furthest behind its weight, so that after any number of
-    batches each dataset is within a run or two of its share.
+    Without `weights`, the loaders' batch sizes are the shares. With `weights`, each global batch of `batch_size` ×
+    world_size samples is dealt out in runs of 8; each run goes to the dataset that is furthest behind its weight. After
+    any number of batches, each dataset is within two runs of its share.
 
-    A batch holds the keys that all loaders give, and `_source`, a list of names. Global batches stay the same for every
-    world size that divides 8 and after every resume, as those of its loaders do. A pass ends with the loader that ends
-    first; give `epochs=None` to those that should go round.
+    A batch holds the keys that all loaders have in common, and `_source`, a list of N dataset names. Like the loaders'
+    own, its global batches are the same for every world size that divides 8 and after every resume. A pass ends when
+    the first loader ends; give `epochs=None` to loaders that should start over instead.
     """
 
     def __init__(
@@ -40,12 +40,15 @@ class Mixture(IterableDataset[Batch]):
         weights: Mapping[str, float] | None = None,
         batch_size: int | None = None,
     ) -> None:
-        """Raises RecipeError where loaders, weights and batch size do not fit together.
+        """Join `loaders`.
 
         Args:
-            loaders: by name, all of one rank.
-            weights: above 0, in any unit; None: the loaders' batch sizes are the shares.
-            batch_size: samples of one batch of one rank, with `weights`.
+            loaders: the loaders by dataset name, all with the same rank and world size.
+            weights: a weight above 0 for each loader, in any unit; None uses the loaders' batch sizes as shares.
+            batch_size: the number of samples in one batch of one rank; only with `weights`.
+
+        Raises:
+            RecipeError: the loaders, weights and batch size do not fit together.
         """
         places = {(loader.rank, loader.world_size) for loader in loaders.values()}
         if len(places) != 1:
@@ -63,7 +66,7 @@ class Mixture(IterableDataset[Batch]):
         self._samples = dict.fromkeys(loaders, 0)
 
     def __len__(self) -> int:
-        """Batches to the end of the pass. Raises TypeError where no loader ends."""
+        """The number of batches to the end of the pass. Raises TypeError if no loader ends."""
         if not self._ends():
             raise TypeError("a mixture of loaders with epochs=None has no length")
         if self.weights is None:
@@ -85,7 +88,7 @@ class Mixture(IterableDataset[Batch]):
                 parts = {name: next(batches) for name, batches in running.items()}
                 number += 1
                 for name, loader in self.loaders.items():
-                    dealt = shares.of(name, number - 1) if shares else loader.batch_size
+                    dealt = shares.size(name, number - 1) if shares else loader.batch_size
                     self._samples[name] += dealt * self.world_size
                 yield _joined(parts)
         finally:
@@ -112,12 +115,12 @@ class Mixture(IterableDataset[Batch]):
         return any(loader.epochs is not None for loader in self.loaders.values())
 
     def state_dict(self) -> dict[str, Any]:
-        """How many samples each dataset gave, over all ranks, and the state of its loader; small, JSON-ready."""
+        """The number of samples from each dataset so far, over all ranks, and its loader's state; ready for JSON."""
         loaders = {name: loader.state_dict() for name, loader in self.loaders.items()}
         return {"weights": self.weights, "samples": dict(self._samples), "loaders": loaders}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to where `state` was taken. Raises RecipeError naming what differs."""
+        """Go to the position in `state`. Raises RecipeError if its datasets or weights differ."""
         if set(state["loaders"]) != set(self.loaders):
             raise RecipeError(f"the mixture's state: found {sorted(self.loaders)}, expected {sorted(state['loaders'])}")
         if state["weights"] != self.weights:
@@ -128,7 +131,7 @@ class Mixture(IterableDataset[Batch]):
 
 
 class _Shares:
-    """How many samples of each batch a rank takes from each dataset: a function of what they gave before."""
+    """How many samples of each batch come from each dataset: a function of how many came from each before."""
 
     def __init__(
         self, weights: Mapping[str, float], samples: Mapping[str, int], batch: int, unit: int, world_size: int
@@ -141,18 +144,18 @@ class _Shares:
         self._lock = threading.Lock()
 
     def begin(self, name: str, number: int) -> int:
-        """The sample of this rank, from here on, at which batch `number` of dataset `name` begins."""
+        """This rank's sample of dataset `name` at which batch `number` begins; both count from the iteration's start."""
         with self._lock:
             while len(self._begins[name]) <= number:
                 self._deal()
             return self._begins[name][number]
 
-    def of(self, name: str, number: int) -> int:
-        """Samples of batch `number` of a rank that come from dataset `name`."""
+    def size(self, name: str, number: int) -> int:
+        """The number of samples in a rank's batch `number` that come from dataset `name`."""
         return self.begin(name, number + 1) - self.begin(name, number)
 
     def _deal(self) -> None:
-        """Deal one more batch, a unit at a time, to the dataset furthest behind (the first of several)."""
+        """Deal out one more batch, a unit at a time, each to the dataset that is furthest behind (ties: the first)."""
         done = sum(self._given.values())
         before = dict(self._given)
         for dealt in range(done + self._unit, done + self._batch + 1, self._unit):
@@ -163,7 +166,7 @@ class _Shares:
 
 
 def _joined(batches: Mapping[str, Batch]) -> Batch:
-    """One batch of those that have samples."""
+    """The batches that have samples, joined into one; keys that some dataset lacks are left out."""
     lengths = {name: len(next(iter(batch.values()))) for name, batch in batches.items()}
     filled = [batch for name, batch in batches.items() if lengths[name]] or list(batches.values())[:1]
     first, *others = filled

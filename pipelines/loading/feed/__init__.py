@@ -1,1 +1,1 @@
-"""From the order to ready batches, by threads."""
+"""The threads that turn the order into finished batches."""

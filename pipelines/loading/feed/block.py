@@ -1,4 +1,4 @@
-"""The samples of several consecutive batches, laid out and gathered together, so that each shard is visited once."""
+"""A block: the samples of several consecutive batches, gathered together so that each shard is visited once."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ Batch = dict[str, Any]
 
 @dataclass(frozen=True)
 class Source:
-    """Rows of one shard that go to `dest` of a block."""
+    """Rows of one shard that go to places `dest` of a block."""
 
     shard: Shard
     rows: np.ndarray
     dest: Dest
     sample: np.ndarray
-    """the samples that these rows show, by number in the shard"""
+    """the number in the shard of the sample that each row belongs to, int64"""
     origin: tuple[int, int, int]
-    """seed, epoch and number of the shard: with the sample, what its random bits depend on"""
+    """seed, epoch and shard number; a sample's random bits depend on these and its number"""
 
     def bits(self, stream: Stream, *more: int) -> np.ndarray:
-        """64 random bits for each sample, uint64, a function of (seed, epoch, sample)."""
+        """64 random bits for each sample, uint64: a function of (seed, epoch, sample)."""
         seed, epoch, number = self.origin
         return hashes_at(mix(seed, stream, epoch, number, *more), self.sample)
 
@@ -45,26 +45,26 @@ class Collator:
     """How sources become batches."""
 
     decode: Mapping[str, Mode]
-    """columns to decode; a null in the first is a bad sample, in others a black image, told by `<column>_mask`"""
+    """columns to decode; a null in the first is a bad sample, in the others a black image that `<column>_mask` marks"""
     fields: Mapping[str, Field]
     geometry: Geometry
     on_bad_sample: Policy
     stats: Stats
     memory: Memory
     drop: Mapping[str, float] = field(default_factory=dict)
-    """for each column, the share of samples that lose it"""
+    """for each column, the share (0 to 1) of samples that lose its value"""
     buckets: Buckets | None = None
     sample_hook: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     """called with each sample, in a worker thread"""
     hook: Callable[[Batch], Batch] | None = None
-    """called with each batch in the thread that completes it"""
+    """called with each batch, in the thread that completes it"""
 
 
 class Block:
-    """Rows of consecutive batches. `gather` fills `rooms`, one for each field; afterwards `ready` is set."""
+    """The rows of consecutive batches. `gather` fills `rooms`, one for each field; `when_ready` tells when it has."""
 
     def __init__(self, collator: Collator, sources: Sequence[Source], positions: np.ndarray, batch: int) -> None:
-        """`batch`: samples of a batch, which buckets are to fill."""
+        """`batch` is the number of samples in one batch; only bucketing uses it."""
         self.collator = collator
         length = len(positions)
         self.shards = np.full(length, None)
@@ -89,7 +89,7 @@ class Block:
         self._lock = threading.Lock()
 
     def when_ready(self, call: Callable[[], None]) -> None:
-        """Call `call` once the fields are gathered, in the thread that did it, or now."""
+        """Call `call` once the fields are gathered: in the gathering thread, or at once if that is done."""
         with self._lock:
             if not self._ready:
                 self._waiting.append(call)
@@ -97,7 +97,7 @@ class Block:
         call()
 
     def gather(self) -> None:
-        """Gather every field from its shards, and tell those who wait."""
+        """Gather every field from its shards, then call what `when_ready` registered."""
         try:
             self._gather()
         except BaseException as error:
@@ -132,7 +132,7 @@ class Block:
         return (bits >> np.uint64(11)) / 2.0**53 < share
 
     def _sort(self, buckets: Buckets, batch: int) -> None:
-        """Bring samples of one bucket together; the size of each batch is that of most of its samples."""
+        """Sort samples by bucket. The size of each batch is that of the bucket most of its samples are in."""
         first = next(iter(self.collator.decode))
         bucket = buckets.of(self.shards, self.rows, first)
         places = np.argsort(bucket, kind="stable")

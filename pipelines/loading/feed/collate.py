@@ -1,4 +1,4 @@
-"""A batch in the making: decoded in pieces by several threads, straight into its own memory."""
+"""A pending batch: several threads decode parts of it, straight into its memory."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from headrace.loading.shard.decode import CHANNELS, BadImage, Mode, decode, dime
 from headrace.loading.shard.read import Shard
 
 POSITION = "_position"
-"""the key of the samples' positions in the run"""
+"""the batch key of the samples' positions in the run"""
 
 
 class Pending:
-    """One batch: its `tasks` may run in any order; the last of them to end, or its block, completes it."""
+    """One batch. Its `tasks` may run in any order; the last one to end completes it, or its block if that is later."""
 
     def __init__(self, block: Block, number: int, start: int, stop: int, chunk: int) -> None:
-        """Samples [start, stop) of `block`, of which it is batch `number`, decoded in chunks of `chunk`."""
+        """Batch `number` of `block`, made of its samples [start, stop) and decoded in chunks of `chunk` samples."""
         self._block, self._start, self._stop = block, start, stop
         self._collator = collator = block.collator
         length = stop - start
@@ -54,16 +54,16 @@ class Pending:
         self._masks = {name: np.ones(length, bool) for name in list(collator.decode)[1:]}
 
     def tasks(self) -> list[Callable[[], None]]:
-        """What threads have to run, in any order, for the batch to be done."""
+        """The tasks that threads must run, in any order, to finish the batch."""
         self._block.when_ready(self._gathered)
         return [partial(self._run, start) for start in self._starts]
 
     def wait(self, seconds: float) -> bool:
-        """Whether the batch is done within `seconds`."""
+        """Wait up to `seconds`; returns whether the batch is done."""
         return self._done.wait(seconds)
 
     def result(self) -> Batch:
-        """The batch. Raises what a thread raised."""
+        """The finished batch. Raises the exception of a thread, if there was one."""
         if self._error is not None:
             raise self._error[1]
         return self._batch
@@ -73,7 +73,7 @@ class Pending:
         return self._stop - self._start, CHANNELS[mode], height, width
 
     def _allocate(self) -> None:
-        """Take memory when the first thread comes to this batch: what was given back last is still in its caches."""
+        """Allocate when the first thread starts on this batch: memory that was just freed is still in its caches."""
         with self._lock:
             if not self._rooms:
                 memory = self._collator.memory
@@ -116,7 +116,7 @@ class Pending:
             self._done.set()
 
     def _fail(self, start: int, error: BaseException) -> None:
-        """Keep the error of the chunk that comes first, whichever thread was faster."""
+        """Keep the error of the first chunk that failed, in batch order, whichever thread was faster."""
         with self._lock:
             if self._error is None or start < self._error[0]:
                 self._error = (start, error)
@@ -131,7 +131,7 @@ class Pending:
         self._collator.stats.add(decode_seconds=time.perf_counter() - began, images=images)
 
     def _sample(self, place: int, shard: Shard) -> int:
-        """Decode one sample and return the number of images that took. A bad one is replaced by the next good row."""
+        """Decode one sample, handling a bad one by the policy; returns the number of images decoded."""
         row = int(self._rows[place])
         policy = self._collator.on_bad_sample
         for tried in range(shard.rows if policy == "replace" else 1):
@@ -216,7 +216,7 @@ def _without(batch: Batch, bad: np.ndarray) -> Batch:
 
 
 def _each(hook: Callable[[dict[str, Any]], dict[str, Any]], batch: Batch, count: int) -> Batch:
-    """What `hook` makes of each sample, joined: tensors and numbers as a tensor, the rest as a list."""
+    """The results of `hook` for each sample, collated: tensors and numbers to a tensor, the rest to a list."""
     samples = [hook({name: value[place] for name, value in batch.items()}) for place in range(count)]
     joined: Batch = {}
     for name in samples[0] if samples else ():

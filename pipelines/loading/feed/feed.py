@@ -1,4 +1,7 @@
-"""From the order to ready batches: one thread lays them out and hands them to the decoders, a bounded queue ahead."""
+"""From the order to finished batches: one thread plans blocks and hands their tasks to a pool of decoding threads.
+
+A bounded queue holds the batches that are ready or in progress.
+"""
 
 from __future__ import annotations
 
@@ -22,71 +25,35 @@ from headrace.loading.feed.windows import Windows
 from headrace.loading.order.order import RankOrder, Window
 from headrace.loading.shard.budget import Budget, Lease
 
-
-def moved(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """`batches` with their tensors on `device`; the next one's copy is begun before this one is handed out.
-
-    On CUDA the copies run on a stream of their own from pinned memory, so they overlap with what the caller computes.
-    """
-    stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-    coming = [_send(next(batches, None), device, stream)]
-    while (batch := coming.pop()) is not None:
-        coming.append(_send(next(batches, None), device, stream))
-        if stream is not None:
-            _arrive(batch, stream)
-        yield batch
-
-
-def _send(batch: Batch | None, device: torch.device, stream: torch.cuda.Stream | None) -> Batch | None:
-    """Begin the copies of a batch. The pinned tensors may be freed at once: PyTorch's cache waits for the stream."""
-    if batch is None:
-        return None
-    with torch.cuda.stream(stream):
-        return {name: _to(value, device) for name, value in batch.items()}
-
-
-def _to(value: Any, device: torch.device) -> Any:
-    return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-
-
-def _arrive(batch: Batch, stream: torch.cuda.Stream) -> None:
-    """Have the caller's stream wait for the copies, and keep their memory until that stream is done with it."""
-    current = torch.cuda.current_stream(stream.device)
-    current.wait_stream(stream)
-    for value in batch.values():
-        if isinstance(value, torch.Tensor):
-            value.record_stream(current)
-
-
 _CHUNKS_PER_THREAD = 2
 _running: weakref.WeakSet[Feed] = weakref.WeakSet()
 
 
 @atexit.register
 def _close_all() -> None:
-    """End the threads of loops that were never finished, while the interpreter can still do it."""
+    """End the threads of iterations that never finished, while the interpreter still can."""
     for feed in list(_running):
         feed.close()
 
 
 @dataclass(frozen=True)
 class Cuts:
-    """Where the batches of a rank begin, in samples that it reads."""
+    """Where a rank's samples are cut into batches, counted in samples that the rank reads."""
 
     batches: int | None
-    """how many; None: no end"""
+    """the number of batches; None: endless"""
     begin: Callable[[int], int]
-    """the rank's sample at which a batch begins"""
+    """the rank's sample at which batch n begins"""
     largest: int
-    """samples of the largest batch"""
+    """the number of samples in the largest batch"""
     block: int
-    """batches that are laid out together"""
+    """the number of batches that are gathered together"""
     first: int = 0
-    """batches at the beginning of the first block that are not handed out"""
+    """the number of batches at the start of the first block that are skipped"""
 
 
 class Feed:
-    """Batches of one rank, in order, made ahead by threads until `close`."""
+    """Makes the batches of one rank ahead of time, in order, in threads that run until `close`."""
 
     def __init__(
         self,
@@ -101,13 +68,18 @@ class Feed:
         threads: int,
         depth: int,
         timeout: float,
-        lost: Callable[[DataError, int], None] | None,
+        on_unreadable: Callable[[DataError, int], None] | None,
     ) -> None:
-        """`base` is added to positions. `depth`: batches made ahead."""
+        """Start the threads.
+
+        `base` is added to every position. `depth` is the number of batches to make ahead. `on_unreadable` is called
+        with the error and the number of lost samples when a shard cannot be read; None raises the error instead.
+        """
         self._order, self._collator, self._shard_cache, self._budget = order, collator, shard_cache, budget
-        self._stats, self._cuts, self._base, self._timeout, self._lost = stats, cuts, base, timeout, lost
+        self._stats, self._cuts, self._base, self._timeout = stats, cuts, base, timeout
+        self._on_unreadable = on_unreadable
         self._chunk = max(1, -(-cuts.largest // (threads * _CHUNKS_PER_THREAD)))
-        # without decoding, a whole block is done at once, and the next is to be under way by then
+        # without decoding, a whole block is finished at once, so the next one must be under way by then
         self._depth = depth if collator.decode else max(depth, 2 * cuts.block)
         self._slots = threading.Semaphore(self._depth)
         self._queue: SimpleQueue[Pending | Exception] = SimpleQueue()
@@ -118,7 +90,7 @@ class Feed:
         self._thread.start()
 
     def next(self) -> Batch:
-        """The next batch. Raises what went wrong in a thread, or TimeoutError with a dump of every thread."""
+        """The next batch. Raises the exception of a thread, or TimeoutError with a stack trace of every thread."""
         self._stats.queue_depth = self._queue.qsize()
         self._stats.bytes_peak = max(self._stats.bytes_peak, self._budget.peak)
         try:
@@ -135,7 +107,7 @@ class Feed:
         return batch
 
     def close(self) -> None:
-        """End every thread. May be called again."""
+        """End every thread. Calling it again does nothing."""
         if self._closed.is_set():
             return
         self._closed.set()
@@ -145,7 +117,7 @@ class Feed:
         join([self._thread])
 
     def _stuck(self) -> TimeoutError:
-        return TimeoutError(f"no batch for {self._timeout:g} seconds; what each thread does:\n{stacks()}")
+        return TimeoutError(f"no batch for {self._timeout:g} seconds; what each thread is doing:\n{stacks()}")
 
     def _run(self) -> None:
         try:
@@ -157,14 +129,14 @@ class Feed:
 
     def _feed(self) -> None:
         cuts = self._cuts
-        windows = Windows(self._order, self._shard_cache, self._lost)
+        windows = Windows(self._order, self._shard_cache, self._on_unreadable)
         current: dict[int, Window] = {}
         queue = Lease(self._budget)
         number = 0
         while cuts.batches is None or number < cuts.batches:
             count = cuts.block if cuts.batches is None else min(cuts.block, cuts.batches - number)
             starts = [cuts.begin(place) for place in range(number, number + count + 1)]
-            block = self._lay_out(starts[0], starts[-1], windows, current)
+            block = self._block(starts[0], starts[-1], windows, current)
             self._pool.submit(block.gather)
             for place in range(count):
                 if number + place < cuts.first:
@@ -174,7 +146,7 @@ class Feed:
                     return
                 start, stop = (min(one - starts[0], len(block.rows)) for one in starts[place : place + 2])
                 pending = Pending(block, place, start, stop, self._chunk)
-                # the memory of a full queue is set aside from the first batch on, and grows with the largest
+                # the memory of a full queue is reserved from the first batch on, and grows with the largest one
                 queue.grow(max(0, self._depth * pending.nbytes - queue.count))
                 tasks = pending.tasks()
                 self._queue.put(pending)
@@ -185,9 +157,44 @@ class Feed:
             del block
             number += count
 
-    def _lay_out(self, start: int, stop: int, windows: Windows, current: dict[int, Window]) -> Block:
+    def _block(self, start: int, stop: int, windows: Windows, current: dict[int, Window]) -> Block:
         sources: list[Source] = []
         for segment in self._order.segments(start, stop - start, current):
             sources += windows.sources(segment)
         positions = self._order.positions(start, stop - start) + self._base
         return Block(self._collator, sources, positions, self._cuts.largest)
+
+
+def to_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """`batches` with their tensors on `device`. The copy of the next batch starts before this one is yielded.
+
+    On CUDA the copies run on their own stream, from pinned memory, so they overlap with the caller's computation.
+    """
+    stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+    coming = [_send(next(batches, None), device, stream)]
+    while (batch := coming.pop()) is not None:
+        coming.append(_send(next(batches, None), device, stream))
+        if stream is not None:
+            _arrive(batch, stream)
+        yield batch
+
+
+def _send(batch: Batch | None, device: torch.device, stream: torch.cuda.Stream | None) -> Batch | None:
+    """Start copying a batch. The pinned tensors may be freed at once: PyTorch's cache waits for the stream."""
+    if batch is None:
+        return None
+    with torch.cuda.stream(stream):
+        return {name: _to(value, device) for name, value in batch.items()}
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+
+
+def _arrive(batch: Batch, stream: torch.cuda.Stream) -> None:
+    """Make the caller's stream wait for the copies, and keep their memory until that stream has used them."""
+    current = torch.cuda.current_stream(stream.device)
+    current.wait_stream(stream)
+    for value in batch.values():
+        if isinstance(value, torch.Tensor):
+            value.record_stream(current)

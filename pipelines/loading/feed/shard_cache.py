@@ -1,4 +1,4 @@
-"""Shards in memory: read ahead in threads while the byte budget has room, let go of when nobody wants them."""
+"""A cache of open shards: threads read ahead while the byte budget has room; a shard leaves with its last user."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from headrace.loading.shard.read import Shard
 
 
 class Closed(Exception):
-    """The loader ends; whoever waits for something stops."""
+    """The loader is closing: threads that wait for a shard stop."""
 
 
 class _Entry:
     def __init__(self, number: int, size: int) -> None:
         self.number, self.size = number, size
-        self.wants = 0
+        self.users = 0
         self.reserved = 0
         self.urgent = False
         self.shard: Shard | None = None
@@ -27,9 +27,10 @@ class _Entry:
 
 
 class ShardCache:
-    """Shards by number. `acquire` and `release` count users; `get` waits for the shard to be read.
+    """Shards by number. `acquire` and `release` count the users of a shard; `get` waits until it is read.
 
-    A shard that is waited for is read at once, others only if they fit in the budget, in the order they were wanted.
+    A shard that somebody waits for is read at once. The others are read in the order they were acquired, and only if
+    they fit in the budget.
     """
 
     def __init__(
@@ -54,16 +55,16 @@ class ShardCache:
             thread.start()
 
     def acquire(self, number: int) -> None:
-        """Read shard `number` soon; it stays until as many `release`s have come."""
+        """Ask for shard `number` to be read soon. It stays until `release` has been called as often as `acquire`."""
         with self._budget.changed:
             entry = self._entries.get(number)
             if entry is None:
                 entry = self._entries[number] = self._waiting[number] = _Entry(number, self._size(number))
                 self._budget.changed.notify_all()
-            entry.wants += 1
+            entry.users += 1
 
     def get(self, number: int) -> Shard:
-        """The shard, wanted before. Raises DataError if it cannot be read, Closed if the loader ends."""
+        """Shard `number`, acquired before. Raises DataError if it cannot be read, Closed if the loader is closing."""
         with self._budget.changed:
             entry = self._entries[number]
             if entry.shard is None and entry.error is None:
@@ -79,16 +80,16 @@ class ShardCache:
             return entry.shard
 
     def release(self, number: int) -> None:
-        """One user of shard `number` less."""
+        """Give up one use of shard `number`; without users it leaves the cache, unless the cache keeps everything."""
         with self._budget.changed:
             entry = self._entries[number]
-            entry.wants -= 1
-            if not entry.wants and not self._keep:
+            entry.users -= 1
+            if not entry.users and not self._keep:
                 del self._entries[number]
                 self._waiting.pop(number, None)
 
     def close(self) -> None:
-        """End the readers; whoever waits in `get` gets Closed."""
+        """End the reading threads. Threads that wait in `get` raise Closed."""
         with self._budget.changed:
             self._closed = True
             self._waiting.clear()
@@ -116,7 +117,7 @@ class ShardCache:
         return None
 
     def _expected(self, entry: _Entry) -> int:
-        """Bytes that a shard will take in memory: those of its file times the worst ratio seen so far."""
+        """The bytes a shard is expected to take: its file size times the largest ratio found so far."""
         return int(entry.size * (1.0 if self._growth is None else self._growth))
 
     def _fill(self, entry: _Entry) -> None:

@@ -1,4 +1,4 @@
-"""What a loader has done so far, and what it waits for."""
+"""Counters of what a loader has done, and where it spends its time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class BadSample:
     column: str
     reason: str
     sample_id: Any = None
-    """what the table's `sample_id` names it, if it has one"""
+    """its `sample_id`, if the table has that column"""
 
     def __str__(self) -> str:
         named = "" if self.sample_id is None else f" (sample_id {self.sample_id})"
@@ -29,38 +29,38 @@ class BadSample:
 
 @dataclass
 class Stats:
-    """Counters of one loader, all iterations together. Seconds are summed over threads."""
+    """Counters of one loader over all its iterations. Seconds are summed over threads."""
 
     samples: int = 0
-    """samples handed out"""
+    """samples yielded"""
     batches: int = 0
     shards: int = 0
     """shards read"""
     bytes_read: int = 0
-    """bytes of the files of those shards"""
+    """the file sizes of those shards, in bytes"""
     images: int = 0
     """images decoded"""
     read_seconds: float = 0.0
     decode_seconds: float = 0.0
     wait_seconds: float = 0.0
-    """time that the consumer waited for a batch"""
+    """seconds that the consumer waited for a batch"""
     busy_seconds: float = 0.0
-    """time that the consumer spent between batches"""
+    """seconds that the consumer spent between batches"""
     queue_depth: int = 0
-    """batches that were ready or in work when the last one was asked for"""
+    """batches that were ready or in progress when the last one was requested"""
     bytes_peak: int = 0
-    """most bytes held at once"""
+    """the most bytes held at once"""
     bad: Counter[tuple[str, str]] = field(default_factory=Counter)
     """bad samples by (file, reason)"""
     bad_samples: list[BadSample] = field(default_factory=list)
-    """the first of them"""
+    """the first 100 of them"""
     started: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
 
     def add(self, **counts: float) -> None:
-        """Add to counters by name."""
+        """Add to the counters of these names."""
         with self._lock:
             for name, count in counts.items():
                 setattr(self, name, getattr(self, name) + count)
@@ -73,13 +73,13 @@ class Stats:
                 self.bad_samples.append(sample)
 
     def bottleneck(self) -> str:
-        """Who holds the others up: `trainer`, `reading` or `decoding`."""
+        """What limits the speed: `trainer` (the consumer), `reading` or `decoding`."""
         if self.wait_seconds <= 0.05 * (self.wait_seconds + self.busy_seconds):
             return "trainer"
         return "reading" if self.read_seconds > self.decode_seconds else "decoding"
 
     def as_dict(self) -> dict[str, float]:
-        """The numbers, by name, for a log or TensorBoard."""
+        """The counters by name, with `bad_count` and `samples_per_second`, for a log or TensorBoard."""
         numbers = {one.name: getattr(self, one.name) for one in fields(self)}
         numbers = {name: number for name, number in numbers.items() if isinstance(number, (int, float))}
         del numbers["started"]

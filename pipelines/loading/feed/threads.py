@@ -1,4 +1,4 @@
-"""Threads that never keep a process alive and end when told."""
+"""Daemon threads that end on request, and a dump of what all threads are doing."""
 
 from __future__ import annotations
 
@@ -28,12 +28,8 @@ class Pool:
         """Run `task` in a thread; it handles its own exceptions."""
         self._tasks.put(task)
 
-    def waiting(self) -> int:
-        """Tasks that no thread has begun."""
-        return self._tasks.qsize()
-
     def close(self) -> None:
-        """Forget tasks that have not begun, and wait for those that have."""
+        """Drop tasks that have not started, and wait for those that have."""
         self._closed.set()
         for _ in self._threads:
             self._tasks.put(None)
@@ -48,14 +44,14 @@ def _work(tasks: SimpleQueue[Callable[[], None] | None], closed: threading.Event
 
 
 def join(threads: list[threading.Thread]) -> None:
-    """Wait for threads that have been told to end; a stuck one is left behind after some seconds."""
+    """Wait up to 5 seconds for each thread; one that is stuck is left behind."""
     for thread in threads:
         if thread is not threading.current_thread():
             thread.join(JOIN_SECONDS)
 
 
 def stacks() -> str:
-    """What each thread of the process does now, as one text."""
+    """The current stack trace of each thread of the process, as one text."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     parts = []
     for ident, frame in sys._current_frames().items():

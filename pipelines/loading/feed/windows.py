@@ -1,4 +1,4 @@
-"""The windows that a rank has open, and the shards that they lie in."""
+"""The windows that a rank has open, and the shards they are in."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class _Open:
 
 
 class Windows:
-    """The windows that a rank has open, one a track, with the next of each track read ahead."""
+    """The open windows of a rank, one for each track. The next window of each track is read ahead."""
 
     def __init__(
-        self, order: RankOrder, shard_cache: ShardCache, lost: Callable[[DataError, int], None] | None
+        self, order: RankOrder, shard_cache: ShardCache, on_unreadable: Callable[[DataError, int], None] | None
     ) -> None:
-        """`lost` is told of a shard that cannot be read and how many samples that costs; None: raise."""
-        self._order, self._shard_cache, self._lost = order, shard_cache, lost
+        """`on_unreadable` is called with the error and the number of lost samples; None raises the error instead."""
+        self._order, self._shard_cache, self._on_unreadable = order, shard_cache, on_unreadable
         self._open: dict[int, _Open] = {}
         self._ahead: dict[int, Window] = {}
         for track in range(order.tracks):
@@ -40,10 +40,10 @@ class Windows:
                 self._acquire(track, order.order.window_at(position))
 
     def sources(self, segment: Segment) -> list[Source]:
-        """The rows that a segment stands for; none of a shard that is lost."""
+        """The rows of a segment, without those of shards that cannot be read."""
         opened = self._open.get(segment.track)
         if opened is None or opened.window is not segment.window:
-            opened = self._move(segment.track, segment.window)
+            opened = self._advance(segment.track, segment.window)
         sample = opened.sample[segment.places]
         if len(opened.shards) == 1:
             return self._source(opened, 0, sample, segment.dest)
@@ -68,8 +68,8 @@ class Windows:
         for piece in window.pieces:
             self._shard_cache.acquire(piece.shard)
 
-    def _move(self, track: int, window: Window) -> _Open:
-        """Open `window` in place of the track's last one, and have the one after it read ahead."""
+    def _advance(self, track: int, window: Window) -> _Open:
+        """Open `window` in place of the track's current one, and read the following one ahead."""
         old = self._open.pop(track, None)
         for piece in old.window.pieces if old else ():
             self._shard_cache.release(piece.shard)
@@ -89,7 +89,7 @@ class Windows:
         try:
             return self._shard_cache.get(number)
         except DataError as error:
-            if self._lost is None:
+            if self._on_unreadable is None:
                 raise
-            self._lost(error, samples)
+            self._on_unreadable(error, samples)
             return None

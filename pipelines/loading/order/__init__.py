@@ -1,1 +1,1 @@
-"""The order of samples: a pure function of the version, the seed and the epoch."""
+"""The order of samples: a pure function of the dataset version, the seed and the epoch."""

@@ -1,4 +1,4 @@
-"""Random numbers that are a pure function of integers, and stay the same for every version of every library."""
+"""Random numbers that are a pure function of integers, and the same with every version of every library."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from headrace.splitmix import GOLDEN, finalize, signed
 
 
 class Stream(IntEnum):
-    """What random numbers are for; each has its own. The values are part of the order and never change."""
+    """What a random number is for; each purpose has its own stream. The values fix the order: never change them."""
 
     SHARDS = 0
     WINDOW = 1
@@ -36,7 +36,7 @@ def hashes(seed: int, count: int) -> np.ndarray:
 
 
 def hashes_at(seed: int, places: np.ndarray) -> np.ndarray:
-    """The members of `hashes(seed, …)` at `places`, uint64."""
+    """The elements of `hashes(seed, …)` at `places`, uint64."""
     x = (places.astype(np.int64) + 1) * GOLDEN + signed(seed)
     return finalize(x).view(np.uint64)
 
@@ -44,7 +44,8 @@ def hashes_at(seed: int, places: np.ndarray) -> np.ndarray:
 def permutation(seed: int, count: int) -> np.ndarray:
     """A random permutation of range(count), int64, fixed by `seed`.
 
-    The index rides in the low bits of its hash, so that one plain sort (several times faster than argsort) orders it.
+    The index is stored in the low bits of its hash, so that a plain sort does the work, several times faster than
+    argsort.
     """
     if count <= 1:
         return np.zeros(count, np.int64)

@@ -1,12 +1,13 @@
 """The order of samples: a pure function of (shards' counts, seed, epoch).
 
-An epoch is a permutation of its N samples. The shards, in a seeded permutation, are laid end to end; this line of N
-samples is cut into `lanes` equal parts (they differ by one sample at most, and a cut may go through a shard). Inside a
-lane, each run of `window` shards is shuffled as a whole. Position q of the epoch is then sample q // lanes of lane
-q % lanes. A pass of several epochs is epoch after epoch: position p of the pass is position p mod N of epoch p // N.
+An epoch is a permutation of its N samples. The shards, in a seeded permutation, are laid end to end. This line of N
+samples is cut into `lanes` parts whose lengths differ by at most one sample; a cut may go through a shard. Inside a
+lane, each run of `window` shards is shuffled as a whole. Position q of the epoch is sample q // lanes of lane
+q % lanes. A pass of several epochs is one epoch after another: position p of the pass is position p mod N of epoch
+p // N.
 
-A rank r of R takes the positions p with p ≡ r (mod R). Where R divides `lanes` it thus meets its own lanes only; any
-other R works too, and reads each shard R / gcd(R, lanes) times over all ranks.
+Rank r of R takes the positions p with p ≡ r (mod R). If R divides `lanes`, a rank reads only its own lanes. Any other
+R works too, but then all ranks together read each shard R / gcd(R, lanes) times.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Window:
-    """Pieces whose samples are mixed; it holds positions first, first + lanes, … of the pass, `count` of them."""
+    """Pieces whose samples are shuffled together: `count` positions of the pass, which are first, first + lanes, …"""
 
     epoch: int
     first: int
@@ -39,7 +40,7 @@ class Window:
     seed: int | None
 
     def samples(self) -> tuple[np.ndarray, np.ndarray]:
-        """For each place in the window: which piece (int64), and which sample of that piece's shard (int64)."""
+        """For each place in the window, the index of its piece and its sample in that piece's shard, both int64."""
         sizes = np.array([piece.stop - piece.start for piece in self.pieces])
         which = np.repeat(np.arange(len(sizes)), sizes)
         offsets = np.array([piece.start for piece in self.pieces]) - (np.cumsum(sizes) - sizes)
@@ -51,7 +52,7 @@ class Window:
 
 
 class EpochOrder:
-    """The lanes and windows of one epoch. Costs O(shards)."""
+    """The lanes and windows of one epoch. Making it costs O(shards)."""
 
     def __init__(self, counts: np.ndarray, *, seed: int, epoch: int, lanes: int, window: int, shuffle: bool) -> None:
         self.epoch, self.lanes, self.window = epoch, lanes, window
@@ -64,7 +65,7 @@ class EpochOrder:
         self.total = int(self._ends[-1]) if len(counts) else 0
 
     def lane(self, lane: int) -> tuple[int, int]:
-        """The part [start, stop) of the line of samples that is this lane."""
+        """The part [start, stop) of the line of samples that belongs to this lane."""
         each, over = divmod(self.total, self.lanes)
         start = lane * each + min(lane, over)
         return start, start + each + (lane < over)
@@ -90,9 +91,9 @@ class EpochOrder:
 
 
 class Order:
-    """The order of a pass that begins with epoch `first_epoch` and lasts `epochs` (None: for ever).
+    """The order of a pass of `epochs` epochs (None: endless) that begins with epoch `first_epoch`.
 
-    `counts` are the shards' samples, int64, all positive.
+    `counts` holds the number of samples in each shard, int64, all positive.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class Order:
         self._cache: dict[int, EpochOrder] = {}
 
     def epoch(self, number: int) -> EpochOrder:
-        """The order inside epoch `number` of the pass (0 is `first_epoch`); the last three are kept."""
+        """The order inside epoch `number` of the pass, where 0 is `first_epoch`. The last three are cached."""
         if number not in self._cache:
             while len(self._cache) >= 3:
                 del self._cache[min(self._cache)]
@@ -139,7 +140,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Segment:
-    """Samples `places` of `window` (indices into `Window.samples()`) that go to `dest` of a rank's batch."""
+    """Samples of `window`, at `places` of `Window.samples()`, that go to places `dest` of a rank's batch."""
 
     track: int
     window: Window
@@ -148,10 +149,10 @@ class Segment:
 
 
 class RankOrder:
-    """What one rank reads, from position `origin` of a pass on.
+    """The samples that one rank reads, starting at position `origin` of a pass.
 
-    Its n-th sample is position origin + rank + n · world_size. Those positions fall on `tracks` residues modulo the
-    lanes in turn; within a track they go from window to window, every `stride`-th sample of each.
+    Its n-th sample is at position origin + rank + n · world_size. Modulo `lanes`, these positions cycle through
+    `tracks` residues. Within a track they go from window to window and take every `stride`-th sample of each.
     """
 
     def __init__(self, order: Order, *, origin: int, rank: int, world_size: int) -> None:
@@ -161,7 +162,7 @@ class RankOrder:
         self.stride = world_size // common
 
     def length(self, start: int, count: int) -> int:
-        """How many of the rank's samples [start, start + count) there are before the end of the pass."""
+        """How many of the rank's samples [start, start + count) come before the end of the pass."""
         first = self.origin + start * self.world_size + self.rank
         if self.order.total is None:
             return count
@@ -173,7 +174,7 @@ class RankOrder:
         return first + np.arange(self.length(start, count)) * self.world_size
 
     def segments(self, start: int, count: int, windows: dict[int, Window]) -> list[Segment]:
-        """Where the rank's samples [start, start + count) lie. `windows` keeps each track's window between calls."""
+        """Where the rank's samples [start, start + count) are. `windows` caches each track's window between calls."""
         length = self.length(start, count)
         found = []
         for first in range(min(self.tracks, length)):
@@ -199,7 +200,7 @@ class RankOrder:
         return found
 
     def following(self, window: Window) -> Window | None:
-        """The window that this rank reads after `window` on the same track; None at the end of the pass."""
+        """The window that this rank reads after `window` on the same track, or None at the end of the pass."""
         end = window.first + window.count * self.order.lanes
         offset = (self.origin + self.rank) % self.world_size
         position = end

@@ -1,1 +1,1 @@
-"""One shard: its rows, its columns, its images, decoded and fitted."""
+"""One shard: its rows, its columns, and its images, decoded and fitted."""

@@ -1,4 +1,4 @@
-"""The bytes that a loader holds, and the limit that it keeps."""
+"""The byte budget of a loader: how many bytes it holds, and its limit."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import threading
 
 
 class Budget:
-    """Counts bytes held against a limit. Whoever waits for room waits on `changed`."""
+    """Counts the bytes held against a limit. Threads that need room wait on `changed`."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.held = 0
         self.peak = 0
         self.spare = 0
-        """bytes that decoded images leave free, for the next shard that cannot wait"""
+        """bytes that decoded images must leave free for the next shard that is needed at once"""
         self.changed = threading.Condition()
 
     def fits(self, count: int) -> bool:
-        """Whether `count` more bytes keep to the limit."""
+        """Whether `count` more bytes stay within the limit."""
         return self.held + count <= self.limit
 
     def take(self, count: int) -> None:
@@ -27,7 +27,7 @@ class Budget:
             self.peak = max(self.peak, self.held)
 
     def give(self, count: int) -> None:
-        """Count `count` bytes as free again."""
+        """Count `count` bytes as free again, and wake the threads that wait."""
         with self.changed:
             self.held -= count
             self.changed.notify_all()
@@ -42,7 +42,7 @@ class Lease:
         self.grow(count)
 
     def grow(self, count: int) -> None:
-        """Hold `count` bytes more (fewer if negative)."""
+        """Hold `count` more bytes, or fewer if `count` is negative. The limit is not checked."""
         if count >= 0:
             self._budget.take(count)
         else:
@@ -50,7 +50,7 @@ class Lease:
         self.count += count
 
     def try_grow(self, count: int) -> bool:
-        """Hold `count` bytes more if the limit allows and the spare room is left."""
+        """Hold `count` more bytes if that leaves the spare bytes free; returns whether it does."""
         with self._budget.changed:
             if not self._budget.fits(count + self._budget.spare):
                 return False

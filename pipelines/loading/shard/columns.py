@@ -1,4 +1,4 @@
-"""Columns of a shard in memory, and how their values reach a batch: numbers by whole buffers, the rest as objects."""
+"""The columns of a shard in memory, and how values get into a batch: numbers as whole buffers, the rest as objects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Dest = slice | np.ndarray
 
 
 class Runs:
-    """Rows of `width` bytes that lie in a file in runs (offset, count), used in place."""
+    """Rows of `width` bytes that are used in place in a file, where they form runs (offset, count)."""
 
     def __init__(self, file: LocalFile, runs: list[tuple[int, int]], width: int) -> None:
         mapped = file.mapped()
@@ -29,7 +29,7 @@ class Runs:
         self._starts = np.cumsum([0, *(count for _, count in runs[:-1])])
 
     def values(self) -> np.ndarray | Runs:
-        """The rows: one array if they are one run."""
+        """The rows: a uint8 array rows×width if they are one run, else this object."""
         return self._runs[0] if len(self._runs) == 1 else self
 
     def gather(self, rows: Rows, room: np.ndarray, dest: Dest) -> None:
@@ -42,46 +42,46 @@ class Runs:
 
 
 def _copy_rows(values: np.ndarray, rows: Rows, room: np.ndarray, dest: Dest) -> None:
-    """room[dest] = values[rows] for C-contiguous arrays, each row copied as one record."""
+    """room[dest] = values[rows] for C-contiguous arrays; each row is copied as one record."""
     record = np.dtype((np.void, room[0].nbytes))
     room.reshape(len(room), -1).view(record)[dest, 0] = values.reshape(len(values), -1).view(record)[:, 0].take(rows)
 
 
 class Kind(Protocol):
-    """What a column holds, the same in every shard."""
+    """How the values of a column are stored and gathered, the same for every shard."""
 
     def load(self, column: pa.ChunkedArray, where: str) -> Any:
-        """A shard's values in the form that `gather` takes. `where` names file and column in a DataError."""
+        """A shard's values in the form that `gather` takes. `where` names file and column in errors (DataError)."""
 
     def allocate(self, count: int, memory: Memory) -> Any:
         """Room for `count` values of a batch."""
 
     def gather(self, values: Any, rows: Rows, room: Any, dest: Dest) -> None:
-        """Copy `rows` of a shard's values to `dest` of a batch."""
+        """Copy `rows` of a shard's values to places `dest` of a batch."""
 
     def finish(self, room: Any) -> Any:
-        """What the batch holds: a tensor or a list."""
+        """The finished value of the batch: a tensor or a list."""
 
     def nbytes(self, values: Any) -> int:
-        """Bytes that a shard's values take, about."""
+        """About how many bytes a shard's values take."""
 
 
 @dataclass
 class Numbers:
-    """A number, or an array of numbers of one shape, in each row → a tensor N×shape."""
+    """A number, or an array of numbers of fixed shape, in each row → a tensor N×shape."""
 
     dtype: np.dtype
     shape: tuple[int, ...] | None
-    """shape of one value; None until the first shard tells the length of its lists"""
+    """shape of one value; None until the first shard is loaded, which fixes the length of lists"""
     nulls_are_zero: bool = False
 
     def fill_null(self) -> bool:
-        """Have nulls be zeros, where numbers have no other sign for them; tell whether that is so."""
+        """Store nulls as zeros if the type cannot represent null (integers, booleans); returns whether it does so."""
         self.nulls_are_zero = self.shape == () and self.dtype.kind not in "f"
         return self.nulls_are_zero
 
     def load(self, column: pa.ChunkedArray, where: str) -> np.ndarray:
-        """Values as an array rows×shape, a view of Arrow's buffer where types allow."""
+        """The values as an array rows×shape, a view of Arrow's buffer if the types allow it."""
         if self.nulls_are_zero and column.null_count:
             column = column.fill_null(False if self.dtype.kind == "b" else 0)
         values, shape = _flat(column, where)
@@ -112,10 +112,10 @@ class Numbers:
 
 
 class Objects:
-    """Strings and whatever has no tensor form → a list, None where null."""
+    """Strings and other values without a tensor form → a list, None where null."""
 
     def load(self, column: pa.ChunkedArray, where: str) -> np.ndarray:
-        """Values as an array of Python objects."""
+        """The values as an array of Python objects."""
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
@@ -138,10 +138,10 @@ class Objects:
 
 
 class Bytes:
-    """Binary values that nobody decodes → a list of bytes, None where null."""
+    """Binary values that are not decoded → a list of bytes, None where null."""
 
     def load(self, column: pa.ChunkedArray, where: str) -> pa.Array:
-        """Values as one Arrow array."""
+        """The values as one Arrow array."""
         return one_array(column)
 
     def allocate(self, count: int, memory: Memory) -> np.ndarray:
@@ -159,10 +159,10 @@ class Bytes:
 
 
 class Validity:
-    """Whether a column's values are there → a bool tensor N, False where null."""
+    """Whether a column has a value → a bool tensor N, False where null."""
 
     def load(self, column: pa.ChunkedArray, where: str) -> np.ndarray:
-        """One bool for each row."""
+        """A bool for each row."""
         return column.is_valid().to_numpy()
 
     def allocate(self, count: int, memory: Memory) -> np.ndarray:
@@ -180,20 +180,20 @@ class Validity:
 
 @dataclass(frozen=True)
 class Field:
-    """What one key of a batch holds: the values of `column`, as `kind` says."""
+    """One key of a batch: it holds the values of `column`, gathered by `kind`."""
 
     column: str
     kind: Kind
 
 
 def null_at(room: Any, where: np.ndarray) -> None:
-    """Make values of a batch None where that is possible: in lists."""
+    """Set values of a batch to None if they are in a list; tensors keep their values."""
     if isinstance(room, np.ndarray) and room.dtype == object:
         room[where] = None
 
 
 def fields_of(column: pa.Field, nullable: bool) -> dict[str, Field]:
-    """How a column that is not decoded reaches a batch, by key. Integers with nulls bring `<column>_mask` along."""
+    """The batch keys of a column that is not decoded. Integers with nulls add `<column>_mask`."""
     kind = kind_of(column)
     fields = {column.name: Field(column.name, kind)}
     if nullable and isinstance(kind, Numbers) and kind.fill_null():
@@ -202,7 +202,7 @@ def fields_of(column: pa.Field, nullable: bool) -> dict[str, Field]:
 
 
 def kind_of(field: pa.Field) -> Kind:
-    """How the values of a column that is not decoded reach a batch."""
+    """How the values of a column that is not decoded get into a batch."""
     kind = field.type.storage_type if isinstance(field.type, pa.BaseExtensionType) else field.type
     if pa.types.is_integer(kind):
         return Numbers(np.dtype(np.int64), ())
@@ -221,7 +221,7 @@ def kind_of(field: pa.Field) -> Kind:
 
 
 def one_array(column: pa.ChunkedArray) -> pa.Array:
-    """The column as one array; an array without rows where it has no chunk."""
+    """The column as one array, which is empty if the column has no chunk."""
     joined = column.combine_chunks()
     return joined if isinstance(joined, pa.Array) else pa.concat_arrays(joined.chunks)
 
@@ -231,7 +231,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _flat(column: pa.ChunkedArray, where: str) -> tuple[np.ndarray, tuple[int, ...]]:
-    """All numbers of a column, and the shape of one row."""
+    """All numbers of a column as a flat array, and the shape of one row."""
     array = one_array(column)
     if isinstance(array, pa.ExtensionArray):
         tensor_shape = tuple(getattr(array.type, "shape", ()))
@@ -240,7 +240,9 @@ def _flat(column: pa.ChunkedArray, where: str) -> tuple[np.ndarray, tuple[int, .
     shape: tuple[int, ...] = ()
     while True:
         if array.null_count and not pa.types.is_floating(array.type):
-            raise DataError(f"{where}: found {array.null_count} nulls that no statistics tell of, expected numbers")
+            raise DataError(
+                f"{where}: found {array.null_count} nulls that the statistics do not count, expected numbers"
+            )
         if not _is_list(array.type):
             break
         lengths = np.unique(np.diff(array.offsets.to_numpy())) if hasattr(array, "offsets") else [array.type.list_size]

@@ -1,7 +1,7 @@
-"""Memory of batches: pinned where CUDA is there, else used again once nobody holds the batch any more.
+"""Memory of batches: pinned if CUDA is available, otherwise reused once nothing refers to the batch any more.
 
-Fresh memory costs a page fault for each 4 kB, which for decoded images is a good part of decoding them. (Pinned memory
-comes from PyTorch's own cache, which also knows of copies to the GPU that are still under way.)
+Fresh memory costs a page fault for each 4 kB, which is a good part of the time it takes to decode an image. Pinned
+memory comes from PyTorch's own cache, which also keeps track of copies to the GPU that are still under way.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LARGE = 1 << 16
 
 
 class Memory:
-    """Gives out arrays and takes them back by itself; keeps at most `spare` free ones of each size."""
+    """Hands out arrays and takes their memory back by itself; keeps at most `spare` free ones of each size."""
 
     def __init__(self, spare: int) -> None:
         self._spare = spare
@@ -25,7 +25,7 @@ class Memory:
         self._lock = threading.RLock()
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """An array of `shape` with anything in it. It is used again when no array or tensor shares its memory."""
+        """An uninitialised array. Its memory is reused once no array or tensor refers to it."""
         nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         if torch.cuda.is_available():
             return torch.empty(nbytes, dtype=torch.uint8, pin_memory=True).numpy().view(dtype).reshape(shape)
@@ -33,13 +33,13 @@ class Memory:
             return np.empty(shape, dtype)
         with self._lock:
             memory = self._free[nbytes].pop() if self._free[nbytes] else np.empty(nbytes, np.uint8)
-        # Whatever shares the memory refers to `owner` (its base is no array), so `owner` dies with the last of them.
+        # `owner` has no base array, so all that shares the memory refers to it, and it dies with the last of them.
         owner = np.frombuffer(memory.data, np.uint8)
         weakref.finalize(owner, _take_back, weakref.ref(self), memory).atexit = False
         return owner.view(dtype).reshape(shape)
 
     def take_back(self, memory: np.ndarray) -> None:
-        """Keep memory that is free again, unless there is enough of it."""
+        """Keep free memory for reuse, unless there is enough of this size already."""
         with self._lock:
             if len(self._free[memory.nbytes]) < self._spare:
                 self._free[memory.nbytes].append(memory)

@@ -1,10 +1,10 @@
-"""Where the values of a column lie inside a Parquet file, so that they can be used in place.
+"""Where the values of a column are inside a Parquet file, so that they can be used in place.
 
 pyarrow decodes whole column chunks: a shard of 64 MB of images takes 64 MB of memory before its first image is used.
-But the pages of an uncompressed BYTE_ARRAY or FIXED_LEN_BYTE_ARRAY column hold the values as they are, so a walk along
-their lengths tells where each one is, and reading one image is one `pread`. Only page headers, lengths and the indices
-of dictionary-encoded pages are read here. The format: github.com/apache/parquet-format, README.md (data pages),
-Encodings.md (PLAIN = 0, PLAIN_DICTIONARY = 2, RLE = 3, RLE_DICTIONARY = 8) and parquet.thrift (PageHeader).
+But the pages of an uncompressed BYTE_ARRAY or FIXED_LEN_BYTE_ARRAY column hold the values unchanged. Walking along the
+lengths gives the place of each value, and reading one image is one `pread`. Only page headers, lengths and the indices
+of dictionary-encoded pages are read here. The format is defined in github.com/apache/parquet-format: README.md (data
+pages), Encodings.md (PLAIN = 0, PLAIN_DICTIONARY = 2, RLE = 3, RLE_DICTIONARY = 8) and parquet.thrift (PageHeader).
 """
 
 from __future__ import annotations
@@ -18,39 +18,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-
-class LocalFile:
-    """An open file. It stays readable when the file is removed, and closes when it is forgotten."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.descriptor = -1
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._mapped: np.ndarray | None = None
-
-    def read_into(self, room: np.ndarray, offset: int) -> None:
-        """Fill `room`, uint8, from `offset` on. Raises OSError where the file ends before."""
-        done = os.preadv(self.descriptor, [room.data], offset)
-        while done < room.size:
-            more = os.preadv(self.descriptor, [room[done:].data], offset + done)
-            if not more:
-                raise OSError(f"found the file's end at {offset + done}, expected {room.size - done} bytes more")
-            done += more
-
-    def mapped(self) -> np.ndarray:
-        """The whole file as uint8, in the system's page cache: it takes no memory of its own.
-
-        Its pages are entered all at once, which costs a third of entering them one by one as they are met.
-        """
-        if self._mapped is None:
-            flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
-            self._mapped = np.frombuffer(mmap.mmap(self.descriptor, 0, flags=flags, prot=mmap.PROT_READ), np.uint8)
-        return self._mapped
-
-    def __del__(self) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-
-
 _PLAIN, _DICTIONARIES = 0, (2, 8)
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
 _HEADER_BYTES = (1 << 9, 1 << 14, 1 << 20)
@@ -59,18 +26,18 @@ _WALKED_AT_ONCE = 1 << 18
 
 
 class NotInPlace(Exception):
-    """The values are compressed, nested or encoded in a way that must be decoded as a whole."""
+    """The values cannot be used in place: they are compressed, nested, or encoded as a whole."""
 
 
 @dataclass(frozen=True)
 class Values:
-    """Values of one column: `offsets` and `lengths` (int64) in the file, and `value_of_row` (int64, −1 for null)."""
+    """The values of one column: `offsets` and `lengths` in the file, and `value_of_row` (−1 for null), all int64."""
 
     offsets: np.ndarray
     lengths: np.ndarray
     value_of_row: np.ndarray
     distinct: bool
-    """whether equal values are one value, since all of them come from a dictionary"""
+    """whether equal values have the same number, because all of them come from one dictionary"""
 
 
 @dataclass(frozen=True)
@@ -79,14 +46,14 @@ class _Page:
     count: int
     encoding: int
     start: int
-    """offset in the file of what follows the header"""
+    """the offset in the file of the data after the header"""
     size: int
     levels: tuple[int, int] | None
-    """bytes of the repetition and the definition levels of a page of version 2"""
+    """bytes of the repetition and the definition levels; only in a page of version 2"""
 
 
 def column_number(metadata: pq.FileMetaData, path: str) -> int:
-    """The leaf at `path`. Raises NotInPlace where there is none."""
+    """The number of the leaf column at `path`. Raises NotInPlace if there is none."""
     for number in range(metadata.num_columns):
         if metadata.schema.column(number).path == path:
             return number
@@ -94,7 +61,10 @@ def column_number(metadata: pq.FileMetaData, path: str) -> int:
 
 
 def byte_arrays(file: int, metadata: pq.FileMetaData, path: str) -> Values:
-    """Where the values of the BYTE_ARRAY column `path` lie in the open file descriptor `file`. Raises NotInPlace."""
+    """Where the values of the BYTE_ARRAY column `path` are in the open file descriptor `file`.
+
+    Raises NotInPlace if they must be decoded.
+    """
     number = column_number(metadata, path)
     offsets: list[int] = []
     lengths: list[int] = []
@@ -126,7 +96,7 @@ def byte_arrays(file: int, metadata: pq.FileMetaData, path: str) -> Values:
 def fixed_width(file: int, metadata: pq.FileMetaData, path: str) -> list[tuple[int, int]]:
     """(offset, count) of each run of values of the FIXED_LEN_BYTE_ARRAY column `path`.
 
-    Raises NotInPlace, for nulls too.
+    Raises NotInPlace if they must be decoded or some are null.
     """
     number = column_number(metadata, path)
     runs = []
@@ -157,7 +127,7 @@ def _pages(file: int, metadata: pq.FileMetaData, group: int, number: int, physic
 
 
 def _header(file: int, at: int) -> _Page:
-    """The page header at offset `at`; it has no stated size, so more is read where it goes on."""
+    """The page header at offset `at`. Its size is not stored, so more is read until it is complete."""
     for length in _HEADER_BYTES:
         data = os.pread(file, length, at)
         try:
@@ -196,7 +166,7 @@ def _present(file: int, page: _Page, max_level: int) -> tuple[np.ndarray, int]:
 
 def _walk(file: int, start: int, end: int, count: int, offsets: list[int], lengths: list[int]) -> None:
     """Append where each of `count` length-prefixed values from `start` lies."""
-    # small values are read through, as that takes fewer calls; of large ones only the lengths are read
+    # small values are read in large pieces, which takes fewer calls; of large values only the lengths are read
     ahead = _WALKED_AT_ONCE if count and (end - start) // count <= _SMALL else 4
     at, data, base = start, b"", start
     for _ in range(count):
@@ -212,7 +182,7 @@ def _walk(file: int, start: int, end: int, count: int, offsets: list[int], lengt
 
 
 def _hybrid(data: np.ndarray, width: int, count: int) -> np.ndarray:
-    """`count` integers of `width` bits, in runs of one value or packed in groups of eight (Encodings.md, RLE)."""
+    """`count` integers of `width` bits from runs of one value and groups of eight packed values (Encodings.md, RLE)."""
     values = np.zeros(count, np.int64)
     if not width:
         return values
@@ -241,7 +211,10 @@ def _hybrid(data: np.ndarray, width: int, count: int) -> np.ndarray:
 
 
 def _struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:
-    """A struct of Thrift's compact protocol, by field number, and where it ends. IndexError where `data` ends first."""
+    """A struct in Thrift's compact protocol, by field number, and where it ends.
+
+    Raises IndexError if `data` ends first.
+    """
     fields: dict[int, Any] = {}
     number = 0
     while True:
@@ -291,3 +264,35 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 def _unzigzag(raw: int) -> int:
     return raw >> 1 ^ -(raw & 1)
+
+
+class LocalFile:
+    """An open file. It stays readable after the file is removed, and is closed when this object is collected."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.descriptor = -1
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._mapped: np.ndarray | None = None
+
+    def read_into(self, room: np.ndarray, offset: int) -> None:
+        """Fill `room`, uint8, from `offset` on. Raises OSError if the file ends first."""
+        done = os.preadv(self.descriptor, [room.data], offset)
+        while done < room.size:
+            more = os.preadv(self.descriptor, [room[done:].data], offset + done)
+            if not more:
+                raise OSError(f"found the file's end at {offset + done}, expected {room.size - done} bytes more")
+            done += more
+
+    def mapped(self) -> np.ndarray:
+        """The whole file as a memory-mapped uint8 array, which uses only the system's page cache.
+
+        Its pages are mapped all at once, which costs a third of mapping them one by one on first use.
+        """
+        if self._mapped is None:
+            flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
+            self._mapped = np.frombuffer(mmap.mmap(self.descriptor, 0, flags=flags, prot=mmap.PROT_READ), np.uint8)
+        return self._mapped
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)

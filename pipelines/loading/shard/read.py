@@ -1,4 +1,4 @@
-"""One shard: its file read by pyarrow, or used in place; its columns in the form that a batch takes."""
+"""Opening one shard: columns are read by pyarrow or used in place, in the form that batches are gathered from."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from headrace.loading.table.storage import read_with
 
 T = TypeVar("T")
 _TRIED = 3
-"""shards that are tried to learn how images are stored"""
+"""how many shards to try when finding out how images are stored"""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is read of each shard."""
+    """What to read from each shard."""
 
     fields: Mapping[str, Field]
-    """what batches hold besides decoded images, by key"""
+    """what batches hold besides decoded images, by batch key"""
     media: tuple[str, ...]
-    """columns of encoded images"""
+    """the columns of encoded images"""
     image_key: str | None
-    """the column that tells images apart; None: every row is a sample"""
+    """the column that identifies images; None: every row is a sample"""
     weight: str | None
-    """the column of weights that rows of an image are drawn by; None: they take turns"""
+    """the column of weights by which an image's rows are drawn; None: the rows alternate"""
     seed: int
     sample_id: str | None = None
-    """the column that names samples where they are bad"""
+    """the column that identifies bad samples in messages"""
 
     @property
     def columns(self) -> list[str]:
@@ -52,27 +52,27 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard that is open: its values in memory or in place."""
+    """An open shard. Its values are in memory or used in place."""
 
     path: str
     rows: int
     samples: EveryRow | OneRowPerImage
     values: Mapping[str, Any]
-    """what `Kind.load` made of the column of each field"""
+    """for each field, what `Kind.load` returned for its column"""
     pictures: Mapping[str, Pictures]
     lease: Lease
-    """the bytes it holds, given back when nothing refers to the shard any more"""
+    """the bytes it holds; they are released when nothing refers to the shard any more"""
     ids: pa.ChunkedArray | None
-    """the names of its samples, one a row"""
+    """the `sample_id` of each row"""
 
     def sample_id(self, row: int) -> Any:
-        """The name of the sample in `row`; None where there is none."""
+        """The `sample_id` of `row`, or None if the table has none."""
         return None if self.ids is None else self.ids[row].as_py()
 
 
 @dataclass
 class _Contents:
-    """A file's columns: tables decoded by pyarrow, and values in place."""
+    """The columns of a file: a table decoded by pyarrow, and values that are used in place."""
 
     rows: int
     table: pa.Table
@@ -81,10 +81,10 @@ class _Contents:
 
 
 def read_shard(plan: Plan, number: int, wanted: Wanted, budget: Budget, keep: bool) -> Shard:
-    """Open shard `number`. Raises DataError, naming the file, where it is missing, damaged or not as planned.
+    """Open shard `number`. Raises DataError, which names the file, if it is missing, damaged or not as planned.
 
-    Uncompressed columns of images and of fixed-size binary stay in a local file until they are needed, unless the
-    shard is to be kept (`keep`) for the epochs to come.
+    Uncompressed columns of images and of fixed-size binary stay in a local file until a sample needs them, unless the
+    shard is kept in memory for later epochs (`keep`).
     """
     path = plan.path(number)
     decoded = tuple(name for name in wanted.columns if name in wanted.media or name == wanted.image_key)
@@ -130,7 +130,7 @@ def _samples(
 
 
 def images_in_shard(plan: Plan, number: int, image_key: str) -> int:
-    """How many images shard `number` has, read from the one column that tells them apart."""
+    """The number of images in shard `number`, read from the column `image_key` alone."""
     contents = _open(plan, number, [image_key], (image_key,), image_key, in_place=True)
     if image_key in contents.images:
         return count_images(contents.images[image_key].picture_of_row)
@@ -138,7 +138,7 @@ def images_in_shard(plan: Plan, number: int, image_key: str) -> int:
 
 
 def stays_in_place(plan: Plan, media: Sequence[str]) -> bool:
-    """Whether images can be used in place, as the first shard that opens tells: then open shards take little memory."""
+    """Whether images can be used in place, so that open shards take little memory; the first that opens decides."""
     if plan.place.cache is None and not plan.place.is_local:
         return False
     for number in range(min(_TRIED, len(plan))):
@@ -150,9 +150,10 @@ def stays_in_place(plan: Plan, media: Sequence[str]) -> bool:
 
 
 def with_file_types(plan: Plan, columns: Sequence[str]) -> Plan:
-    """The plan with the types that files give to `columns` where the log's are wider.
+    """The plan with the types that the files give to `columns`, where they are narrower than those in the log.
 
-    Delta knows neither fixed-size binary nor fixed-size lists nor tensors; files do, and the first that opens tells.
+    Delta has no types for fixed-size binary, fixed-size lists and tensors, but the files do. The first file that opens
+    decides.
     """
     wide = [name for name in columns if _is_wide(plan.schema.field(name).type)]
     if not wide or plan.place.version is None:
@@ -200,9 +201,9 @@ def keys_of_rows(column: pa.ChunkedArray) -> np.ndarray:
 def _open(
     plan: Plan, number: int, columns: list[str], dictionaries: tuple[str, ...], key: str | None, in_place: bool
 ) -> _Contents:
-    """The wanted columns of a shard; `dictionaries` stay dictionary-encoded where the file has them so.
+    """The `columns` of a shard. Those in `dictionaries` stay dictionary-encoded if the file has them so.
 
-    Equal values of the column `key` are one value.
+    Column `key` is used in place only if equal values have the same number there.
     """
     with _named(plan, number):
         read = partial(_read, plan=plan, columns=columns, dictionaries=dictionaries, key=key, in_place=in_place)
@@ -214,7 +215,7 @@ def _open(
 
 @contextmanager
 def _named(plan: Plan, number: int) -> Iterator[None]:
-    """Turn what goes wrong in reading into a DataError that names the file."""
+    """Turn errors of reading into a DataError that names the file."""
     path = plan.path(number)
     try:
         yield
@@ -258,7 +259,7 @@ def _use_in_place(
     dictionaries: tuple[str, ...],
     key: str | None,
 ) -> None:
-    """Find the columns whose values need not be decoded as a whole."""
+    """Add to `contents` the columns that can be used in place."""
 
     def found(find: Callable[[int, pq.FileMetaData, str], T], path: str) -> T | None:
         try:
@@ -295,7 +296,7 @@ def _has_dictionary(metadata: pq.FileMetaData, name: str) -> bool:
 
 
 def _column(plan: Plan, number: int, contents: _Contents, name: str) -> pa.ChunkedArray:
-    """A column of a file as the dataset's schema has it: from the file, from its partition, or null."""
+    """A column with the type in the dataset's schema: from the file, from its partition value, or all null."""
     kind = plan.schema.field(name).type
     if name in plan.partitions.column_names:
         value = plan.partitions.column(name)[number].cast(kind)

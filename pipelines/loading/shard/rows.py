@@ -1,4 +1,4 @@
-"""What a sample of a shard is: every row, or one row for each image, in turn or drawn by weight."""
+"""Which rows of a shard are its samples: every row, or one row for each image, in turn or drawn by weight."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class EveryRow:
         self.count = rows
 
     def rows(self, samples: np.ndarray, epoch: int) -> np.ndarray:
-        """The rows that show `samples` in `epoch`."""
+        """The row numbers of `samples` in `epoch`, int64."""
         return samples
 
 
 class OneRowPerImage:
-    """Each image is a sample; its rows take turns, one an epoch, starting from a hashed place.
+    """Each image is a sample. Its rows alternate, one in each epoch, from a hashed starting row.
 
-    So an image with k captions shows each of them once in k epochs. Images are numbered by their first row. Rows
-    whose key is null (−1) are images of their own.
+    An image with k captions thus yields each of them once in k epochs. Images are numbered by their first row. Each row
+    whose key is null (−1) is an image of its own.
     """
 
     def __init__(self, key_of_row: np.ndarray, seed: int, shard: int) -> None:
@@ -41,19 +41,22 @@ class OneRowPerImage:
         self._rows = np.argsort(rank[inverse], kind="stable")
         self._counts = counts[places]
         self._starts = np.cumsum(self._counts) - self._counts
-        self._turns = (hashes(self._seed, len(places)) >> np.uint64(33)).astype(np.int64)
+        self._first = (hashes(self._seed, len(places)) >> np.uint64(33)).astype(np.int64)
         self.count = len(places)
 
     def rows(self, samples: np.ndarray, epoch: int) -> np.ndarray:
-        """The rows that show `samples` in `epoch`."""
-        return self._rows[self._starts[samples] + (self._turns[samples] + epoch) % self._counts[samples]]
+        """The row numbers of `samples` in `epoch`, int64."""
+        return self._rows[self._starts[samples] + (self._first[samples] + epoch) % self._counts[samples]]
 
 
 class WeightedRowPerImage(OneRowPerImage):
-    """Each image is a sample; which of its rows shows it is drawn anew each epoch, in proportion to `weights`."""
+    """Each image is a sample. Its row is drawn anew in each epoch, in proportion to `weights`."""
 
     def __init__(self, key_of_row: np.ndarray, weights: np.ndarray, seed: int, shard: int) -> None:
-        """`weights`: one a row. Raises ValueError where one is negative or not finite, or all of an image are 0."""
+        """`weights` has one number for each row.
+
+        Raises ValueError if one is negative or not finite, or if all weights of an image are 0.
+        """
         super().__init__(key_of_row, seed, shard)
         if not np.isfinite(weights).all() or weights.min(initial=0) < 0:
             raise ValueError("found a weight that is negative or not finite, expected 0 or more")
@@ -65,13 +68,13 @@ class WeightedRowPerImage(OneRowPerImage):
             raise ValueError("found an image whose weights are all 0, expected one above 0")
 
     def rows(self, samples: np.ndarray, epoch: int) -> np.ndarray:
-        """The rows that show `samples` in `epoch`."""
+        """The row numbers of `samples` in `epoch`, int64."""
         uniform = (hashes_at(mix(self._seed, epoch), samples) >> np.uint64(11)) / 2.0**53
         places = np.searchsorted(self._ends, self._before[samples] + uniform * self._totals[samples], "right")
         return self._rows[np.clip(places, self._starts[samples], self._starts[samples] + self._counts[samples] - 1)]
 
 
 def count_images(key_of_row: np.ndarray) -> int:
-    """The `count` of OneRowPerImage."""
+    """The number of images, as OneRowPerImage counts them."""
     nulls = key_of_row < 0
     return len(np.unique(key_of_row[~nulls])) + int(nulls.sum())

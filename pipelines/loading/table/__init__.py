@@ -1,1 +1,1 @@
-"""The table that a loader reads: its log, its files, and copies of them on the local disk."""
+"""The table that a loader reads: its Delta log, its files, and local copies of remote files."""

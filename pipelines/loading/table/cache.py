@@ -1,4 +1,4 @@
-"""Copies of remote shards on the local disk, safe for several processes, within a limit of bytes."""
+"""Copies of remote shards on the local disk, within a byte limit, shared safely by several processes."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ import pyarrow as pa
 
 
 class Cache:
-    """A folder of copies, each named by a hash of where it is from, with its checksum beside its content.
+    """A folder of copies. Each is named by a hash of its origin and has a checksum file beside it.
 
-    Shards never change, so a copy cannot go stale. A copy is written under another name and renamed, so that no
-    process sees half of one; it is checked on every read, and fetched again where it is damaged. Those used longest ago
-    are removed beyond `limit` bytes; a process that has one open keeps its bytes until it is done.
+    Shards never change, so a copy cannot go stale. A copy is written under a temporary name and renamed, so no process
+    reads half of one. It is checked on every read and downloaded again if it is damaged. Above `limit` bytes, the least
+    recently used copies are removed; a process that has one open can go on reading it.
     """
 
     def __init__(self, folder: str | os.PathLike[str], limit: int, origin: str) -> None:
-        """`origin`: where the files are from, so that datasets may share a folder."""
+        """`origin` names the dataset that the files come from, so that several datasets can share a folder."""
         self._folder = Path(folder)
         self._origin, self._limit = origin, limit
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def fetch(self, path: str, size: int, download: Callable[[], pa.Buffer]) -> Path:
-        """A checked local copy of the file at `path`, downloaded if there is none. Raises what `download` raises."""
+        """A checked local copy of the file of `size` bytes at `path`, downloaded if there is none.
+
+        Raises what `download` raises.
+        """
         name = hashlib.blake2b(f"{self._origin}\0{path}\0{size}".encode(), digest_size=16).hexdigest()
         copy, checksum = self._folder / f"{name}.shard", self._folder / f"{name}.sum"
         try:
@@ -43,7 +46,7 @@ class Cache:
 
     @staticmethod
     def _used(copy: Path) -> Path:
-        """Note that a copy was used now; the file system's own clock ticks too slowly to tell copies apart."""
+        """Record that a copy was used now: the file system's own clock ticks too slowly to order copies."""
         now = time.time_ns()
         os.utime(copy, ns=(now, now))
         return copy
@@ -54,7 +57,7 @@ class Cache:
         os.replace(file.name, path)
 
     def _shrink(self, newest: Path) -> None:
-        """Remove copies, the one used longest ago first, until the rest is within the limit; never the newest."""
+        """Remove copies, least recently used first, until the rest fits the limit; `newest` always stays."""
         copies = []
         for copy in self._folder.glob("*.shard"):
             try:

@@ -1,8 +1,9 @@
-"""One version of a Delta table: read from its checkpoint's columns, since a fleet's table may have millions of files.
+"""One version of a Delta table, read from its log with little memory: a large table may have millions of files.
 
-deltalake keeps several hundred bytes of each file; it reads logs whose checkpoint is of another kind than the classic
-one, and long ones without. Here a checkpoint (github.com/delta-io/delta, PROTOCOL.md, "Checkpoints") is read some
-thousand rows at a time, and of each file only its path, size, rows and partition are kept.
+deltalake keeps several hundred bytes for each file. This module reads a classic checkpoint
+(github.com/delta-io/delta, PROTOCOL.md, "Checkpoints") a few thousand rows at a time and keeps only each file's path,
+size, rows and partition. deltalake reads the logs that it does not cover: those with a checkpoint of another kind, and
+long ones without a checkpoint.
 """
 
 from __future__ import annotations
@@ -26,36 +27,36 @@ _COMMIT = re.compile(r"(\d{20})\.json$")
 _ANY_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.")
 _BATCH_ROWS = 1 << 15
 _COMMIT_BYTES = 16 << 20
-"""bytes of commits after the checkpoint up to which they are read here"""
+"""the most bytes of commits after the checkpoint that are read here; deltalake reads longer logs"""
 _FIELDS = ("path", "size", "stats")
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A version of a table, its files in no order."""
+    """A version of a table. Its files are in no particular order."""
 
     version: int
     schema: pa.Schema
     features: frozenset[str]
-    """what a reader has to know of"""
+    """the protocol features that a reader must support"""
     paths: pa.Array
-    """relative to the table, or absolute, or a URI"""
+    """strings, each relative to the table, absolute, or a URI"""
     sizes: pa.Array
     """bytes, int64"""
     rows: pa.Array
-    """int64, null where the log does not say"""
+    """rows of each file, int64, null where the log does not record them"""
     partitions: pa.Table
-    """a typed column for each partition column"""
+    """one typed column for each partition column, one row for each file"""
     nullable: frozenset[str]
-    """top-level columns that have nulls in some file, as far as the log counts them"""
+    """top-level columns that have nulls in some file, as far as the log's statistics tell"""
 
 
 def snapshot(
     filesystem: fs.FileSystem, folder: str, uri: str, version: int | None, options: dict[str, str] | None
 ) -> Snapshot:
-    """`version` (None: the latest) of the table in `folder`, which deltalake calls `uri`.
+    """Version `version` (None: the latest) of the table in `folder` of `filesystem`; `uri` is its name for deltalake.
 
-    Raises what pyarrow and deltalake raise.
+    Raises ValueError for a log without protocol or metadata, and whatever pyarrow and deltalake raise.
     """
     log = {info.path: info.size for info in filesystem.get_file_info(fs.FileSelector(f"{folder}/_delta_log"))}
     found = _segment(list(log), version)
@@ -84,9 +85,9 @@ def snapshot(
 
 
 def _segment(log: list[str], version: int | None) -> tuple[int, list[str], list[str]] | None:
-    """The version, the parts of the newest classic checkpoint up to it (if any), the commits after it.
+    """The version, the parts of the newest classic checkpoint up to it (if any), and the commits after that checkpoint.
 
-    None where the log does not hold all of them, or has a newer checkpoint of another kind.
+    None if the log lacks one of these commits or has a newer checkpoint of another kind.
     """
     commits = {int(match[1]): path for path in log if (match := _COMMIT.search(path))}
     checkpoints: dict[int, list[tuple[int, str]]] = {}
@@ -110,7 +111,7 @@ def _segment(log: list[str], version: int | None) -> tuple[int, list[str], list[
 
 
 def _settings(filesystem: fs.FileSystem, path: str) -> dict[str, Any]:
-    """The protocol and the metaData of a checkpoint."""
+    """The `protocol` and `metaData` actions of a checkpoint."""
     found: dict[str, Any] = {}
     with filesystem.open_input_file(path) as source:
         file = pq.ParquetFile(source, pre_buffer=False)
@@ -124,7 +125,7 @@ def _settings(filesystem: fs.FileSystem, path: str) -> dict[str, Any]:
 
 
 def _checkpointed(filesystem: fs.FileSystem, path: str) -> Iterator[pa.StructArray]:
-    """The `add` actions of a checkpoint, some thousands at a time."""
+    """The `add` actions of a checkpoint, a few thousand at a time."""
     with filesystem.open_input_file(path) as source:
         file = pq.ParquetFile(source, pre_buffer=False)
         inner = {field.name for field in file.schema_arrow.field("add").type}
@@ -135,12 +136,12 @@ def _checkpointed(filesystem: fs.FileSystem, path: str) -> Iterator[pa.StructArr
 
 
 class _Commits:
-    """What the commits after a checkpoint add and remove; the last action on a path counts."""
+    """The files that the commits after a checkpoint add and remove. The last action on a path counts."""
 
     def __init__(self, filesystem: fs.FileSystem, paths: list[str]) -> None:
         self._adds: dict[str, dict[str, Any]] = {}
         self.last: dict[str, dict[str, Any]] = {}
-        """the last protocol and metaData"""
+        """the last `protocol` and `metaData` actions"""
         touched: set[str] = set()
         for path in paths:
             with filesystem.open_input_stream(path) as file:
@@ -157,7 +158,7 @@ class _Commits:
         self.touched = pa.array(sorted(touched), pa.string())
 
     def adds(self) -> Iterator[pa.StructArray]:
-        """What was added last."""
+        """The `add` actions that no later action replaces."""
         kind = pa.struct(
             [
                 ("path", pa.string()),
@@ -174,7 +175,7 @@ class _Commits:
 
 
 def _kept(adds: pa.StructArray, kinds: dict[str, pa.DataType], gone: pa.Array) -> tuple[pa.Table, frozenset[str]]:
-    """Path, size, rows and partition of each action whose path is not in `gone`; and columns with nulls."""
+    """Path, size, rows and partition of each action whose path is not in `gone`, and the columns that have nulls."""
     if len(gone):
         adds = adds.filter(pc.invert(pc.is_in(pc.struct_field(adds, "path"), value_set=gone)))
     rows, nulls = _counts(pc.struct_field(adds, "stats"))
@@ -190,7 +191,7 @@ def _kept(adds: pa.StructArray, kinds: dict[str, pa.DataType], gone: pa.Array) -
 
 
 def _counts(stats: pa.Array) -> tuple[pa.Array, frozenset[str]]:
-    """`numRecords` of each file's statistics, and the columns whose `nullCount` is above zero in one of them."""
+    """`numRecords` in the statistics of each file, and the columns whose `nullCount` is above 0 in some file."""
     lines = pc.binary_join_element_wise(pc.fill_null(stats, "{}"), "", "\n")
     _, offsets, data = lines.buffers()
     if not len(lines) or data is None:
@@ -212,7 +213,7 @@ def _offset(offsets: pa.Buffer, number: int) -> int:
 
 
 def by_deltalake(uri: str, version: int | None, options: dict[str, str] | None) -> Snapshot:
-    """The same, read by deltalake: for logs without a checkpoint, and for checkpoints of other kinds."""
+    """The same as `snapshot`, read by deltalake; it handles every log that deltalake can open."""
     table = DeltaTable(uri, version=version, storage_options=options)
     keys = list(table.metadata().partition_columns)
     actions = pa.table(table.get_add_actions(flatten=True))
@@ -234,7 +235,7 @@ def by_deltalake(uri: str, version: int | None, options: dict[str, str] | None) 
 
 
 def _unquoted(paths: pa.Array) -> pa.Array:
-    """Paths in the log are URIs: percent-encoded."""
+    """Paths as they are on disk: the log stores them percent-encoded."""
     if not pc.any(pc.match_substring(paths, "%")).as_py():
         return paths
     return pa.array([unquote(name) for name in paths.to_pylist()], pa.string())

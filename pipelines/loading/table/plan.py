@@ -1,4 +1,4 @@
-"""Which shards a dataset has and how many rows each: from the Delta log alone, or from a plain folder's footers."""
+"""The shards of a dataset and their row counts: from the Delta log alone, or from the footers of a plain folder."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Place:
     """Where a dataset is, and which version of it."""
 
     root: str
-    """the folder, as the user gave it"""
+    """the folder as the user wrote it"""
     filesystem: fs.FileSystem
     folder: str
-    """the folder, as `filesystem` calls it"""
+    """the folder's path in `filesystem`"""
     version: int | None
     """the version of the Delta table; None for a plain folder"""
     cache: Cache | None = None
@@ -42,27 +42,27 @@ class Place:
 
 @dataclass(frozen=True)
 class Plan:
-    """One version of a dataset, as far as an epoch needs it. Shards are sorted by path; each has at least one row."""
+    """What an epoch needs to know about a version of a dataset. Shards are sorted by path and none is empty."""
 
     place: Place
     schema: pa.Schema
-    """columns of the dataset, partition columns too"""
+    """the columns of the dataset, including partition columns"""
     paths: pa.Array
-    """files, relative to the folder"""
+    """the files, relative to the folder, as strings"""
     rows: np.ndarray
     """rows of each file, int64"""
     sizes: np.ndarray
     """bytes of each file, int64"""
     partitions: pa.Table
-    """values of the partition columns, one row a file; no column where the dataset has none"""
+    """the values of the partition columns, one row for each file; without columns if there are none"""
     nullable: frozenset[str]
-    """columns that have nulls somewhere, as far as the log or the footers count them"""
+    """columns that have nulls somewhere, as far as the log or the footers tell"""
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def path(self, shard: int) -> str:
-        """Where the file of `shard` is, for `filesystem`."""
+        """The path of the file of `shard` in `filesystem`."""
         path = self.paths[shard].as_py()
         if "://" in path:
             parts = urlsplit(path)
@@ -70,7 +70,7 @@ class Plan:
         return path if path.startswith("/") else f"{self.place.folder}/{path}"
 
     def digest(self) -> str:
-        """A short hash of the shards' names and rows."""
+        """A hash (16 hexadecimal digits) of the shards' names and row counts."""
         names = pa.concat_arrays([self.paths])
         hasher = hashlib.blake2b(self.rows.tobytes(), digest_size=8)
         for buffer in names.buffers()[1:]:
@@ -85,11 +85,11 @@ def plan(
     cache: Callable[[str], Cache] | None = None,
     where: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """Plan the Delta table, or the plain folder of Parquet files, at `path` (a folder or a URI).
+    """Plan the Delta table, or the plain folder of Parquet files, at `path` (a local path or a URI).
 
-    `cache` makes the cache for a folder that is not local. `where` keeps the files whose partition columns have these
-    values. Raises DataError where there is no table, where `version` does not exist, or where no file has a row;
-    RecipeError where `where` names no partition column or no value that is there.
+    `cache` makes the cache of a folder that is not local. `where` keeps only the files whose partition columns have
+    these values. Raises DataError if there is no table, `version` does not exist, or no file has a row; raises
+    RecipeError if `where` names something other than a partition column, or a value that no file has.
     """
     filesystem, folder = open_filesystem(path, storage_options)
     table, log = filesystem.get_file_info([folder, f"{folder}/_delta_log"])
@@ -156,7 +156,7 @@ def _from_footers(place: Place) -> Plan:
 
 
 def _filtered(planned: Plan, where: Mapping[str, Any]) -> Plan:
-    """The shards whose partition columns have the values of `where`."""
+    """The plan of the shards whose partition columns have the values in `where`."""
     columns, root = planned.partitions.column_names, planned.place.root
     kept = pa.array(np.ones(len(planned), bool))
     for name, value in where.items():

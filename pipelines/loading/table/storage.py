@@ -1,4 +1,4 @@
-"""Where a dataset's files are: a local folder, a URI that pyarrow knows, or one that fsspec knows."""
+"""Access to a dataset's files: in a local folder, or at a URI that pyarrow or fsspec opens."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ FIRST_PAUSE_SECONDS = 0.2
 
 
 def open_filesystem(path: str, options: Mapping[str, str] | None = None) -> tuple[fs.FileSystem, str]:
-    """The filesystem of `path` and what it calls that folder.
+    """The filesystem of `path`, and the path in it.
 
-    `options` are deltalake's: for S3 `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_ENDPOINT_URL`, `AWS_REGION`.
-    Raises RecipeError for a URI whose scheme neither pyarrow nor an installed fsspec knows.
+    `options` are the ones deltalake takes; for S3: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`,
+    `AWS_ENDPOINT_URL`, `AWS_REGION`. Raises RecipeError for a URI whose scheme neither pyarrow nor fsspec opens.
     """
     if "://" not in path:
         return fs.LocalFileSystem(), os.path.abspath(path)
@@ -67,11 +67,11 @@ def read_with(
     cache: Cache | None,
     use: Callable[[pa.NativeFile, str | os.PathLike[str] | None], T],
 ) -> T:
-    """What `use` makes of the open file of `size` bytes at `path`, and of its path on the local disk if it has one.
+    """Open the file of `size` bytes at `path` and return `use(file, local path or None)`.
 
-    Local files are mapped: shards never change, and pages are decoded where the system has cached them. Others come
-    from `cache` where there is one; a read that fails is tried again, 5 times in all with growing pauses, unless the
-    file is missing.
+    Local files are memory-mapped: shards never change, and pages are decoded straight from the page cache. Remote files
+    go through `cache` if there is one. A failed read is retried, with growing pauses, up to 5 attempts in all, unless
+    the file is missing.
     """
     if isinstance(filesystem, fs.LocalFileSystem):
         with pa.memory_map(path) as file:
@@ -103,7 +103,7 @@ def _use_copy(
         with pa.memory_map(str(copy)) as file:
             return use(file, copy)
     except FileNotFoundError as error:
-        raise OSError(f"{copy}: another process made room for its own copies") from error
+        raise OSError(f"{copy}: another process removed the copy to make room") from error
 
 
 def _download(filesystem: fs.FileSystem, path: str, size: int) -> pa.Buffer:
