@@ -85,7 +85,7 @@ def ways(spark: SparkSession, rows: DataFrame) -> dict[tuple[str, str], Callable
         ("two strings", "hand-written, Optional inside"): sql("loud_optional(alt, caption)"),
         ("two strings", "headrace"): lambda: rows.select(fns.loud("alt", "caption")),
         ("two strings", "headrace, function catalog"): sql("fn.functions.loud(alt, caption)"),
-        ("two strings", "headrace, ledger watching"): lambda: ledger.watch(rows.select(fns.loud("alt", "caption"))),
+        ("two strings", "headrace, with a ledger"): lambda: ledger.observe(rows.select(fns.loud("alt", "caption"))),
         ("two strings", "Python UDF over Arrow"): lambda: rows.select(loud_python("alt", "caption")),
         ("array of strings", "built-ins"): sql(LONGEST),
         ("array of strings", "hand-written UDF1"): sql("longest_by_hand(captions)"),

@@ -1,4 +1,4 @@
-"""Java functions over Optional as SQL functions: `udfs.register(spark, "headrace.Captions").best(alt, captions, 3)`."""
+"""SQL functions written in Java over `Optional`: `udfs.register(spark, "headrace.Captions").best(alt, captions, 3)`."""
 
 from headrace.udfs.namespace import Namespace
 from headrace.udfs.registration import add_jar, register

@@ -1,6 +1,6 @@
 """Compile the Java functions of `udfs/java` into `udfs/jars/headrace-udfs.jar`: `python -m headrace.udfs.jar`.
 
-Other people's functions are built the same way: `python -m headrace.udfs.jar --source DIRECTORY --output FILE.jar`.
+Compile your own the same way: `python -m headrace.udfs.jar --source DIRECTORY --output FILE.jar`.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ NO_JDK = (
 
 
 def path() -> Path:
-    """The jar of this package's Java functions and of the bridge that registers them.
+    """The jar with this package's Java functions and the bridge that registers them.
 
-    Raises RecipeError when it has not been built.
+    Raises RecipeError if it has not been built.
     """
     if not JAR.is_file():
-        raise RecipeError(f"{JAR}: no such jar, expected it built by `python -m headrace.udfs.jar`")
+        raise RecipeError(f"{JAR}: no such jar; build it with `python -m headrace.udfs.jar`")
     return JAR
 
 
 def javac() -> Path:
-    """The Java compiler, from JAVA_HOME or else PATH; RecipeError where there is none or it is too old."""
+    """The Java compiler, from JAVA_HOME or else PATH. Raises RecipeError if there is none or it is older than 17."""
     home = os.environ.get("JAVA_HOME")
     in_home = Path(home) / "bin" / "javac" if home else None
     on_path = shutil.which("javac")
@@ -58,10 +58,10 @@ def javac() -> Path:
 
 
 def build(source: Path = SOURCE, output: Path = JAR) -> Path:
-    """Compile every .java file under `source` into the jar `output`, and return it.
+    """Compile every .java file under `source` into the jar `output`, and return its path.
 
-    Nothing is done when the jar is newer than each source. The jar appears whole or not at all.
-    Raises RecipeError when there is no JDK, no source, or the compiler refuses it.
+    If the jar is newer than every source, this does nothing. The jar is replaced atomically. Raises RecipeError if
+    there is no JDK or no source, or if the source does not compile.
     """
     sources = sorted(source.rglob("*.java"))
     if not sources:
@@ -87,7 +87,7 @@ def build(source: Path = SOURCE, output: Path = JAR) -> Path:
 
 
 def _is_fresh(output: Path, source: Path, sources: Sequence[Path]) -> bool:
-    """Whether the jar is newer than each source and each folder (a file that is gone changes its folder)."""
+    """Whether the jar is newer than every source and every folder: removing a file changes its folder."""
     if not output.is_file():
         return False
     built = output.stat().st_mtime_ns
@@ -96,10 +96,10 @@ def _is_fresh(output: Path, source: Path, sources: Sequence[Path]) -> bool:
 
 
 def _pyspark_jars() -> str:
-    """The class path of what functions and the bridge compile against: reading all of pyspark's jars takes seconds."""
+    """The class path to compile against: only the jars needed, since reading all of pyspark's takes seconds."""
     spec = find_spec("pyspark")
     if spec is None or spec.origin is None:
-        raise RecipeError("pyspark: not installed, expected it to compile against; install headrace[spark]")
+        raise RecipeError("pyspark: not installed, needed to compile Java functions; install headrace[spark]")
     jars = Path(spec.origin).parent / "jars"
     return os.pathsep.join(str(jar) for name in NEEDED_JARS for jar in sorted(jars.glob(name)))
 
@@ -114,11 +114,11 @@ def _compile(compiler: Path, sources: Sequence[Path], classes: Path, classpath: 
     if done.returncode:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if ": error:" in line or "error:" in line]
         shown = "; ".join(lines[:3]) or (done.stdout + done.stderr).strip()
-        raise RecipeError(f"javac refuses the source: {shown}")
+        raise RecipeError(f"javac: the source does not compile: {shown}")
 
 
 def _pack(classes: Path, output: Path) -> None:
-    """Write the jar beside its place, with files in order and no times, then move it there."""
+    """Write the jar, with files sorted and no times, under a temporary name, and rename it to `output`."""
     handle, name = tempfile.mkstemp(dir=output.parent, prefix=output.name, suffix=".part")
     os.close(handle)
     try:
@@ -136,7 +136,7 @@ def _pack(classes: Path, output: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Build the jar and print where it is; exit status 2 with one line when that cannot be."""
+    """Build the jar and print its path. An error is one line, with exit status 2."""
     parser = argparse.ArgumentParser(prog="python -m headrace.udfs.jar", description=__doc__)
     parser.add_argument("--source", type=Path, default=SOURCE, help="folder of Java sources")
     parser.add_argument("--output", type=Path, default=JAR, help="the jar to make")

@@ -1,4 +1,4 @@
-"""The absence ledger of Java functions: how many results are absent, for which cause, with the keys of some rows."""
+"""The absence ledger of Java functions: how many results are absent, for which cause, and the keys of some rows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ LEDGER = "headrace.bridge.Ledger"
 
 @dataclass(frozen=True)
 class Absence:
-    """What one call of a Java function gave, over all rows of the latest action on the watched frame.
+    """The results of one call of a Java function, counted over all rows of the latest action on the observed frame.
 
-    values: results that are there.
-    data: absent because an argument was null that must not be, or all arguments from the data were.
-    algorithm: absent because the function, given its arguments, returned empty.
-    failure: absent because the function threw an exception (registered with on_error="absent").
-    examples: for each of the three names above, the keys of up to 10 rows.
+    column: the output column that the call is part of.
+    function: the SQL name of the function.
+    values: how many results are present.
+    data: how many are absent because a required argument was null, or all arguments that come from the data were.
+    algorithm: how many are absent because the function received its arguments and returned empty.
+    failure: how many are absent because the function threw an exception (registered with on_error="absent").
+    examples: for `data`, `algorithm` and `failure`, the keys of up to 10 rows.
     """
 
     column: str
@@ -35,27 +37,27 @@ class Absence:
 
 
 class Ledger:
-    """Counts the calls of Java functions in the SELECT lists of frames, in the pass of whatever action runs them.
+    """Counts the results of Java functions in the SELECT lists of frames, as part of any action that runs them.
 
-    A task that is retried or runs twice counts once. Only calls in a SELECT make an output column; calls in WHERE, in
-    join conditions and under explode are not counted.
+    A task that is retried or runs twice counts once. Calls in WHERE, in join conditions and under explode are not
+    counted, because they make no output column.
     """
 
     def __init__(self, spark: SparkSession) -> None:
         self._spark = spark
         self._java = bridge(spark, LEDGER).open(spark.sparkContext._jsc.sc())
 
-    def watch(self, frame: DataFrame, key: str | None = None) -> DataFrame:
-        """The same rows; every action on the returned frame counts. `key` names the column that examples come from."""
+    def observe(self, frame: DataFrame, key: str | None = None) -> DataFrame:
+        """The same rows as `frame`; every action on the result counts. `key` is the column that examples come from."""
         from pyspark.sql import DataFrame
 
-        return DataFrame(self._java.watch(frame._jdf, key), self._spark)
+        return DataFrame(self._java.observe(frame._jdf, key), self._spark)
 
     def absences(self) -> list[Absence]:
-        """One entry for each call, counted over the latest action; a call that no action ran has none."""
+        """One entry for each call, counted over the latest action. A call that no action has run has no entry."""
         return [Absence(**entry) for entry in json.loads(self._java.counts())]
 
 
 def failures(spark: SparkSession) -> dict[str, int]:
-    """How often each function of on_error="absent" threw an exception, in frames that no ledger watches."""
+    """How often each function with on_error="absent" threw an exception, in frames that no ledger observes."""
     return dict(json.loads(bridge(spark, LEDGER).failures(spark._jsparkSession)))

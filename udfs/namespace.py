@@ -1,4 +1,4 @@
-"""Registered Java functions as Python functions over columns, with signatures and docstrings."""
+"""Python functions that call registered Java functions on columns, with signatures and docstrings."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Function = Callable[..., "Column"]
 
 
 class Namespace:
-    """The functions of one Java class: `namespace.best_caption(column, …)` is SQL's `best_caption(column, …)`.
+    """The functions of one Java class: `namespace.best_caption(column, …)` is `best_caption(column, …)` in SQL.
 
-    An argument is a Column, the name of one, or any other Python value as a literal; `pyspark.sql.functions.lit` makes
-    a literal of a string.
+    An argument is a Column, the name of a column, or any other Python value, which becomes a literal. Use
+    `pyspark.sql.functions.lit` for a literal string. Raises TypeError for keywords that fit no overload.
     """
 
     def __init__(self, class_name: str, prefix: str, described: Sequence[dict[str, Any]]) -> None:
@@ -66,7 +66,7 @@ def _signature(overload: dict[str, Any]) -> inspect.Signature:
 
 
 class _Type:
-    """An SQL type as help() shows it; `?` says that null is welcome."""
+    """An SQL type as help() shows it; `?` marks a type that may be null."""
 
     def __init__(self, sql: str, optional: bool) -> None:
         self.text = sql + ("?" if optional else "")
@@ -85,7 +85,7 @@ def _doc(name: str, overloads: Sequence[dict[str, Any]], signatures: Sequence[in
 def _ordered(
     name: str, overloads: Sequence[dict[str, Any]], arguments: tuple[Any, ...], named: dict[str, Any]
 ) -> list[Any]:
-    """The arguments in the order of an overload that takes them; names are `min_words` or, as in Java, `minWords`."""
+    """The arguments in the order of an overload that takes them. Keywords may be `min_words` or Java's `minWords`."""
     if not named:
         return list(arguments)
     named = {_snake(key): value for key, value in named.items()}

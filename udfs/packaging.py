@@ -1,4 +1,4 @@
-"""A wheel that holds the jar: the build step that setuptools calls (setup.cfg).
+"""The build step of setuptools (setup.cfg) that puts the jar into the wheel.
 
 setuptools loads this file alone, with neither the project nor what it depends on installed.
 """
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class BuildWithJar(build_py):
-    """Compile the Java functions before the package's files are gathered; an editable install has them beside it."""
+    """Compile the Java functions before the package's files are collected, except in an editable install."""
 
     def finalize_options(self) -> None:
         """Add the packages inside of those that setup.cfg names."""

@@ -22,13 +22,14 @@ def register(
     prefix: str = "",
     on_error: Literal["fail", "absent"] = "fail",
 ) -> Namespace:
-    """Make an SQL function of each public static method of a Java class, and return them as Python functions.
+    """Register each public static method of a Java class as an SQL function, and return them as Python functions.
 
-    `bestCaption` becomes the SQL function `best_caption`, after `prefix`, and `namespace.best_caption(column, …)`.
-    `jar` is the file the class is in, unless the session has it already. `on_error="absent"` turns an exception of a
-    function into null, and counts it (see `headrace.udfs.ledger`); `"fail"` ends the query.
+    The method `bestCaption` becomes the SQL function `best_caption`, with `prefix` before its name, and the Python
+    function `namespace.best_caption(column, …)`. `jar` is the file that contains the class, unless the session has it
+    already. With `on_error="absent"`, a call that throws an exception returns null and is counted (see
+    `headrace.udfs.ledger`); with `"fail"` it ends the query.
 
-    Raises RecipeError when the class is in no jar, or has a method that cannot be a function: the message names class,
+    Raises RecipeError if no jar contains the class, or if a method cannot become a function; the message names class,
     method, parameter and type.
     """
     if on_error not in ("fail", "absent"):
@@ -43,7 +44,7 @@ def register(
 
 
 def bridge(spark: SparkSession, class_name: str) -> Any:
-    """A new object of one of the bridge's Java classes; its jar joins the session if it is not there yet."""
+    """A new object of one of the bridge's Java classes. Adds the jar to the session if it is not there yet."""
     loader = _jvm_session(spark).sharedState().jarClassLoader()
     try:
         found = loader.loadClass(class_name)
@@ -60,28 +61,28 @@ def bridge(spark: SparkSession, class_name: str) -> Any:
 
 
 def add_jar(spark: SparkSession, jar: str | Path) -> None:
-    """Give a jar to the driver and the executors of a running session; once is enough.
+    """Add a jar to the driver and the executors of a running session. Adding it again does nothing.
 
-    Raises RecipeError when there is no such file, or when the session has another jar of that name, since Spark ships
-    jars by their names.
+    Raises RecipeError if there is no such file, or if the session has another jar with the same file name: Spark ships
+    jars by file name.
     """
     uri = str(jar)
     if "://" not in uri:
         if not Path(uri).is_file():
-            raise RecipeError(f"jar: {uri!r} is not there, expected a jar file")
+            raise RecipeError(f"jar: found no file {uri!r}, expected a jar")
         uri = Path(uri).resolve().as_uri()
     there = _jars(spark)
     if uri in there:
         return
     name = uri.rpartition("/")[2]
-    alike = [other for other in there if other.rpartition("/")[2] == name]
-    if alike:
-        raise RecipeError(f"jar: {str(jar)!r}, but the session has {alike[0]}, expected a jar of another name")
+    same_name = [other for other in there if other.rpartition("/")[2] == name]
+    if same_name:
+        raise RecipeError(f"jar: found {str(jar)!r}, but the session has {same_name[0]}; expected another file name")
     _jvm_session(spark).sessionState().resourceLoader().addJar(uri)
 
 
 def _jars(spark: SparkSession) -> list[str]:
-    """The jars of the session, from its start and since, as URIs."""
+    """The jars of the session, those from its start and those added later, as URIs."""
     from_start = [jar for jar in spark.sparkContext.getConf().get("spark.jars", "").split(",") if jar]
     since = _jvm_session(spark).sharedState().jarClassLoader().getURLs()
     uris = [jar if ":/" in jar else Path(jar).resolve().as_uri() for jar in from_start]
@@ -91,12 +92,12 @@ def _jars(spark: SparkSession) -> list[str]:
 def _jvm_session(spark: SparkSession) -> Any:
     session = getattr(spark, "_jsparkSession", None)
     if session is None:
-        raise RecipeError("spark: a Spark Connect session, expected one with a driver JVM in reach (py4j)")
+        raise RecipeError("spark: found a Spark Connect session, expected one whose driver JVM is reachable (py4j)")
     return session
 
 
 def _clear(error: Exception) -> Exception:
-    """A refusal of the bridge as one line; any other error as it is."""
+    """A RecipeError for what the bridge refuses, in one line; any other error unchanged."""
     java = getattr(error, "java_exception", None)
     if java is not None and java.getClass().getName() == "java.lang.IllegalArgumentException":
         return RecipeError(str(java.getMessage()))

@@ -1,4 +1,4 @@
-"""Dataset builds: source table → HiveQL over references to media → Arrow shards → one Delta commit."""
+"""Dataset builds: a source table, a HiveQL query over references to media, Parquet shards, one Delta commit."""
 
 from headrace.dataset.flatten import flatten, flatten_sql
 

@@ -1,4 +1,4 @@
-"""Arrays and maps to rows, from Python: a frame, and the HiveQL that it stands for."""
+"""Arrays and maps of a frame exploded into rows, and the HiveQL that does it."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,17 @@ from headrace.errors import RecipeError
 def flatten(
     df: DataFrame, arrays: Mapping[str, str], outer: bool = False, zipped: bool = False, position: bool = False
 ) -> DataFrame:
-    """`df` with a row for each element of the columns that `arrays` names, in the place of those columns.
+    """`df` with one row for each element of the columns in `arrays`; the elements replace those columns.
 
-    `arrays` maps a column to the name of its elements. An array of structs gives `name_field` for each field, a map
-    `name_key` and `name_value`, any other array `name`. Several columns are crossed, or taken side by side if
-    `zipped` (arrays only; shorter ones are padded with null, null ones count as empty). `outer` keeps rows that have no
-    element, with null; `position` adds `name_position` from 0, when zipped just `position`.
-    Raises RecipeError for a column that is not there or is no array or map, and for a name that is taken.
+    `arrays` maps each column to a name for its elements. The new columns come last: `name` for an array, `name_field`
+    for each field if its elements are structs, `name_key` and `name_value` for a map. Several columns are crossed, with
+    a row for each combination of their elements. `zipped` takes their elements side by side instead (arrays only);
+    shorter arrays are padded with null, and a null array counts as empty. `outer` keeps rows without any element, with
+    null in the new columns. `position` adds `name_position`, counted from 0; zipped columns share one called
+    `position`.
+
+    Raises RecipeError if `arrays` is empty or names a column that does not exist or is neither an array nor a map, or
+    if two columns of the result would have the same name.
     """
     view = f"headrace_flatten_{uuid.uuid4().hex}"
     sql = flatten_sql(df.schema, arrays, outer=outer, zipped=zipped, position=position, table=view)
@@ -38,7 +42,7 @@ def flatten_sql(
     position: bool = False,
     table: str = "source",
 ) -> str:
-    """The HiveQL of `flatten` over a table of that schema."""
+    """The HiveQL that `flatten` runs, for a table or view `table` of this schema. Takes and raises the same."""
     _check(schema, arrays, zipped)
     views, made = (_zipped if zipped else _crossed)(schema, arrays, "OUTER " if outer else "", position)
     kept = [(f"s.{quoted(name)}", name) for name in schema.fieldNames() if name not in arrays]
@@ -52,7 +56,7 @@ def flatten_sql(
 def _crossed(
     schema: StructType, arrays: Mapping[str, str], outer: str, position: bool
 ) -> tuple[list[str], list[tuple[str, str]]]:
-    """A lateral view for each column, and the values to select with their names."""
+    """A lateral view for each column, and the (expression, name) pairs to select."""
     views, made = [], []
     for number, (column, name) in enumerate(arrays.items()):
         view, data_type = f"t{number}", schema[column].dataType
@@ -72,7 +76,7 @@ def _crossed(
 def _zipped(
     schema: StructType, arrays: Mapping[str, str], outer: str, position: bool
 ) -> tuple[list[str], list[tuple[str, str]]]:
-    """One lateral view over all columns side by side, and the values to select with their names."""
+    """One lateral view over all columns side by side, and the (expression, name) pairs to select."""
     padded = ", ".join(f"coalesce(s.{quoted(column)}, array())" for column in arrays)
     views = [f"LATERAL VIEW {outer}posexplode(arrays_zip({padded})) t AS position, item"]
     made = [("t.position", "position")] if position else []
@@ -82,7 +86,7 @@ def _zipped(
 
 
 def _values(item: str, data_type: DataType, name: str) -> list[tuple[str, str]]:
-    """The element itself, or the fields of an element that is a struct."""
+    """The (expression, name) of an element, or of each field if it is a struct."""
     assert isinstance(data_type, ArrayType)
     if not isinstance(data_type.elementType, StructType):
         return [(item, name)]
@@ -98,11 +102,11 @@ def _check(schema: StructType, arrays: Mapping[str, str], zipped: bool) -> None:
         found = schema[column].dataType
         wanted = (ArrayType,) if zipped else (ArrayType, MapType)
         if not isinstance(found, wanted):
-            expected = "an array, to be zipped" if zipped else "an array or a map"
+            expected = "an array, because zipped=True" if zipped else "an array or a map"
             raise RecipeError(f"arrays: found {column!r} of type {found.simpleString()}, expected {expected}")
 
 
 def _check_names(names: Sequence[str]) -> None:
     for name in names:
         if sum(other.lower() == name.lower() for other in names) > 1:
-            raise RecipeError(f"arrays: found the name {name!r} for two columns, expected a name for each")
+            raise RecipeError(f"arrays: found the name {name!r} for two columns, expected different names")

@@ -13,26 +13,26 @@ from pyspark.sql import SparkSession
 
 from headrace.errors import RecipeError
 
-# Recipes may override each of these; what a running JVM has fixed already stays as it is.
+# Recipes may override these. Settings that a running JVM has fixed stay as they are.
 DEFAULTS = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.driver.memory": "2g",
     "spark.sql.session.timeZone": "UTC",
-    # As Hive does: an index out of range, a cast that fails, a division by zero give null.
+    # As in Hive, an index out of range, a failing cast and a division by zero give null.
     "spark.sql.ansi.enabled": "false",
 }
 
 
 def spark_session(app: str, settings: Mapping[str, str] | None = None) -> SparkSession:
-    """The running session, or a new one with Hive support and `settings`; options of spark-submit come before them.
+    """The running session, or a new one with Hive support and `settings`. Options of spark-submit override `settings`.
 
-    Raises RecipeError when there is no Java to run it on.
+    Raises RecipeError if there is no Java, or if the session cannot start.
     """
     if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
         raise RecipeError("java: found none on PATH and no JAVA_HOME, expected a JDK 17 or 21: openjdk-17-jdk-headless")
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    # What this logger prints to stderr is the error that is raised as well.
+    # This logger prints errors to stderr that are raised as exceptions anyway.
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL + 1)
     builder = SparkSession.builder.appName(app).enableHiveSupport()
     for key, value in {**DEFAULTS, **(settings or {}), **_submitted()}.items():
@@ -47,7 +47,7 @@ def spark_session(app: str, settings: Mapping[str, str] | None = None) -> SparkS
 
 @contextmanager
 def conf(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
-    """The session with `settings`, and as it was before afterwards."""
+    """Set `settings` in the session, and restore the previous values afterwards."""
     before = {name: spark.conf.get(name, None) for name in settings}
     for name, value in settings.items():
         spark.conf.set(name, value)
@@ -62,10 +62,10 @@ def conf(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
 
 
 def _submitted() -> dict[str, str]:
-    """The options that spark-submit was given, where it started this process."""
+    """The options given to spark-submit, if it started this process."""
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
         return {}
-    SparkContext._ensure_initialized()  # else the conf does not see the JVM that spark-submit started
+    SparkContext._ensure_initialized()  # without this, SparkConf does not see the JVM that spark-submit started
     return dict(SparkConf().getAll())
 
 

@@ -1,4 +1,4 @@
-"""Where a dataset lies: a local path or the URI of an object store, through Arrow's file systems."""
+"""Files of datasets and sources, at a local path or a URI, through Arrow's file systems."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,17 +8,17 @@ from pyarrow import fs
 
 from headrace.errors import RecipeError
 
-# Other stores have names with slashes, and no folders to make.
+# Object stores have no folders to make, only names with slashes.
 _WITH_FOLDERS = frozenset({"local", "hdfs"})
 
 
 def absolute(root: str) -> str:
-    """`root` in a form that means the same in every process: workers have other working directories."""
+    """`root` as an absolute path or a URI: Spark's workers have other working directories."""
     return root if "://" in root else str(Path(root).absolute())
 
 
 def filesystem(root: str, key: str = "dataset.output.path") -> tuple[fs.FileSystem, str]:
-    """The file system of `root` and the path of `root` in it.
+    """The file system of `root`, and the path of `root` in it.
 
     Raises RecipeError, which names the recipe's `key`, for a URI that Arrow cannot open.
     """
@@ -33,7 +33,7 @@ def filesystem(root: str, key: str = "dataset.output.path") -> tuple[fs.FileSyst
 
 
 def make_folder(root: str) -> None:
-    """Make the folder `root` where the file system has folders. Raises RecipeError where it cannot be."""
+    """Make the folder `root` if the file system has folders. Raises RecipeError if that fails."""
     files, folder = filesystem(root)
     if files.type_name not in _WITH_FOLDERS:
         return
@@ -45,7 +45,7 @@ def make_folder(root: str) -> None:
 
 @contextmanager
 def folder_made(root: str) -> Iterator[None]:
-    """`root` as a folder; if what runs meanwhile fails, folders that were not there before go again if still empty."""
+    """Make the folder `root`. If the block fails, the folders that this made are removed again if they are empty."""
     files, folder = filesystem(root)
     missing: list[str] = []
     if files.type_name in _WITH_FOLDERS:
@@ -63,7 +63,7 @@ def folder_made(root: str) -> Iterator[None]:
 
 
 def _missing(files: fs.FileSystem, folder: str) -> list[str]:
-    """The folders on the way to `folder` that do not exist, `folder` first."""
+    """`folder` and its parents that do not exist, `folder` first."""
     missing = []
     while folder and files.get_file_info(folder).type == fs.FileType.NotFound:
         missing.append(folder)
@@ -72,7 +72,7 @@ def _missing(files: fs.FileSystem, folder: str) -> list[str]:
 
 
 def write_text(root: str, path: str, text: str) -> None:
-    """Write `text` to `root`/`path`, whose folder is made."""
+    """Write `text` to `root`/`path`, making its folder if necessary."""
     files, folder = filesystem(root)
     make_folder(f"{root}/{path}".rpartition("/")[0])
     with files.open_output_stream(f"{folder}/{path}") as stream:

@@ -1,6 +1,6 @@
-"""What is counted before anything is written: keys, rows, samples, and about how many bytes will be stored.
+"""The survey before anything is written: it counts keys, rows and samples, and estimates the bytes to store.
 
-One job reads the key and what the query reads, and no media where Parquet's footers tell how large they are.
+One job reads the key and the columns that the query uses. It reads no media if Parquet's footers tell their sizes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,37 +17,38 @@ from headrace.dataset.source.footers import bytes_a_row
 from headrace.errors import DataError
 
 EXAMPLES = 10
-# What a sample's columns other than media are taken to weigh.
+# The estimated size of a sample's columns other than media.
 BYTES_OF_TEXT = 32
-# A row, or a place in the order, with more samples than this is dealt to several shards …
+# Rows, or places in the order, with more samples than this are dealt to several shards …
 HOT_SAMPLES = 50_000
-# … if it is among so many that have the most.
+# … but only the largest ones, up to this number.
 MOST_HOT = 1000
 
 
 @dataclass(frozen=True)
 class Survey:
-    """Counts of a source and a query over it.
-
-    All rows, the rows that samples name, the samples, the bytes of the media in those rows, about, the rows and the
-    places in the order that have very many samples, each with their number, `extra` sums over the source's rows, and
-    the leaves whose media samples name.
-    """
+    """Counts of a source and a query over it."""
 
     rows: int
     named_rows: int
+    """rows whose media some sample uses"""
     samples: int
     media_bytes: int
+    """bytes of the media in the named rows, estimated"""
     hot_rows: Mapping[int, int] = field(default_factory=dict)
+    """the number of samples of each row that has more than HOT_SAMPLES, by row hash"""
     hot_orders: Mapping[int, int] = field(default_factory=dict)
+    """the number of samples at each place in the order that has more than HOT_SAMPLES"""
     extra: Mapping[str, int] = field(default_factory=dict)
+    """sums over the source's rows, by name"""
     leaves: tuple[Leaf, ...] = ()
+    """the leaves whose media samples use"""
 
 
 def count_rows(source: DataFrame, rows: Rows, samples: Samples, extra: Mapping[str, Column]) -> DataFrame:
-    """For each row of the source, and each that samples name: `row`, `order`, `rows`, `nulls`, `samples`, `named` …
+    """Counts by row of the source: `row`, `order`, `rows`, `nulls`, `samples`, `named`, `slots`, and `extra` sums.
 
-    `extra` columns are sums over the source. Samples that name no media are not counted.
+    Samples that use no media are not counted.
     """
     own = source.select(
         rows.row.alias("row"),
@@ -79,7 +80,7 @@ def _of_samples(samples: Samples) -> DataFrame:
             for handle, n in named
         )
     )
-    # The slots that a sample's handles name, a bit for each.
+    # One bit for each slot that the sample's handles name.
     bits = (
         F.coalesce(F.call_function("shiftleft", F.lit(1).cast("long"), handle.getField("__slot")), F.lit(0))
         for handle in handles
@@ -106,10 +107,11 @@ def survey(
     from_files: bool,
     stable: bool,
 ) -> Survey:
-    """Add up what `count_rows` found; `leaves` are those that samples may use, `from_files` lets footers be asked,
-    `stable` says that the query gives the same each time it runs.
+    """Add up the counts of `count_rows`.
 
-    Raises DataError if the key is null somewhere or not unique, naming examples.
+    `leaves` are those that samples may use. `from_files` allows reading sizes from Parquet's footers. `stable` says
+    that the query returns the same rows each time it runs. Raises DataError, with examples, if a key is null or not
+    unique.
     """
     hot = F.struct("samples", "row").alias("hot")
     counts = by_row.agg(
@@ -148,7 +150,7 @@ def survey(
 
 
 def _hot_orders(by_row: DataFrame) -> dict[int, int]:
-    """The places in the order that have very many samples or rows, those of hot rows left out."""
+    """The places in the order with more than HOT_SAMPLES samples or rows, apart from those of hot rows."""
     weight = F.sum(F.greatest("samples", "rows"))
     found = (
         by_row.where(F.col("samples") <= HOT_SAMPLES)
@@ -163,9 +165,9 @@ def _hot_orders(by_row: DataFrame) -> dict[int, int]:
 
 
 def weigh(frame: DataFrame, binary: Sequence[str]) -> tuple[int, int]:
-    """The rows of `frame` and about the bytes of the values of its `binary` columns, each stored once.
+    """The number of rows of `frame`, and the estimated bytes of the distinct values in its `binary` columns.
 
-    For samples that name no media: their bytes are seen only by running the query.
+    For queries by value, whose bytes are known only by running the query.
     """
     columns = [F.col(quoted(name)) for name in binary]
     parts = [F.avg(F.octet_length(c)) * F.approx_count_distinct(F.xxhash64(c)) for c in columns]
@@ -176,7 +178,7 @@ def weigh(frame: DataFrame, binary: Sequence[str]) -> tuple[int, int]:
 
 
 def _weighed_media(source: DataFrame, leaves: Sequence[Leaf]) -> int:
-    """The bytes of the media of all rows, which are read for it."""
+    """The bytes of the media of all rows. This reads the media."""
     sizes = [_size(bytes_of(leaf, source.schema), leaf) for leaf in leaves]
     if not sizes:
         return 0
@@ -194,7 +196,7 @@ def _size(media: Column, leaf: Leaf) -> Column:
 
 
 def _repeated(source: DataFrame, rows: Rows) -> DataError:
-    """What to say of keys that repeat, or of two keys with one hash, which could not be told apart either."""
+    """The error for keys that repeat, or for two keys with the same hash, which the build could not distinguish."""
     found = (
         source.select(rows.row.alias("row"), F.col(quoted(rows.key)).cast("string").alias("key"))
         .groupBy("row")
@@ -208,7 +210,7 @@ def _repeated(source: DataFrame, rows: Rows) -> DataError:
     if clash is not None:
         return DataError(
             f"dataset.shuffle.key: found {clash['first']!r} and {clash['last']!r} with the same 64-bit hash, "
-            "expected keys that differ in it; change one"
+            "expected keys with different hashes; change one"
         )
     shown = ", ".join(f"{r['first']!r} ×{r['count']}" for r in found[:EXAMPLES])
     more = " and more" if len(found) > EXAMPLES else ""

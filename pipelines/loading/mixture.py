@@ -144,7 +144,7 @@ class _Shares:
         self._lock = threading.Lock()
 
     def begin(self, name: str, number: int) -> int:
-        """This rank's sample of dataset `name` at which batch `number` begins; both count from the iteration's start."""
+        """This rank's sample of dataset `name` at which batch `number` begins, since the iteration began."""
         with self._lock:
             while len(self._begins[name]) <= number:
                 self._deal()

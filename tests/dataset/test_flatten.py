@@ -125,7 +125,7 @@ def test_odd_names_are_quoted(spark) -> None:
 WRONG = [
     ({"nope": "x"}, {}, "found 'nope', expected a column among id, a, b, c, m"),
     ({"id": "x"}, {}, "of type int, expected an array or a map"),
-    ({"m": "x"}, {"zipped": True}, "expected an array, to be zipped"),
+    ({"m": "x"}, {"zipped": True}, "expected an array, because zipped=True"),
     ({"a": "id"}, {}, "the name 'id' for two columns"),
     ({}, {}, "found none"),
 ]

@@ -65,7 +65,7 @@ def main(headrace_jar: str, acme_jar: str, folder: str) -> None:
         except Exception as error:
             found[name] = str(error)
     ledger = Ledger(spark)
-    watched = ledger.watch(spark.sql(query), key="id")
+    watched = ledger.observe(spark.sql(query), key="id")
     found["rows"] = len(watched.mapInArrow(fail_first(folder), watched.schema).collect())
     found["failed"] = len(list(Path(folder).glob("failed-*")))
     found["absences"] = [vars(absence) for absence in ledger.absences()]

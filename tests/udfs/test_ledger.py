@@ -30,7 +30,7 @@ def test_counts_and_examples_by_cause(spark, mode):
         "l_pick(alt, fall_back) AS caption",
         "upper(l_failing(IF(id % 10 = 9, 'checked', 'x'))) AS other",
     )
-    rows = ledger.watch(query, key="IMAGE_ID").collect()
+    rows = ledger.observe(query, key="IMAGE_ID").collect()
     picked, failing = ledger.absences()
     assert (picked.column, picked.function) == ("caption", "l_pick")
     assert (picked.values, picked.data, picked.algorithm, picked.failure) == (600, 300, 100, 0)
@@ -48,7 +48,7 @@ def test_counts_and_examples_by_cause(spark, mode):
 def test_the_latest_action_counts_and_filters_do_not_count_twice(spark):
     ledger = Ledger(spark)
     query = captions(spark).selectExpr("id", "l_pick(alt, fall_back) AS caption")
-    watched = ledger.watch(query)
+    watched = ledger.observe(query)
     for _ in range(2):
         assert watched.where("caption IS NOT NULL").orderBy("id").count() == 600
     watched.where("caption IS NOT NULL AND length(caption) > 2").repartition(3, "id").sortWithinPartitions(
@@ -63,6 +63,6 @@ def test_work_that_spark_repeats_counts_once(spark):
     """Sorting samples its input first: each row is computed in two jobs."""
     ledger = Ledger(spark)
     query = captions(spark).selectExpr("image_id", "l_pick(alt, fall_back) AS caption")
-    assert len(ledger.watch(query, key="image_id").orderBy("caption", "image_id").collect()) == ROWS
+    assert len(ledger.observe(query, key="image_id").orderBy("caption", "image_id").collect()) == ROWS
     (absence,) = ledger.absences()
     assert (absence.values, absence.data, absence.algorithm) == (600, 300, 100)

@@ -20,14 +20,14 @@ REFUSED = {
     "GenericResult": "result: type java.lang.Iterable<java.lang.String> has no SQL counterpart",
     "TwoLevels": "parameter text: java.util.Optional<java.util.Optional<java.lang.String>>",
     "OptionalKey": "parameter map: ",
-    "Recursive": "record acme.Refused$Node holds itself",
+    "Recursive": "record acme.Refused$Node contains itself",
     "HiddenRecord": "type acme.Refused$Hidden is not public",
     "OddComponent": "component thread of record acme.Refused$Odd: type java.lang.Thread",
     "Empty": "has no public static method",
-    "AlikeOptional": "Spark could not tell apart",
-    "AlikeBoxed": "Spark could not tell apart",
-    "AlikeContainers": "Spark could not tell apart",
-    "AlikeNames": "Spark could not tell apart",
+    "AlikeOptional": "Spark cannot distinguish",
+    "AlikeBoxed": "Spark cannot distinguish",
+    "AlikeContainers": "Spark cannot distinguish",
+    "AlikeNames": "Spark cannot distinguish",
 }
 
 
@@ -52,10 +52,10 @@ def test_nothing_is_registered_of_a_class_that_is_refused(spark, acme_jar):
 def test_a_class_or_a_jar_that_is_not_there(spark, bridge_jar, tmp_path):
     with pytest.raises(RecipeError, match=r"class no\.such\.Thing is in no jar of this session"):
         udfs.register(spark, "no.such.Thing")
-    with pytest.raises(RecipeError, match=r"gone\.jar.* is not there"):
+    with pytest.raises(RecipeError, match=r"found no file .*gone\.jar"):
         udfs.register(spark, "no.such.Thing", jar=tmp_path / "gone.jar")
     (tmp_path / bridge_jar.name).touch()
-    with pytest.raises(RecipeError, match=r"but the session has file:///.*expected a jar of another name"):
+    with pytest.raises(RecipeError, match=r"but the session has file:///.*expected another file name"):
         udfs.register(spark, "no.such.Thing", jar=tmp_path / bridge_jar.name)
     with pytest.raises(RecipeError, match="on_error: 'ignore', expected 'fail' or 'absent'"):
         udfs.register(spark, "headrace.Captions", on_error="ignore")

@@ -1,1 +1,1 @@
-"""The recipe's HiveQL: which columns hold media, what the query does with them, and how it is run."""
+"""The recipe's HiveQL query: which columns hold media, what the query does with them, and how it runs."""

@@ -1,14 +1,14 @@
-"""The ledger of absence: for every output column how many values are missing, why, and examples.
+"""The absence ledger: for every output column, how many values are missing, why, and examples.
 
 A value is absent for one of three causes:
 
-- `structure`: it had no place: an array or map without elements, a map without the key, an index past the end;
-- `data`: the place was there and held null;
-- `algorithm`: a function was given all its arguments and returned nothing.
+- `structure`: there was no place for it: an empty array or map, a map without the key, an index past the end;
+- `data`: the place existed and held null;
+- `algorithm`: a function received all its arguments and returned nothing.
 
-The cause is found row by row, by expressions that are read off the query's plan and travel with the samples as small
-integers. Where a plan does not show it (the column comes out of an aggregate, a union or a subquery), null counts as
-`data`.
+The cause is computed for each row, by expressions derived from the query's plan, and travels with the samples as a
+small integer. Where the plan does not show it (the column comes from an aggregate, a union or a subquery), null counts
+as `data`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,9 +26,9 @@ WHY = "__why"
 
 
 def with_causes(frame: DataFrame, view: str) -> tuple[DataFrame, tuple[str | None, ...]]:
-    """`frame` with a column `__why<i>` (an index into CAUSES) for each column whose cause the plan shows.
+    """`frame` with a column `__why<i>`, an index into CAUSES, for each column whose cause the plan shows.
 
-    Returns the frame and for each of the query's columns the name of its cause column, or None.
+    Returns the frame and, for each of the query's columns, the name of its cause column or None.
     """
     project = analysed(frame)
     if kind(project) != "Project":
@@ -45,7 +45,7 @@ def with_causes(frame: DataFrame, view: str) -> tuple[DataFrame, tuple[str | Non
 
 
 class _Reader:
-    """Turns the expressions of a projection into expressions for the cause of their null."""
+    """Derives, from the expressions of a projection, expressions for why their values are null."""
 
     def __init__(self, child: Any, view: str, catalyst: Any) -> None:
         self._catalyst = catalyst
@@ -62,7 +62,7 @@ class _Reader:
         return Column(self._catalyst.ExpressionUtils.column(expression))
 
     def cause(self, expression: Any) -> Column | None:
-        """Why `expression` is null, for rows where it is; None where it is data, whatever the row."""
+        """Why `expression` is null in rows where it is null, as a column; None if the cause is always data."""
         name, children = kind(expression), items(expression.children())
         if name in {"Alias", "Cast"}:
             return self.cause(children[0])
@@ -77,14 +77,14 @@ class _Reader:
         return self._of_function(children)
 
     def _of_field(self, expression: Any, struct: Any) -> Column | None:
-        """Of a struct's field. Asking whether the struct is null would read all of its fields."""
+        """The cause for a field of a struct. Testing the struct itself for null would read all of its fields."""
         sources = self._generated.get(struct.exprId().id(), []) if kind(struct) == "AttributeReference" else []
         if sources and sources[0].dataType().typeName() == "array":
             return self._of_generated(sources, expression.extractFieldName())
         return None if self.cause(struct) is None else self._unless_null(struct, F.lit(DATA))
 
     def _of_generated(self, sources: list[Any], field: str | None = None) -> Column | None:
-        """Of an exploded column, or a field of one: nothing was there to explode, or an element was null."""
+        """The cause for an exploded column or its field: there was nothing to explode, or an element was null."""
         if len(sources) != 1 or not self._reachable(sources[0]):
             return None
         source = self.column(sources[0])
@@ -96,7 +96,7 @@ class _Reader:
         return above.when(source.isNull(), self._or_data(sources[0])).otherwise(DATA)
 
     def _of_item(self, name: str, source: Any, place: Any) -> Column | None:
-        """Of an item of a map or array: nothing is at that key or index, or null is."""
+        """The cause for an item of a map or array: the key or index does not exist, or its value is null."""
         if not self._reachable(source) or not self._reachable(place):
             return None
         collection, at = self.column(source), self.column(place)
@@ -114,7 +114,7 @@ class _Reader:
         return F.when(self.column(source).isNull(), self._or_data(source)).otherwise(cause)
 
     def _of_function(self, arguments: list[Any]) -> Column | None:
-        """The cause of the first argument that is null; with none of them null, the function itself."""
+        """The cause of the first argument that is null; if none is null, the function itself."""
         if not all(self._reachable(argument) for argument in arguments):
             return None
         cause: Column | None = None
@@ -129,7 +129,7 @@ class _Reader:
         return F.lit(DATA) if cause is None else cause
 
     def _reachable(self, expression: Any) -> bool:
-        """Whether the rows below the projection still have all that `expression` names, and no lambda is cut open."""
+        """Whether the rows below the projection have all columns that `expression` uses, with no part of a lambda."""
         if kind(expression) in {"NamedLambdaVariable", "LambdaFunction"}:
             return False
         if kind(expression) == "AttributeReference":
@@ -142,7 +142,7 @@ def _is_collection(expression: Any) -> bool:
 
 
 def ledger(rows: int, columns: Iterable[str], reports: Iterable[Mapping]) -> dict[str, dict[str, Any]]:
-    """For each output column its rows, its nulls by cause and the keys of some of them, over all shards' reports."""
+    """For each output column: its rows, its nulls by cause, and example keys, summed over the shards' reports."""
     found: dict[str, dict[str, Any]] = {
         name: {"rows": rows, "nulls": 0, **{cause: {"count": 0, "examples": []} for cause in CAUSES}}
         for name in columns

@@ -1,14 +1,12 @@
-"""Media by reference: which columns hold bytes, the handles that stand for them in a query, and the bytes to ship.
+"""Media by reference: which columns hold bytes, the handles that replace them in a query, and the bytes to ship.
 
-A leaf is one place in the source's schema that holds bytes: a binary column, or a binary field in structs, in one
-array or in the values of one map. A handle names one media value: the row (a hash of the key), where that row goes
-(see `placement`), the slot (the leaf's ordinal) and the element (its index in the array or map; 0 elsewhere). Handles
-are structs, so that any function that computes on bytes is refused by Spark's analysis instead of computing on
-something else.
+A leaf is one place in the source's schema that holds bytes: a binary column, or a binary field inside structs, one
+array, or the values of one map. A handle identifies one media value by its row (a hash of the key), the row's place in
+the order (see `placement`), its slot (the leaf's ordinal) and its element (the index in the array or map; 0 elsewhere).
+Handles are structs, so Spark's analysis rejects functions of bytes instead of running them on the wrong thing.
 
-Whether a media value is null is a question to the bytes, which costs reading them. Handles that are made `blind` stand
-for null media too, and the write stage, which meets the bytes anyway, takes them for null: a query that does not ask
-for null reads no bytes.
+To find out whether a media value is null, its bytes must be read. `blind` handles stand for null media too; the write
+stage, which has the bytes anyway, turns those back into null. A query that does not depend on null thus reads no bytes.
 """
 
 import re
@@ -35,7 +33,7 @@ ITEM = "[]"
 
 @dataclass(frozen=True)
 class Leaf:
-    """One place of the schema that holds bytes; `path` is field names, `[]` for an array's or map's items."""
+    """A place in the schema that holds bytes. `path` has the field names, and `[]` for the items of an array or map."""
 
     slot: int
     path: tuple[str, ...]
@@ -50,9 +48,9 @@ class Leaf:
 
 
 def find_leaves(schema: StructType, only: Sequence[str] | None = None) -> tuple[Leaf, ...]:
-    """The leaves of `schema`, or those that `only` names (`image`, `conditions.image`).
+    """The leaves of `schema`, or only those in `only`, named like `image` or `conditions.image`.
 
-    Raises RecipeError for a name that is no binary column, and for bytes inside two arrays or maps.
+    Raises RecipeError for a name that is not a binary column, and for bytes inside two arrays or maps.
     """
     paths = list(_binary_paths(schema, ()))
     names = {".".join(p for p in path if p != ITEM): path for path in paths}
@@ -87,7 +85,7 @@ def _binary_paths(data_type: DataType, path: tuple[str, ...]):
 
 
 def bytes_of(leaf: Leaf, schema: StructType) -> Column:
-    """The bytes at `leaf`: binary, or array<binary> when it is repeated."""
+    """The bytes at `leaf`: binary, or array<binary> if it is repeated."""
     head, *rest = leaf.path
     return _bytes_at(F.col(quoted(head)), schema[head].dataType, rest)
 
@@ -107,12 +105,12 @@ def _bytes_at(value: Column, data_type: DataType, rest: Sequence[str]) -> Column
 
 
 def is_handle(data_type: DataType) -> bool:
-    """Whether `data_type` is that of a handle."""
+    """Whether `data_type` is the type of a handle."""
     return isinstance(data_type, StructType) and data_type.fieldNames() == HANDLE.fieldNames()
 
 
 def holds_handle(data_type: DataType) -> bool:
-    """Whether a handle is somewhere in `data_type`."""
+    """Whether `data_type` contains a handle at any depth."""
     if isinstance(data_type, StructType):
         return is_handle(data_type) or any(holds_handle(field.dataType) for field in data_type.fields)
     if isinstance(data_type, ArrayType):
@@ -123,16 +121,16 @@ def holds_handle(data_type: DataType) -> bool:
 
 
 def used_leaves(samples: DataFrame, leaves: Sequence[Leaf]) -> tuple[Leaf, ...]:
-    """The leaves whose handles `samples` still makes once Spark has pruned its plan."""
+    """The leaves whose handles are still in the plan of `samples` after Spark has pruned it."""
     plan = optimized_plan(samples)
-    if "LocalRelation" in plan:  # rows that live in the plan have swallowed the expressions
+    if "LocalRelation" in plan:  # rows stored in the plan itself have been evaluated already
         return tuple(leaves)
     slots = {int(slot) for slot in re.findall(r"__slot, (\d+)", plan)}
     return tuple(leaf for leaf in leaves if leaf.slot in slots)
 
 
 def optimized_plan(frame: DataFrame) -> str:
-    """Spark's optimized plan of `frame` as text, with no field left out."""
+    """Spark's optimized plan of `frame` as text, without truncated fields."""
     with conf(frame.sparkSession, {"spark.sql.debug.maxToStringFields": "100000"}):
         return frame._jdf.queryExecution().optimizedPlan().toString()
 

@@ -1,8 +1,8 @@
-"""Where rows go: the identity of a source row, its place in the seeded order, and the shard that it falls into.
+"""Where rows go: the identity of a source row, its place in the seeded order, and its shard.
 
-A row's order is a seeded hash of its home: the row itself, or its image's content where identical images are to meet in
-one shard. With partitions the lowest bits of the order hold the number of the row's partition instead, so that a handle
-that carries the order tells the shard as well.
+A row's order is a seeded hash of its home: the row itself, or its image's content if identical images must end up in
+the same shard. With partitions, the lowest 12 bits of the order are replaced by the number of the row's partition, so
+that a handle, which carries the order, determines the shard.
 """
 
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ MOST_PARTITIONS = 1 << PARTITION_BITS
 
 @dataclass(frozen=True)
 class Rows:
-    """How the rows of a source are told apart and ordered.
+    """How the rows of a source are identified and ordered.
 
-    `key` is the column that tells them apart, `home` the column whose equal values are to meet in one shard (None: the
-    key), `partition` the column whose values are the table's partitions, `values` all of those, as text.
+    `key` is the column that identifies them. Rows with equal values in the column `home` (None: the key) go to one
+    shard. `partition` is the column whose values are the table's partitions, and `values` are all of these, as text.
     """
 
     key: str
@@ -39,7 +39,7 @@ class Rows:
 
     @cached_property
     def order(self) -> Column:
-        """The place of a source row in the order of all."""
+        """The place of a source row in the order: a 64-bit integer."""
         home = self.row
         if self.home is not None:
             column = F.col(quoted(self.home))
@@ -47,21 +47,21 @@ class Rows:
         return self.ordered(home, None if self.partition is None else F.col(quoted(self.partition)).cast("string"))
 
     def ordered(self, home: Column, partition: Column | None) -> Column:
-        """The place in the order of all of what has this `home` and, where there are partitions, this value."""
+        """The place in the order for this `home` and, if there are partitions, this partition value."""
         order = F.xxhash64(F.lit(self.seed), home)
         if not self.values or partition is None:
             return order
-        number = _looked_up({v: i for i, v in enumerate(self.values) if v is not None}, partition)
+        number = _lookup({v: i for i, v in enumerate(self.values) if v is not None}, partition)
         number = F.coalesce(number, F.lit(self.values.index(None) if None in self.values else 0))
         return F.shiftleft(F.shiftright(order, PARTITION_BITS), PARTITION_BITS).bitwiseOR(number.cast("long"))
 
 
 @dataclass(frozen=True)
 class Placement:
-    """The shards of each partition (one number where there are none), and what is spread over several of them.
+    """The number of shards of each partition (a single number without partitions), and what is spread over several.
 
-    `hot_rows` maps a row with very many samples to the number of shards that its samples are dealt to, `hot_orders` a
-    place in the order with very many rows to the number of shards that those rows are dealt to.
+    `hot_rows` maps a row with very many samples to the number of shards that share its samples. `hot_orders` maps a
+    place in the order with very many rows to the number of shards that share these rows.
     """
 
     shards: tuple[int, ...]
@@ -70,11 +70,11 @@ class Placement:
 
     @property
     def total(self) -> int:
-        """The number of shards of all partitions."""
+        """The number of shards over all partitions."""
         return sum(self.shards)
 
     def partition_of(self, shard: int) -> int:
-        """The number of the partition that the shard of this number is in."""
+        """The number of the partition that shard number `shard` belongs to."""
         for number, count in enumerate(self.shards):
             if shard < count:
                 return number
@@ -82,21 +82,21 @@ class Placement:
         raise IndexError(shard)
 
     def shard(self, order: Column, row: Column, sample: Column | None) -> Column:
-        """The shard of a sample (a 64-bit hash of it), or of each of a row's media: then an array of shards."""
+        """The shard of a sample with 64-bit hash `sample`; if it is None, an array of all shards of a row's media."""
         dealt = F.lit(0).cast("long")
         if self.hot_orders:
-            dealt = F.pmod(row, F.coalesce(_looked_up(self.hot_orders, order), F.lit(1)).cast("long"))
+            dealt = F.pmod(row, F.coalesce(_lookup(self.hot_orders, order), F.lit(1)).cast("long"))
         if not self.hot_rows:
             shard = self._at(order, dealt)
             return shard if sample is not None else F.array(shard)
-        parts = F.coalesce(_looked_up(self.hot_rows, row), F.lit(1)).cast("long")
+        parts = F.coalesce(_lookup(self.hot_rows, row), F.lit(1)).cast("long")
         if sample is not None:
             return self._at(order, dealt + F.pmod(sample, parts))
         every = F.sequence(F.lit(0).cast("long"), F.least(parts, F.lit(self.total).cast("long")) - 1)
         return F.array_distinct(F.transform(every, lambda part: self._at(order, dealt + part)))
 
     def _at(self, order: Column, dealt: Column) -> Column:
-        """The shard `dealt` places after the one that `order` names, in the same partition."""
+        """The shard `dealt` places after that of `order`, in the same partition."""
         if len(self.shards) == 1:
             return F.pmod(F.pmod(order, F.lit(self.shards[0])) + dealt, F.lit(self.shards[0])).cast("int")
         number = order.bitwiseAND(F.lit(MOST_PARTITIONS - 1)).cast("int") + 1
@@ -108,8 +108,8 @@ class Placement:
         return (first + F.pmod(hashed + dealt, count)).cast("int")
 
 
-def _looked_up(values: Mapping, key: Column) -> Column:
-    """The value of `key` in a literal map, null where it has none."""
+def _lookup(values: Mapping, key: Column) -> Column:
+    """The value of `key` in a literal map; null if it is not there."""
     if not values:
         return F.lit(None).cast("int")
     return F.element_at(F.create_map(*(F.lit(item) for pair in values.items() for item in pair)), key)

@@ -1,4 +1,4 @@
-"""The view that a query runs over: the source with a handle in the place of every media value."""
+"""The view that a query runs over: the source with a handle in place of every media value."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ Path = tuple[str, ...]
 def by_reference(
     source: DataFrame, leaves: Sequence[Leaf], rows: Rows, blind: bool = False, used: StructType | None = None
 ) -> DataFrame:
-    """`source` with a handle in the place of every leaf's bytes.
+    """`source` with a handle in place of every leaf's bytes.
 
-    Null stays null, unless the handles are `blind`. Then of structs that hold media only the fields in `used` (the part
-    of the source's schema that the query uses; None: all) are read; others are null.
+    Null stays null, unless the handles are `blind`. Then, of structs that hold media, only the fields in `used` are
+    read, and the others are null. `used` is the part of the source's schema that the query uses (None: all of it).
     """
     maker = _Maker({leaf.path: leaf.slot for leaf in leaves}, rows, blind, used)
     return source.select(
@@ -38,13 +38,15 @@ class _Maker:
     used: StructType | None
 
     def made(self, value: Column, data_type: DataType, path: Path, element: Column) -> Column:
-        """`value`, which is at `path` of the source, with handles in the place of media."""
+        """`value`, found at `path` of the source, with handles in place of media."""
         if not self._holds(path):
             unused = self.blind and len(path) > 1 and not _is_used(self.used, path)
             return F.lit(None).cast(data_type) if unused else value
         if isinstance(data_type, BinaryType):
             handle = self._handle(path, element)
-            if self.blind and not _is_used(self.used, path):  # what is never made is never shipped
+            if self.blind and not _is_used(
+                self.used, path
+            ):  # an unused handle is never made, so its bytes are never shipped
                 return F.when(F.lit(False), handle)
             return handle if self.blind else F.when(value.isNotNull(), handle)
         if isinstance(data_type, StructType):
@@ -86,9 +88,9 @@ class _Maker:
         )
 
     def _pruned(self, array: Column, data_type: StructType, item: Path) -> Column | None:
-        """The array made from those of its elements' fields that are used, so that no media are read.
+        """The array rebuilt from the used fields of its elements, so that no media are read.
 
-        None if no field of the elements is free of media: then only the bytes tell how many elements there are.
+        None if every field of the elements holds media: then only the bytes tell how many elements there are.
         """
         plain = list(self._plain(data_type, item, ()))
         if not plain:
@@ -109,7 +111,7 @@ class _Maker:
         return F.transform(zipped, lambda z, i: self._rebuilt(z, data_type, item, (), values, i))
 
     def _plain(self, data_type: StructType, item: Path, path: Path):
-        """The fields of an element, at any depth of structs, that hold no media, with their types."""
+        """The fields of an element that hold no media, at any depth of structs, with their types."""
         for field in data_type.fields:
             here = (*path, field.name)
             if not self._holds((*item, *here)):
@@ -136,7 +138,7 @@ class _Maker:
 
 
 def _is_used(schema: DataType | None, path: Path) -> bool:
-    """Whether `schema` has something at `path`; None has everything."""
+    """Whether `schema` has a field at `path`; None stands for a schema with every field."""
     if schema is None:
         return True
     for name in path:

@@ -150,7 +150,7 @@ def _checked(samples: Samples) -> Samples:
     names = samples.columns
     for name in names:
         if sum(other.lower() == name.lower() for other in names) > 1:
-            raise RecipeError(f"dataset.query: found two columns named {name!r}, expected a name for each: use AS")
+            raise RecipeError(f"dataset.query: found two columns named {name!r}, expected different names: use AS")
         if name.lower() == RESERVED:
             raise RecipeError(f"dataset.query: found a column {name!r}, expected none: the build adds its own")
     return samples

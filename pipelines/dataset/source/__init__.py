@@ -1,1 +1,1 @@
-"""The source of a build: a table, a query or a folder of files, prepared for the recipe's query."""
+"""The source of a build: opened from a table or files, and prepared for the recipe's query."""

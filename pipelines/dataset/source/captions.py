@@ -1,4 +1,4 @@
-"""Which captions of a row are kept, before the query runs; those left out are counted by reason."""
+"""Caption filters: captions are dropped before the query runs, and counted by reason."""
 
 from functools import partial
 
@@ -11,15 +11,15 @@ from headrace.dataset.query.media import quoted
 from headrace.errors import RecipeError
 from headrace.recipe.dataset import Captions
 
-# A hidden column: how many captions of a row each reason left out.
+# The hidden column that counts how many captions of a row were dropped for each reason.
 COUNTS = "__captions"
 
 
 def filtered(frame: DataFrame, captions: Captions) -> tuple[DataFrame, dict[str, Column]]:
-    """`frame` with the captions that are kept and the column `COUNTS`; and for each reason what adds up its counts.
+    """`frame` with only the captions that pass, and the column `COUNTS`; and for each reason the column of its counts.
 
-    A caption is left out for the first reason that holds; null ones are no captions and stay. Raises RecipeError for a
-    column that is not there or holds no captions, and for a pattern that is none.
+    A caption is dropped for the first reason that applies. Nulls are not captions and stay. Raises RecipeError if the
+    column does not exist or holds no captions, or if a pattern is not a regular expression.
     """
     if captions.column not in frame.columns:
         raise RecipeError(
@@ -65,11 +65,11 @@ def _check_pattern(frame: DataFrame, key: str, pattern: str | None) -> None:
     try:
         frame.sparkSession.range(1).select(F.regexp_like(F.lit(""), F.lit(pattern))).collect()
     except PySparkException:
-        raise RecipeError(f"dataset.captions.{key}: found {pattern!r}, expected a regular expression of Java") from None
+        raise RecipeError(f"dataset.captions.{key}: found {pattern!r}, expected a Java regular expression") from None
 
 
 def _rules(captions: Captions) -> list[tuple[str, "_Wrong"]]:
-    """Each reason to leave a caption out, with what says that it holds."""
+    """Each reason to drop a caption, with the test for it."""
     rules = []
     if captions.min_characters:
         rules.append((f"caption shorter than {captions.min_characters}", _Wrong("short", captions.min_characters)))
@@ -87,7 +87,7 @@ def _passes(wrong: "_Wrong", caption: Column) -> Column:
 
 
 class _Wrong:
-    """One rule over captions."""
+    """The test of one rule: true for captions to drop."""
 
     def __init__(self, test: str, limit: int | str) -> None:
         self._test, self._limit = test, limit
@@ -115,7 +115,7 @@ def _passing(array: Column, captions: Captions) -> Column:
 
 
 def _count(array: Column, wrong: _Wrong, number: int, captions: Captions) -> Column:
-    """How many captions the rule of this number leaves out, after those before it."""
+    """How many captions rule `number` drops of those that pass the rules before it."""
     for _, earlier in _rules(captions)[:number]:
         array = F.filter(array, partial(_passes, earlier))
     return F.greatest(F.size(F.filter(array, wrong)), F.lit(0))

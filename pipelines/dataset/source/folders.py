@@ -1,6 +1,6 @@
-"""Sources that are files beside files: folders of images with sidecars, and WebDataset tars of them.
+"""Sources that are image files: folders of images with sidecar files, and WebDataset tars of them.
 
-Both are known from img2dataset: `000012.jpg` with `000012.txt` (a caption) and `000012.json` (anything known of it).
+Both have the layout that img2dataset writes: `000012.jpg` with `000012.txt` (a caption) and `000012.json` (metadata).
 """
 
 import json
@@ -23,22 +23,26 @@ _ARROW = pa.schema(
 
 
 def open_images(spark: SparkSession, path: str) -> DataFrame:
-    """A row for each image under `path`: key (its path there, without suffix), image, captions, metadata.
+    """A row for each image under `path`, with the columns key, image, captions and metadata.
 
-    `captions` is the text of the .txt file, else `captions` or `caption` of the .json file, else null; `metadata` is
-    the text of the .json file. The files are listed by Spark and read by its workers.
+    `key` is the image's path under `path`, without suffix. `captions` is the text of the .txt file, or `captions` or
+    `caption` of the .json file, or null. `metadata` is the text of the .json file. Spark lists the files, and its
+    workers read them. Raises RecipeError if there are no such files.
     """
     return _grouped(_listed(spark, path, (*IMAGES, *SIDECARS)), path).mapInArrow(_read_files, COLUMNS)
 
 
 def open_webdataset(spark: SparkSession, path: str) -> DataFrame:
-    """A row for each image in the .tar files under `path`, with the columns of `open_images`; one task reads a tar."""
+    """A row for each image in the .tar files under `path`, with the columns of `open_images`. One task reads one tar.
+
+    Raises RecipeError if there are no .tar files.
+    """
     tars = _listed(spark, path, ("tar",)).select("path")
     return tars.repartition(tars.count(), "path").mapInArrow(_read_tars, COLUMNS)
 
 
 def _listed(spark: SparkSession, path: str, suffixes: tuple[str, ...]) -> DataFrame:
-    """The files under `path` that end so; their contents are not read."""
+    """The path and suffix of files under `path` with one of `suffixes`; their contents are not read."""
     files = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(path).select("path")
     suffix = F.lower(F.regexp_extract("path", r"\.([^./]+)$", 1))
     found = files.select("path", suffix.alias("suffix")).where(F.col("suffix").isin(*suffixes))
@@ -48,7 +52,7 @@ def _listed(spark: SparkSession, path: str, suffixes: tuple[str, ...]) -> DataFr
 
 
 def _grouped(files: DataFrame, path: str) -> DataFrame:
-    """The paths of each image and of its sidecars."""
+    """The paths of each image and its sidecars, one row for each image."""
     stem = F.regexp_replace("path", r"\.[^./]+$", "")
     grouped = files.groupBy(stem.alias("stem")).agg(
         F.max(F.when(F.col("suffix").isin(*IMAGES), F.col("path"))).alias("image"),
@@ -67,7 +71,7 @@ def _read_files(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def _opened(uri: str) -> pa.NativeFile:
-    """The file at `uri`, which Spark writes as file:/… where it is local, its spaces as they are."""
+    """Open the file at `uri`. Spark writes local paths as file:/…, with spaces unescaped."""
     local = "/" + uri.removeprefix("file:").lstrip("/") if uri.startswith("file:") else uri
     files, path = filesystem(local, "dataset.source.path")
     return files.open_input_stream(path)
@@ -88,7 +92,7 @@ def _read_tars(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def _samples(tar: tarfile.TarFile) -> Iterator[pa.RecordBatch]:
-    """WebDataset's habit: members of one sample stand together and share the name up to the first dot."""
+    """The images of a tar. WebDataset keeps the members of a sample together; their names agree up to the first dot."""
     key = ""
     parts: dict[str, bytes] = {}
     for member in tar:

@@ -1,4 +1,4 @@
-"""How many bytes a row's media take, from the footers of the source's Parquet files: nothing else is read."""
+"""The bytes of media in a row, estimated from the footers of the source's Parquet files; nothing else is read."""
 
 from collections.abc import Mapping, Sequence
 from urllib.parse import unquote
@@ -10,14 +10,14 @@ from pyspark.sql import DataFrame
 from headrace.dataset.query.media import ITEM, Leaf
 from headrace.dataset.storage import filesystem
 
-# Files whose footers are read, evenly spread over all in the order of their names.
+# How many footers to read at most, about, spread evenly over the files in the order of their names.
 SAMPLED_FILES = 32
-# Of a value in a plain page: its length.
+# The length prefix of a value in a plain page.
 LENGTH_BYTES = 4
 
 
 def bytes_a_row(source: DataFrame, leaves: Sequence[Leaf]) -> Mapping[int, float] | None:
-    """The mean bytes of media in a row by slot, or None where the source's files do not say."""
+    """The mean bytes of media in a row, by slot; None if the source's files do not tell."""
     uris = sorted(source.inputFiles())
     if not uris or not all(uri.endswith((".parquet", ".parq")) for uri in uris[:1]):
         return None
@@ -46,7 +46,7 @@ def _footer(uri: str) -> pq.FileMetaData:
 
 
 def _columns(footer: pq.FileMetaData, leaf: Leaf) -> list[int]:
-    """The columns of bytes in the file that are `leaf`: between its names stand those of Parquet's lists and maps."""
+    """The numbers of the file's byte columns that match `leaf`. Lists and maps add names of their own to the path."""
     names = [part for part in leaf.path if part != ITEM]
     found = []
     for number in range(footer.num_columns):

@@ -1,1 +1,1 @@
-"""Versions of a dataset: the commit, its summary and lineage, and the removal of files that no version names."""
+"""Versions of a dataset: the commit, its summary and lineage, and the removal of files that no version uses."""

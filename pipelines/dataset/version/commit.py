@@ -1,4 +1,4 @@
-"""The Delta log as the output committer: files appear to readers in one transaction or not at all."""
+"""The Delta log as output committer: readers see all files of a build, in one transaction, or none."""
 
 import re
 import time
@@ -24,17 +24,21 @@ ATTEMPTS = 20
 
 @dataclass(frozen=True)
 class File:
-    """One shard that a task wrote: name under the root, rows, bytes, Delta's statistics as JSON, partition's value."""
+    """One shard that a task wrote."""
 
     path: str
+    """relative to the table"""
     rows: int
     size: int
+    """in bytes"""
     stats: str
+    """Delta's statistics, as JSON"""
     value: str | None = None
+    """the partition value"""
 
 
 def check_output(root: str) -> None:
-    """Raise RecipeError if `root` holds anything but a Delta table or what a broken build left there."""
+    """Raise RecipeError if `root` holds anything other than a Delta table or the remains of a failed build."""
     files, folder = filesystem(root)
     kind = files.get_file_info(folder).type
     if kind == fs.FileType.NotFound:
@@ -73,13 +77,14 @@ def commit(
     partition: tuple[str, str] | None = None,
     column: str | None = None,
 ) -> int:
-    """Make `files` the whole content of the table at `root`, or of `partition` of it; returns the version.
+    """Make `files` the whole content of the table at `root`, or of its `partition` (name, value); returns the version.
 
-    Without `partition`, `column` is what the table is partitioned by, None for nothing, and files have its values.
+    Without `partition`, `column` is the column that the table is partitioned by (None: unpartitioned), and each file
+    has a value of it.
 
-    It is one transaction. If another build commits meanwhile, it is tried again on top of that one: the log's own
-    retries would let two first builds of a partition stand side by side. Raises RecipeError if the table is partitioned
-    otherwise.
+    This is one transaction. If another build commits in the meantime, it is retried on top of that commit. Delta's own
+    retries are off, because they would let two first builds of a partition keep both sets of files. Raises RecipeError
+    if the table is partitioned differently.
     """
     now = int(time.time() * 1000)
     by = [partition[0]] if partition else [column] if column else []
@@ -108,7 +113,7 @@ def commit(
                     commit_properties=properties,
                 )
         except DeltaError:
-            if attempt == ATTEMPTS - 1 or not _moved_on(root, table):
+            if attempt == ATTEMPTS - 1 or not _is_outdated(root, table):
                 raise
             continue
         return _version_of(root, build)
@@ -120,18 +125,18 @@ def _check_partitioning(root: str, table: DeltaTable, by: list[str]) -> None:
     if found != by:
         raise RecipeError(
             f"dataset.output.partition: found {by[0] if by else None!r}, expected "
-            f"{found[0] if found else None!r} as the table at {root!r} has it"
+            f"{found[0] if found else None!r}, the partition of the table at {root!r}"
         )
 
 
-def _moved_on(root: str, table: DeltaTable | None) -> bool:
-    """Whether somebody committed since `table` was opened."""
+def _is_outdated(root: str, table: DeltaTable | None) -> bool:
+    """Whether another commit was made since `table` was opened."""
     now = open_table(root)
     return now is not None and (table is None or now.version() > table.version())
 
 
 def _version_of(root: str, build: str) -> int:
-    """The version whose entry in the log names this build."""
+    """The version whose log entry has this build id."""
     files, folder = filesystem(root)
     for version in range(DeltaTable(root).version(), -1, -1):
         with files.open_input_stream(f"{folder}/{LOG}/{version:020d}.json") as entry:

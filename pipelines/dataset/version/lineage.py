@@ -1,7 +1,7 @@
-"""What a build read and wrote as OpenLineage events (https://openlineage.io/spec): a file beside each version.
+"""Lineage: what a build read and wrote, as OpenLineage events (https://openlineage.io/spec), in a file per version.
 
-Where the variables of OpenLineage's client say so (OPENLINEAGE_URL, or a file named by OPENLINEAGE_CONFIG), START and
-COMPLETE or FAIL are sent to that server as well.
+If OpenLineage's client is configured (by OPENLINEAGE_URL, or a file named by OPENLINEAGE_CONFIG), START and COMPLETE or
+FAIL events are sent to that server as well.
 """
 
 import logging
@@ -31,7 +31,7 @@ Field = facets.schema_dataset.SchemaDatasetFacetFields
 
 
 class Lineage:
-    """The events of one build; `run_id` names it."""
+    """The events of one build, whose id is `run_id`."""
 
     def __init__(self, recipe: Dataset, opened: Opened, snapshot: str) -> None:
         self.run_id = str(generate_new_uuid())
@@ -40,17 +40,17 @@ class Lineage:
         self._client = OpenLineageClient() if any(name.startswith(_SERVER) for name in os.environ) else None
 
     def start(self) -> None:
-        """Say that the build starts."""
+        """Send the START event."""
         self._send(self._event(event_v2.RunState.START, {}, [self._input(None)], [self._output([])]))
 
     def fail(self, error: BaseException) -> None:
-        """Say that the build failed, and of what."""
+        """Send the FAIL event, with the error's message."""
         message = facets.error_message_run.ErrorMessageRunFacet(message=str(error), programmingLanguage="PYTHON")
         run = {"errorMessage": message}
         self._send(self._event(event_v2.RunState.FAIL, run, [self._input(None)], [self._output([])]))
 
     def complete(self, summary: Summary, schema: pa.Schema) -> str:
-        """Say that the build committed what `summary` counts, with columns `schema`; returns the event as JSON."""
+        """Send the COMPLETE event, with the counts of `summary` and the table's `schema`; returns it as JSON."""
         written = self._output(_fields(from_arrow_schema(schema)), summary)
         event = self._event(event_v2.RunState.COMPLETE, {}, [self._input(summary)], [written])
         self._send(event)
@@ -112,7 +112,7 @@ class Lineage:
         return event_v2.OutputDataset(namespace, name, {"outputStatistics": statistics}, facets=found)
 
     def _table(self) -> tuple[str, str]:
-        """The source's table as OpenLineage names one: that of a metastore by its address."""
+        """The namespace and name of the source's table in OpenLineage; the namespace is the metastore's address."""
         spark = self._opened.frame.sparkSession
         uri = urlsplit(str(spark.conf.get("spark.hadoop.hive.metastore.uris", "")).partition(",")[0])
         name = str(self._opened.described["table"])
@@ -120,18 +120,18 @@ class Lineage:
         return (f"hive://{uri.netloc}" if uri.netloc else "hive"), qualified
 
     def _send(self, event: event_v2.RunEvent) -> None:
-        """A server of lineage that is away is no reason for a build to fail."""
+        """Send `event`, if there is a server. A failure is only logged: lineage must not fail a build."""
         if self._client is None:
             return
         try:
             self._client.emit(event)
         except Exception as error:
-            _LOG.warning("lineage was not sent: %s", str(error).splitlines()[0])
+            _LOG.warning("lineage event not sent: %s", str(error).splitlines()[0])
 
 
 @contextmanager
 def lineage_of(recipe: Dataset, opened: Opened, snapshot: str) -> Iterator[Lineage]:
-    """The lineage of a build that runs meanwhile; its failure is part of it."""
+    """The lineage of the build in the block: sends START now, and FAIL if the block raises."""
     lineage = Lineage(recipe, opened, snapshot)
     lineage.start()
     try:
@@ -142,7 +142,7 @@ def lineage_of(recipe: Dataset, opened: Opened, snapshot: str) -> Iterator[Linea
 
 
 def _place(path: str) -> tuple[str, str]:
-    """The namespace and name of a path or URI, as OpenLineage names datasets: `s3://bucket` and `key`."""
+    """The namespace and name of a path or URI, following OpenLineage: `s3://bucket` and `key`."""
     uri = urlsplit(path)
     if "://" not in path:
         return "file", os.path.abspath(path)
@@ -154,7 +154,7 @@ def _fields(schema: StructType) -> list[Field]:
 
 
 def _field(name: str, kind: DataType) -> Field:
-    """A column with what is nested in it; elements are named as OpenLineage does."""
+    """A column with its nested fields; elements have the names that OpenLineage prescribes."""
     if isinstance(kind, StructType):
         return Field(name, "struct", fields=_fields(kind))
     if isinstance(kind, ArrayType):

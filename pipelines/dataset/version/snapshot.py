@@ -1,4 +1,4 @@
-"""Whether a build would make what is there already: hashes of recipe, code and source."""
+"""Whether a build would repeat the current version: hashes of recipe, code and source."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ PARTITION, SOURCE, SNAPSHOT, RUN = "headrace.partition", "headrace.source", "hea
 def identity(recipe: Dataset, opened: Opened, query: DataFrame, partition: tuple[str, str] | None) -> Mapping[str, str]:
     """What a build is made from, for the commit's metadata: recipe, code and source, each as a hash or a version.
 
-    `query` is the recipe's over the source: it may read other tables too.
+    `query` is the result of the recipe's query, which may read other tables besides the source.
     """
     code = version("headrace")
     if recipe.udfs:
@@ -40,18 +40,17 @@ def identity(recipe: Dataset, opened: Opened, query: DataFrame, partition: tuple
 
 
 def same_as(table: DeltaTable | None, made_from: Mapping[str, str]) -> int | None:
-    """The version that was made from the same and still stands, or None.
+    """The current version if it was made from the same inputs, else None.
 
-    It stands if nothing was committed after it to its partition. A source without files has no snapshot and is new
-    each time.
+    Commits to other partitions do not matter. A source without files has no snapshot and counts as new each time.
     """
     if table is None or not made_from[SNAPSHOT]:
         return None
     for entry in table.history():
-        if PARTITION not in entry:  # somebody else's commit
+        if PARTITION not in entry:  # a commit that headrace did not make
             return None
         if entry[PARTITION] == made_from[PARTITION]:
-            # The version of a source in Delta counts commits to other partitions too; the snapshot does not.
+            # SOURCE has the Delta version of the source, which commits to other partitions change too.
             same = all(entry.get(name) == value for name, value in made_from.items() if name != SOURCE)
             return int(entry["version"]) if same else None
         if "null" in {entry[PARTITION], made_from[PARTITION]}:  # a build of the whole table, and one of a part of it
@@ -60,10 +59,10 @@ def same_as(table: DeltaTable | None, made_from: Mapping[str, str]) -> int | Non
 
 
 def _snapshot(opened: Opened, query: DataFrame, partition: tuple[str, str] | None) -> str:
-    """A hash of the names, sizes and times of the files that a build reads; empty if it reads none.
+    """A hash of the names, sizes and modification times of the files that a build reads; empty if it reads none.
 
-    Files of a Delta table never change: their names will do. Of a source in folders `name=value`, those of other
-    partitions do not count.
+    Files of a Delta table never change, so their names are enough. If the source has folders `name=value`, files of
+    other partitions do not count.
     """
     of_source = set(opened.frame.inputFiles())
     others = set(query.inputFiles()) - of_source
@@ -77,12 +76,14 @@ def _snapshot(opened: Opened, query: DataFrame, partition: tuple[str, str] | Non
 
 
 def _listed(spark: SparkSession, paths: set[str]) -> list[str]:
-    """Name, size and time of the files beside `paths`, and of those under the ones that are folders, as Hive's are."""
+    """Name, size and time of the files in the folders of `paths`, and under those `paths` that are folders (Hive)."""
     jvm = spark._jvm
     assert jvm is not None
     configuration = spark._jsparkSession.sessionState().newHadoopConf()
     found = []
-    folders_read = {re.sub("^file:/+", "file:/", path) for path in paths}  # as Hadoop writes a local path
+    folders_read = {
+        re.sub("^file:/+", "file:/", path) for path in paths
+    }  # the form in which Hadoop writes a local path
     for folder in {path.rpartition("/")[0] for path in paths}:
         path = jvm.org.apache.hadoop.fs.Path(jvm.java.net.URI(folder))
         files = path.getFileSystem(configuration)

@@ -1,4 +1,4 @@
-"""Removing files that no version of a dataset names: what builds left behind that failed or were killed."""
+"""Removing files that no version of a dataset uses: the remains of builds that failed or were killed."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,11 +16,10 @@ GRACE_HOURS = 24.0
 
 
 def vacuum(root: str, grace_hours: float = GRACE_HOURS) -> list[str]:
-    """Delete shards that no version names and that are older than `grace_hours`; returns their paths under `root`.
+    """Delete shards that no version uses and that are at least `grace_hours` old; returns their paths under `root`.
 
-    The side table of bad rows is looked after as well. Younger shards may belong to a build that is still running.
-    Files that no build wrote are left alone. Raises RecipeError where there is no dataset, nor what a killed first
-    build left of one.
+    The quarantine table is cleaned as well. Younger shards may belong to a build that is still running. Files that no
+    build wrote are left alone. Raises RecipeError if `root` is neither a dataset nor the remains of a first build.
     """
     _check(root)
     oldest = time.time() - grace_hours * 3600
@@ -33,9 +32,9 @@ def vacuum(root: str, grace_hours: float = GRACE_HOURS) -> list[str]:
 
 @contextmanager
 def discarded_on_failure(root: str, build: str) -> Iterator[None]:
-    """If what runs meanwhile fails, delete the shards of `build` that no version names, bad rows too.
+    """If the block fails, delete the shards of `build` that no version uses, those of the quarantine table too.
 
-    A task that is still running may write one more; `vacuum` finds it.
+    A task that is still running may write another one afterwards; `vacuum` removes it.
     """
     try:
         yield
@@ -57,7 +56,7 @@ def _check(root: str) -> None:
 
 
 def _removed(root: str, chosen: Callable[[fs.FileInfo], bool]) -> list[str]:
-    """Delete the shards in `root` that are `chosen` and that no version names; returns their names, sorted."""
+    """Delete the shards in `root` that are `chosen` and that no version uses; returns their names, sorted."""
     files, folder = filesystem(root)
     shards = [
         file
@@ -72,7 +71,7 @@ def _removed(root: str, chosen: Callable[[fs.FileInfo], bool]) -> list[str]:
 
 
 def _named(root: str) -> set[str]:
-    """The files that any version in the log names."""
+    """The names of the files that some version in the log uses."""
     table = open_table(root)
     if table is None:
         return set()

@@ -1,1 +1,1 @@
-"""The write stage: one shuffle, then one Parquet file for each shard."""
+"""Writing: one shuffle, then one Parquet file for each shard."""

@@ -1,20 +1,20 @@
-"""From handles to dictionary arrays: the media of one shard, and the columns that name them.
+"""From handles to dictionary arrays: the media of one shard, and the columns that refer to them.
 
-Bytes are copied once: from the batches in which they came to the dictionary that is written, which holds what samples
-name, each value once, in the order of its first use.
+Bytes are copied once, from the batches they arrive in to the dictionary that is written. It holds the media that
+samples use, each distinct value once, in the order of first use.
 """
 
 import numpy as np
 import pyarrow as pa
 
 INT32_MAX = (1 << 31) - 1
-# Where in a value, in sixteenths of its length, bytes are compared before whole values are.
+# Where to probe a value, in sixteenths of its length: values are compared whole only if these bytes agree.
 PROBES = np.arange(1, 16, 2)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Media:
-    """The media of one shard: batches are added as they come, then it is sealed and looked up by row."""
+    """The media of one shard. Batches are added as they arrive; after `seal`, media are found by row."""
 
     def __init__(self) -> None:
         self._batches: list[pa.RecordBatch] = []
@@ -28,7 +28,7 @@ class Media:
         self._batches.append(batch)
 
     def seal(self) -> None:
-        """Sort the rows for look-up."""
+        """Index the rows. No batch may be added afterwards."""
         if not self._batches:
             return
         table = pa.Table.from_batches(self._batches)
@@ -42,29 +42,29 @@ class Media:
                 self._slots[int(name[1:])] = _flat(table.column(name))
 
     def release(self) -> None:
-        """Let the bytes go; keys are still known."""
+        """Free the bytes; `key` still works."""
         self._slots.clear()
 
     def key(self, row: int) -> str | None:
-        """The key of the source row `row`, or None if it has no media here."""
+        """The key of the source row with hash `row`, or None if the shard has no media of it."""
         at = int(np.searchsorted(self._rows, row))
         found = at < len(self._rows) and self._rows[at] == row
         return self._keys[int(self._order[at])].as_py() if found else None
 
     def places(self, slot: int, rows: np.ndarray, elements: np.ndarray) -> np.ndarray:
-        """The places of media in the array of `slot`. Raises KeyError for one that is not here."""
+        """The indices of media in `values(slot)`, int64. Raises KeyError for a row that the shard does not have."""
         at = np.minimum(np.searchsorted(self._rows, rows), max(len(self._rows) - 1, 0))
         if len(self._rows) == 0 or (self._rows[at] != rows).any():
             raise KeyError("a sample names media of a row that its shard does not have")
         return self._slots[slot][1][self._order[at]] + elements
 
     def values(self, slot: int) -> pa.ChunkedArray:
-        """All bytes of `slot`, binary."""
+        """All media of `slot`, a binary array."""
         return self._slots[slot][0]
 
 
 def _flat(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, np.ndarray]:
-    """The values of all rows, and for each row where its own begin among them."""
+    """The values of all rows, and the index at which those of each row begin."""
     if not pa.types.is_list(column.type):
         return column, np.arange(len(column))
     counts = pa.compute.list_value_length(column).fill_null(0).to_numpy()
@@ -73,7 +73,7 @@ def _flat(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, np.ndarray]:
 
 
 def column_of_handles(column: pa.ChunkedArray, media: Media) -> pa.DictionaryArray:
-    """A dictionary array of the bytes that a column of handles names; null handles and null bytes are null."""
+    """The dictionary array of the bytes that a column of handles refers to; null handles and null bytes are null."""
     handles = column.combine_chunks()
     valid = handles.is_valid().to_numpy(zero_copy_only=False)
     rows, slots, elements = (
@@ -92,7 +92,7 @@ def column_of_handles(column: pa.ChunkedArray, media: Media) -> pa.DictionaryArr
 
 
 def _dictionary(places: np.ndarray, values: pa.ChunkedArray) -> pa.DictionaryArray:
-    """The array that has `values` at `places`, with null at -1 and where the value is null."""
+    """The dictionary array with `values[place]` for each place; null at -1 and where the value is null."""
     if values.null_count:
         null = values.is_null().to_numpy()
         places = np.where((places >= 0) & ~null[places], places, -1)
@@ -107,7 +107,7 @@ def _dictionary(places: np.ndarray, values: pa.ChunkedArray) -> pa.DictionaryArr
 
 
 def first_used(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The places that occur, in the order of first use, and for each of `places` the index of it there; -1 stays."""
+    """The places that occur, in the order of first use, and the index of each of `places` among them; -1 stays."""
     found, first, inverse = np.unique(places, return_index=True, return_inverse=True)
     if len(found) and found[0] < 0:
         found, first, inverse = found[1:], first[1:], inverse - 1
@@ -118,9 +118,9 @@ def first_used(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _representatives(values: pa.ChunkedArray, used: np.ndarray) -> np.ndarray:
-    """For each of the `used` places of `values` the index of the first one there with equal bytes.
+    """For each of the `used` places of `values`, the index of the first of them with equal bytes.
 
-    Arrow's Parquet writer gives up on a dictionary that repeats a value. Only values alike in length and in a few bytes
+    Arrow's Parquet writer drops a dictionary that repeats a value. Only values that agree in length and in a few bytes
     are compared whole.
     """
     alike = np.arange(len(used))
@@ -135,7 +135,7 @@ def _representatives(values: pa.ChunkedArray, used: np.ndarray) -> np.ndarray:
 
 
 def _fingerprints(values: pa.ChunkedArray) -> np.ndarray:
-    """For each value 64 bits made from its length and eight of its bytes."""
+    """64 bits for each value, made from its length and eight of its bytes."""
     parts = []
     for chunk in values.chunks:
         _, offsets, data = chunk.buffers()
@@ -144,11 +144,11 @@ def _fingerprints(values: pa.ChunkedArray) -> np.ndarray:
         places = ends[:-1, None] + lengths[:, None] * PROBES // 16
         content = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
         probes = content[np.minimum(places, len(content) - 1)].view(np.uint64)[:, 0]
-        probes[lengths == 0] = 0  # an empty value has no bytes of its own to probe
+        probes[lengths == 0] = 0  # an empty value has no bytes to probe
         parts.append(probes ^ (lengths.astype(np.uint64) * _MIX))
     return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
 
 
 def column_of_bytes(column: pa.ChunkedArray) -> pa.DictionaryArray:
-    """One dictionary array of a column whose batches have a dictionary each."""
+    """One dictionary array from a column whose batches each have their own dictionary."""
     return column.unify_dictionaries().combine_chunks()

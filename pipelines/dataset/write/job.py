@@ -1,4 +1,4 @@
-"""The one shuffle of a build, and the write stage behind it."""
+"""The Spark job that writes the shards: the one shuffle of a build, and the write stage behind it."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -22,14 +22,14 @@ from headrace.udfs.ledger import Absence, Ledger
 
 ARROW_BATCH_BYTES = 16 << 20
 ARROW_BATCH_ROWS = 10_000
-# The limit of bytes, and the only one, at which Spark does not weigh batches.
-UNWEIGHED = str((1 << 31) - 1)
-# Media that no sample names are left out of the shuffle where the list of named rows is small enough to broadcast.
+# The only byte limit at which Spark does not measure batches.
+UNMEASURED = str((1 << 31) - 1)
+# Media that no sample uses stay out of the shuffle if the list of used rows is at most this long: it is broadcast.
 BROADCAST_ROWS = 1_000_000
 
 
 def placement(recipe: Dataset, counted: Survey, shares: Sequence[float]) -> Placement:
-    """How many shards each partition gets, by its share of the rows, and what is dealt to several."""
+    """How many shards each partition gets, by its share of the rows, and which rows are spread over several shards."""
     size = counted.media_bytes + counted.samples * BYTES_OF_TEXT
     shards = tuple(max(1, round(size * share / recipe.shards.target_bytes)) for share in shares)
     most = max(shards)
@@ -45,7 +45,7 @@ def placement(recipe: Dataset, counted: Survey, shares: Sequence[float]) -> Plac
 
 
 def layout_of(recipe: Dataset, build: str, samples: Samples, leaves: Sequence[Leaf], where: Placement) -> Layout:
-    """What the write stage of this build has to know."""
+    """What the write stage must know about this build."""
     named = {leaf.name for leaf in leaves}
     return Layout(
         root=absolute(recipe.output.path),
@@ -54,7 +54,7 @@ def layout_of(recipe: Dataset, build: str, samples: Samples, leaves: Sequence[Le
         causes=samples.causes,
         media=samples.media,
         handles=samples.handles,
-        # Handles, and of columns of bytes, which may be anything, those named as in the source.
+        # By value, a column may hold any bytes: only those named like a media column of the source are checked.
         checked=samples.handles + tuple(name for name in samples.binary if name in named),
         on_bad_row=recipe.on_bad_row,
         max_pixels=recipe.images.max_pixels if recipe.images is not None else MAX_PIXELS,
@@ -70,14 +70,14 @@ def write(
     layout: Layout,
     named: DataFrame | None,
 ) -> tuple[list[dict], list[Absence]]:
-    """Write the shards; returns the report of each that has samples, and what the Java functions gave.
+    """Write the shards. Returns the report of each shard that has samples, and the counts of the Java functions.
 
-    `named` are the rows whose media are shipped (None: all).
+    `named` has the rows whose media are shipped (None: all).
     """
     calls = Ledger(samples.frame.sparkSession) if recipe.udfs else None
     if calls is not None:
         key = source.rows.key if source.rows.key in samples.columns else None
-        samples = replace(samples, frame=calls.watch(samples.frame, key))
+        samples = replace(samples, frame=calls.observe(samples.frame, key))
     frame = shuffled(source.media, samples, counted.leaves, source.rows, layout.placement, named, recipe.shuffle.sample)
     with conf(frame.sparkSession, batches_of_rows(counted) if samples.handles else {}):
         rows = frame.mapInArrow(write_stage(layout), REPORT_SCHEMA).collect()
@@ -85,21 +85,21 @@ def write(
 
 
 def batches_of_rows(counted: Survey) -> dict[str, str]:
-    """Settings that bound Arrow batches by the rows that about fill them.
+    """Settings that bound Arrow batches by the number of rows that fill them, on average.
 
-    Spark weighs a batch of bounded bytes anew at each row, which takes longer the more rows it has: with many samples
-    an image, longer than all else in the write stage.
+    With a byte limit, Spark measures the whole batch again at every row. With many samples for each image that takes
+    longer than everything else in the write stage.
     """
     rows = ARROW_BATCH_BYTES * counted.named_rows // max(1, counted.media_bytes)
     return {
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(max(1, min(ARROW_BATCH_ROWS, rows))),
-        "spark.sql.execution.arrow.maxBytesPerBatch": UNWEIGHED,
+        "spark.sql.execution.arrow.maxBytesPerBatch": UNMEASURED,
     }
 
 
 @contextmanager
 def arrow_batches(spark: SparkSession) -> Iterator[None]:
-    """Bound the Arrow batches that go to Python by bytes as well as by rows."""
+    """Bound the Arrow batches that go to Python by bytes as well as by rows, inside the block."""
     settings = {
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_BATCH_ROWS),
         "spark.sql.execution.arrow.maxBytesPerBatch": str(ARROW_BATCH_BYTES),

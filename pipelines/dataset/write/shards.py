@@ -1,7 +1,7 @@
-"""The write stage: one partition of media and samples in, one Parquet file of one row group out.
+"""The write stage: one partition of media and samples in, one Parquet file with one row group out.
 
-Runs on Spark's workers inside `mapInArrow`. Each image arrives once; the samples that name it become an int32 index
-into a dictionary that holds it once, made from Arrow buffers without a copy for each row.
+It runs on Spark's workers inside `mapInArrow`. Each image arrives once. The samples that use it become int32 indices
+into a dictionary that holds it once; the dictionary is made from Arrow buffers, without a copy for each row.
 """
 
 import json
@@ -20,10 +20,10 @@ from headrace.dataset.storage import filesystem
 from headrace.dataset.write.handles import Media, column_of_bytes, column_of_handles, first_used
 
 EXAMPLES = 10
-# The side table of bad rows, under the dataset's folder.
+# The table of bad rows, relative to the dataset's folder.
 QUARANTINE = "_headrace/quarantine"
 MAX_PAGE = (1 << 31) - 1
-# A name no other attempt uses: the build, the task attempt.
+# Build and task attempt make the name unique, so a retried task never overwrites a file.
 FILE_NAME = "shard-{shard:06d}-{build}-{attempt}.parquet"
 
 REPORT_SCHEMA = "path string, rows bigint, bytes bigint, stats string, report string"
@@ -40,7 +40,7 @@ _REPORT = pa.schema(
 
 @dataclass(frozen=True)
 class Layout:
-    """What the write stage has to know of the build."""
+    """What the write stage must know about the build."""
 
     root: str
     build: str
@@ -56,7 +56,7 @@ class Layout:
 
 @dataclass
 class Shard:
-    """The samples of one partition: a column for each of the query's, media as dictionary arrays."""
+    """The samples of one partition, with the query's columns; media are dictionary arrays."""
 
     table: pa.Table
     rows: np.ndarray
@@ -71,17 +71,17 @@ class Shard:
         return Shard(self.table.take(chosen), self.rows[places], self.named.take(chosen), self.media, causes)
 
     def key(self, place: int) -> str | None:
-        """The key of the sample at `place`: as the query selects it, else that of its image."""
+        """The key of the sample at `place`: the one that the query selects, or else that of its image."""
         return self.named[place].as_py() or self.media.key(self.rows[place])
 
     def examples(self, places: np.ndarray) -> list[str | None]:
-        """The keys of the first few samples of `places` that differ in their image."""
+        """The keys of the samples at the first 10 of `places` that have different images."""
         _, first = np.unique(self.rows[places], return_index=True)
         return [self.key(int(place)) for place in places[np.sort(first)[:EXAMPLES]]]
 
 
 def write_stage(layout: Layout) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """The function for `mapInArrow`, with `REPORT_SCHEMA` as its schema: one row for a partition that is not empty."""
+    """The function for `mapInArrow`. It yields one row of `REPORT_SCHEMA` for a partition that has samples."""
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         samples, media, shard_number = _collected(batches, layout)
@@ -94,7 +94,7 @@ def write_stage(layout: Layout) -> Callable[[Iterable[pa.RecordBatch]], Iterator
 
 
 def _collected(batches: Iterable[pa.RecordBatch], layout: Layout) -> tuple[pa.Table | None, Media, int]:
-    """The partition's samples and media, taken apart, and its number (-1 if there are no samples)."""
+    """The partition's samples and media, separated, and its shard number (-1 if there are no samples)."""
     media, samples, number = Media(), [], -1
     for batch in batches:
         of_media = [name for name in batch.schema.names if name.startswith("m")]
@@ -108,7 +108,7 @@ def _collected(batches: Iterable[pa.RecordBatch], layout: Layout) -> tuple[pa.Ta
 
 
 def _runs(batch: pa.RecordBatch) -> Iterator[tuple[bool, pa.RecordBatch]]:
-    """The stretches of samples (True) and of media (False), not copied: each comes from a task that made one kind."""
+    """The runs of samples (True) and of media (False), without a copy: each task makes rows of one kind."""
     is_sample = batch.column("__hash").is_valid().to_numpy(zero_copy_only=False)
     starts = np.flatnonzero(np.diff(is_sample, prepend=~is_sample[:1]))
     for start, end in zip(starts, [*starts[1:], len(is_sample)], strict=True):
@@ -116,7 +116,7 @@ def _runs(batch: pa.RecordBatch) -> Iterator[tuple[bool, pa.RecordBatch]]:
 
 
 def _encoded(part: pa.RecordBatch, layout: Layout) -> pa.RecordBatch:
-    """`part` with bytes that came by value dictionary-encoded, so that repeated ones are let go of at once."""
+    """`part` with by-value media dictionary-encoded, so that repeated bytes are freed at once."""
     names = {f"s{i}" for i, name in enumerate(layout.columns) if name in layout.media and name not in layout.handles}
     columns = [
         part.column(name).dictionary_encode() if name in names else part.column(name) for name in part.schema.names
@@ -125,7 +125,7 @@ def _encoded(part: pa.RecordBatch, layout: Layout) -> pa.RecordBatch:
 
 
 def _arranged(samples: pa.Table, media: Media, layout: Layout) -> Shard:
-    """Samples in the order of the seeded hash, those of one image together, with their `sample_id`."""
+    """The samples in the order of the seeded hash, with those of one image together, and their `sample_id`."""
     order, row, hashed = (samples.column(name).to_numpy() for name in ("__order", "__row", "__hash"))
     places = np.lexsort((hashed, row, order))
     samples = samples.take(pa.array(places))
@@ -149,7 +149,7 @@ def _arranged(samples: pa.Table, media: Media, layout: Layout) -> Shard:
 
 
 def _sample_ids(row: np.ndarray, hashed: np.ndarray) -> np.ndarray:
-    """The hash, and for the n-th of equal samples (which stand together) the hash moved on by n golden ratios."""
+    """The hash of each sample; the n-th of equal samples, which are adjacent, gets the hash plus n · 2⁶⁴/φ."""
     repeated = np.zeros(len(hashed), np.int64)
     same = (hashed[1:] == hashed[:-1]) & (row[1:] == row[:-1])
     if same.any():
@@ -190,7 +190,7 @@ def _file_name(number: int, layout: Layout) -> str:
 
 
 def write_file(table: pa.Table, root: str, name: str, media: Iterable[str]) -> int:
-    """Write `table` as one row group to `root`/`name`; returns the file's size in bytes."""
+    """Write `table` as one row group to `root`/`name`; returns the size of the file in bytes."""
     media = list(media)
     files, folder = filesystem(root)
     path = f"{folder}/{name}"
@@ -209,7 +209,7 @@ def write_file(table: pa.Table, root: str, name: str, media: Iterable[str]) -> i
 
 
 def _leaf_paths(schema: pa.Schema) -> list[str]:
-    """The Parquet column paths of `schema`: nested columns have one for each leaf."""
+    """The Parquet column paths of `schema`; a nested column has one for each leaf."""
     plain = pa.schema([f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in schema])
     sink = pa.BufferOutputStream()
     pq.write_table(plain.empty_table(), sink)
@@ -218,7 +218,7 @@ def _leaf_paths(schema: pa.Schema) -> list[str]:
 
 
 def _bad(shard: Shard, layout: Layout) -> tuple[np.ndarray, np.ndarray, dict[str, dict[str, object]]]:
-    """Which samples name an image that is missing or broken, why, and for each reason its count and example keys."""
+    """Which samples use a missing or broken image, the reason for each, and for each reason its count and some keys."""
     bad = np.zeros(shard.table.num_rows, bool)
     reasons_of = np.full(len(bad), None, object)
     reasons: dict[str, dict[str, object]] = {}
@@ -247,7 +247,7 @@ def _bad(shard: Shard, layout: Layout) -> tuple[np.ndarray, np.ndarray, dict[str
 
 
 def _quarantined(shard: Shard, bad: np.ndarray, reasons: np.ndarray, number: int, layout: Layout) -> dict[str, object]:
-    """Write the bad samples with their reasons and keys to the side table's folder; returns what its log is to say."""
+    """Write the bad samples, with their keys and reasons, to the quarantine folder; returns what its log records."""
     places = np.flatnonzero(bad)
     table = shard.only(places).table
     table = table.append_column("key", pa.array([shard.key(int(i)) for i in places], pa.string()))
@@ -258,7 +258,7 @@ def _quarantined(shard: Shard, bad: np.ndarray, reasons: np.ndarray, number: int
 
 
 def _compact(table: pa.Table) -> pa.Table:
-    """`table` with dictionaries that hold only what its rows name, in the order of first use."""
+    """`table` with dictionaries that hold only values its rows use, in the order of first use."""
     columns = []
     for column in table.columns:
         if pa.types.is_dictionary(column.type):
@@ -268,7 +268,7 @@ def _compact(table: pa.Table) -> pa.Table:
 
 
 def compacted(column: pa.DictionaryArray) -> pa.DictionaryArray:
-    """`column` with its dictionary in the order of first use, without entries that no row names."""
+    """`column` with its dictionary in the order of first use, without unused entries."""
     indices = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     used, places = first_used(indices)
     if len(used) == len(column.dictionary) and (used == np.arange(len(used))).all():
@@ -283,7 +283,7 @@ def _dictionary_bytes(column: pa.ChunkedArray) -> int:
 
 
 def _nulls(shard: Shard) -> dict[str, dict[str, dict[str, object]]]:
-    """For each column and cause the count of nulls and the keys of some."""
+    """The number of nulls for each column and cause, and the keys of some."""
     nulls: dict[str, dict[str, dict[str, object]]] = {}
     for name in shard.table.column_names:
         column = shard.table.column(name)
@@ -299,7 +299,7 @@ def _nulls(shard: Shard) -> dict[str, dict[str, dict[str, object]]]:
 
 
 def _statistics(table: pa.Table, media: Iterable[str]) -> dict[str, dict[str, object]]:
-    """Delta's statistics: null counts of all columns that are not nested, extremes of whole numbers."""
+    """Statistics for the Delta log: null counts of columns that are not nested, and the range of integer columns."""
     nulls, least, most = {}, {}, {}
     for name in table.column_names:
         column = table.column(name)

@@ -1,15 +1,15 @@
-"""One frame of two kinds of rows, media and samples, each with the shard it belongs to.
+"""The shuffle: one frame with two kinds of rows, media and samples, each with the shard it belongs to.
 
-Both kinds are shuffled together, so the bytes of an image cross the network once and no join sorts them. The write
-stage takes them apart again.
+Both kinds are shuffled together, so the bytes of an image cross the network once and no join has to sort them. The
+write stage separates them again.
 
-| column | of media | of samples |
+| column | media | samples |
 | --- | --- | --- |
-| `__shard` | where the row goes | the same |
+| `__shard` | the shard of the row | the same |
 | `__order` | the row's place in the seeded order | the same |
 | `__row` | hash of the key | that of the first media column that is not null |
 | `__hash` | null | hash of the sample without its bytes |
-| `__key` | the key as text | the same where the query selects it |
+| `__key` | the key as text | the same if the query selects it, else null |
 | `m0`, `m1`, … | the bytes of a leaf | null |
 | `s0`, `s1`, … | null | the query's columns |
 | `__why0`, `__why1`, … | null | why the column of that number is null |
@@ -35,10 +35,10 @@ def shuffled(
     named: DataFrame | None = None,
     identity: Sequence[str] = (),
 ) -> DataFrame:
-    """Media of `leaves` and `samples`, in a partition for each shard of `placement`.
+    """The media of `leaves` and the `samples`, with one Spark partition for each shard of `placement`.
 
-    `named` holds each `row` whose media go along, few enough to broadcast; None for all. `identity` are the columns
-    that a sample's id is made from; none for all.
+    `named` has the `row`s whose media are shipped, few enough to broadcast (None: all). `identity` are the columns that
+    a sample's id is made from (empty: all).
     """
     placed = _placed_samples(samples, rows, placement, identity)
     if samples.handles:
@@ -67,7 +67,7 @@ def _placed_media(media: DataFrame, placement: Placement) -> DataFrame:
 
 
 def _guests(media: DataFrame, samples: Samples, placement: Placement) -> DataFrame:
-    """Media that samples of another row name, placed with that row; they cross the network once for each such row."""
+    """Media that samples of another row use, placed with that row. They cross the network once for each such row."""
     handles = [F.col(quoted(name)) for name in samples.handles]
     host = F.coalesce(*handles)
     guests = F.array(*(handle.getField("__row") for handle in handles))
@@ -99,22 +99,22 @@ def _placed_samples(samples: Samples, rows: Rows, placement: Placement, identity
 
 
 def _row_and_order(samples: Samples, rows: Rows, hashed: Column) -> tuple[Column, Column]:
-    """The row that a sample belongs to, and its place: those of its first media, else its own."""
+    """The row that a sample belongs to, and its place in the order: those of its first media, or else its own."""
     partition = F.col(PARTITION) if PARTITION in samples.frame.columns else None
     if samples.handles:
         first = F.coalesce(*(F.col(quoted(name)) for name in samples.handles))
         order = F.coalesce(first.getField("__order"), rows.ordered(hashed, partition))
         return F.coalesce(first.getField("__row"), hashed), order
     row = hashed
-    if samples.binary:  # equal bytes meet in one shard, where they are stored once
+    if samples.binary:  # equal bytes go to one shard, where they are stored once
         first = F.coalesce(*(F.col(quoted(name)) for name in samples.binary))
         row = F.coalesce(F.when(first.isNotNull(), F.xxhash64(first)), hashed)
     return row, rows.ordered(row, partition)
 
 
 def _hashable(value: Column, data_type: DataType) -> Column:
-    """`value` as something that Spark hashes: it refuses maps, whose entries have no order."""
-    if is_handle(data_type):  # where its row is placed is no part of it
+    """`value` in a form that Spark can hash: it rejects maps, whose entries have no order."""
+    if is_handle(data_type):  # the order is left out: a sample's id must not depend on placement
         return F.struct(*(value.getField(name) for name in ("__row", "__slot", "__element")))
     return F.to_json(F.struct(value)) if _holds_map(data_type) else value
 

@@ -3,16 +3,22 @@ package headrace;
 import java.util.List;
 import java.util.Optional;
 
-/** Captions of images: cleaned, and the best one chosen. */
+/** Cleaning the captions of images, and choosing the best one. */
 public final class Captions {
     private Captions() {}
 
-    /** The text of a caption: see {@code plain_text}; colons and underscores of emoji shortcodes become words. */
+    /**
+     * A caption as plain text (see {@code plain_text}), with emoji shortcodes such as :red_car: turned into words.
+     * Empty if nothing is left.
+     */
     public static Optional<String> clean(Optional<String> caption) {
         return caption.flatMap(Text::words);
     }
 
-    /** The longest caption of at least {@code minWords} words, cleaned; the alternative text goes first. */
+    /**
+     * The alternative text if it has at least {@code minWords} words, otherwise the longest such caption; cleaned.
+     * Empty if there is none.
+     */
     public static Optional<String> best(Optional<String> alt, List<Optional<String>> captions, int minWords) {
         Optional<String> best = clean(alt).filter(text -> Text.countWords(text) >= minWords);
         if (best.isPresent()) {

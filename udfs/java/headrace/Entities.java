@@ -5,7 +5,7 @@ import java.util.Map;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
-/** HTML character references: all numeric ones, the names of Latin-1, and of the punctuation that captions use. */
+/** HTML character references: numeric ones, Latin-1 names, and names of punctuation that occurs in captions. */
 final class Entities {
     private Entities() {}
 
@@ -36,7 +36,7 @@ final class Entities {
         }
     }
 
-    /** Replaces each known reference once; what is unknown stays as it is. */
+    /** Replaces each known reference once; unknown ones stay as they are. */
     static String decode(String text) {
         if (text.indexOf('&') < 0) {
             return text;

@@ -6,11 +6,11 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
 
-/** What the letters of a text say of its language, without a dictionary. */
+/** What the letters of a text tell about its language, without a dictionary. */
 public final class Language {
     private Language() {}
 
-    /** Scripts that one language uses, or one by far the most. */
+    /** Scripts that only one language uses, or one language far more than any other. */
     private static final Map<UnicodeScript, String> LANGUAGES = new EnumMap<>(Map.ofEntries(
             Map.entry(UnicodeScript.HIRAGANA, "ja"), Map.entry(UnicodeScript.KATAKANA, "ja"),
             Map.entry(UnicodeScript.HANGUL, "ko"), Map.entry(UnicodeScript.HAN, "zh"),
@@ -26,15 +26,15 @@ public final class Language {
             Map.entry(UnicodeScript.ETHIOPIC, "am"), Map.entry(UnicodeScript.CYRILLIC, "ru"),
             Map.entry(UnicodeScript.ARABIC, "ar")));
 
-    /** The script of most letters, say {@code latin} or {@code han}. Empty when there is no letter. */
+    /** The script of most letters, for example {@code latin} or {@code han}. Empty if there is no letter. */
     public static Optional<String> script(String text) {
         return dominant(text).map(script -> script.name().toLowerCase(Locale.ROOT));
     }
 
     /**
-     * The ISO 639 code of the language that a text's script tells: {@code ja} for any kana among Han characters,
-     * {@code uk} and {@code fa} by the letters that Russian and Arabic lack. Empty for Latin letters, which tell nothing,
-     * and for no letters.
+     * The ISO 639 code of the language that a text's script suggests: {@code ja} for Han characters with any kana,
+     * {@code uk} and {@code fa} for letters that Russian and Arabic lack. Empty for Latin letters, which many languages
+     * share, and for text without letters.
      */
     public static Optional<String> languageByScript(String text) {
         Optional<UnicodeScript> script = dominant(text);

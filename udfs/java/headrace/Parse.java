@@ -16,7 +16,7 @@ import java.util.OptionalDouble;
 import java.util.OptionalLong;
 import java.util.regex.Pattern;
 
-/** Numbers and times out of text: a value, or empty, never an error. */
+/** Numbers and times parsed from text: a value or empty, never an error. */
 public final class Parse {
     private Parse() {}
 
@@ -41,7 +41,7 @@ public final class Parse {
                 .toList();
     }
 
-    /** A whole number in any script's digits. Empty when there is anything else, or it exceeds 64 bits. */
+    /** A whole number, in the digits of any script. Empty if the text is anything else or exceeds 64 bits. */
     public static OptionalLong parseLong(String text) {
         String plain = plain(text);
         if (!WHOLE.matcher(plain).matches()) {
@@ -54,14 +54,14 @@ public final class Parse {
         }
     }
 
-    /** A finite number with a decimal point and perhaps an exponent. */
+    /** A finite decimal number, with an optional exponent. Empty for any other text. */
     public static OptionalDouble parseDouble(String text) {
         String plain = plain(text);
         double number = NUMBER.matcher(plain).matches() ? Double.parseDouble(plain) : Double.NaN;
         return Double.isFinite(number) ? OptionalDouble.of(number) : OptionalDouble.empty();
     }
 
-    /** A number as decimal(38, 18). Empty when it has more digits on either side of the point. */
+    /** A number as decimal(38, 18). Empty if it has more digits on either side of the point, and for any other text. */
     public static Optional<BigDecimal> parseDecimal(String text) {
         String plain = plain(text);
         if (!NUMBER.matcher(plain).matches()) {
@@ -73,21 +73,21 @@ public final class Parse {
     }
 
     /**
-     * A day: 2024-02-29, 2024/02/29, 20240229, 29.02.2024 or EXIF's 2024:02:29. Empty for days that never were, and for
-     * 02/03/2024, which is one day in America and another in Europe.
+     * A date: 2024-02-29, 2024/02/29, 20240229, 29.02.2024 or EXIF's 2024:02:29. Empty for dates that do not exist, and
+     * for 02/03/2024, which means different days in America and Europe.
      */
     public static Optional<LocalDate> parseDate(String text) {
         String plain = plain(text);
         return first(DATES, format -> LocalDate.parse(plain, format)).filter(day -> inRange(day.getYear()));
     }
 
-    /** A day and a time without a zone: 2024-02-29T12:00:00, a space for the T, or EXIF's 2024:02:29 12:00:00. */
+    /** A date and time without zone: 2024-02-29T12:00:00, the same with a space, or EXIF's 2024:02:29 12:00:00. */
     public static Optional<LocalDateTime> parseDateTime(String text) {
         String plain = plain(text);
         return first(TIMES, format -> LocalDateTime.parse(plain, format)).filter(time -> inRange(time.getYear()));
     }
 
-    /** A moment: an ISO time with an offset or Z, or a header's «Thu, 29 Feb 2024 12:00:00 GMT». */
+    /** An instant: an ISO time with an offset or Z, or an HTTP date such as «Thu, 29 Feb 2024 12:00:00 GMT». */
     public static Optional<Instant> parseInstant(String text) {
         String plain = plain(text);
         return first(INSTANTS, format -> OffsetDateTime.parse(plain, format)).filter(time -> inRange(time.getYear()))
@@ -109,7 +109,7 @@ public final class Parse {
         return Optional.empty();
     }
 
-    /** Without space around, and with the digits of all scripts as ASCII. */
+    /** The text without surrounding space, with the digits of all scripts as ASCII. */
     private static String plain(String text) {
         StringBuilder plain = new StringBuilder();
         Normalizer.normalize(text, Normalizer.Form.NFKC).strip().codePoints().forEach(point -> {

@@ -4,7 +4,7 @@ import java.text.Normalizer;
 import java.util.Optional;
 import java.util.regex.Pattern;
 
-/** Text as it comes from the web, made plain. */
+/** Plain text from text found on the web. */
 public final class Text {
     private Text() {}
 
@@ -12,8 +12,8 @@ public final class Text {
             Pattern.compile("(?<![\\p{L}\\p{N}]):(?=[^\\s:]{0,99}\\p{L})([^\\s:]{1,100}):(?![\\p{L}\\p{N}])");
     private static final Pattern SPACES = Pattern.compile("[\\s\\p{Z}]+");
 
-    /** Direction marks, byte order marks, soft hyphens: what is not seen. Joiners stay: emoji and Persian need them. */
-    private static final Pattern UNSEEN =
+    /** Invisible characters: direction marks, byte order marks, soft hyphens; not joiners, for emoji and Persian. */
+    private static final Pattern INVISIBLE =
             Pattern.compile("[\\p{Cc}\\p{Cs}\\p{Co}\\p{Cn}\\p{Cf}&&[^\\u200c\\u200d\\x{E0020}-\\x{E007F}]]");
 
     private static final Pattern EMOJI = Pattern.compile("(?:[0-9#*]\\x{FE0F}?\\x{20E3}|["
@@ -21,34 +21,34 @@ public final class Text {
             + "\\x{2B00}-\\x{2BFF}\\x{2300}-\\x{23FF}\\x{FE0F}\\x{20E3}\\x{200D}\\x{E0020}-\\x{E007F}])+");
 
     /**
-     * Plain text: HTML entities decoded, control characters gone, Unicode normal form NFKC, each run of white space one
-     * space, none at the ends. Empty when nothing is left.
+     * Plain text: HTML entities are decoded, control characters removed, and runs of white space become one space; the
+     * result is in Unicode normal form NFKC, without space at the ends. Empty if nothing is left.
      */
     public static Optional<String> plainText(Optional<String> text) {
         return text.flatMap(Text::plain);
     }
 
-    /** Plain text without emoji: pictographs, flags, key caps, and the marks that join and colour them. */
+    /** Plain text without emoji: without pictographs, flags, key caps, and the marks that join and colour them. */
     public static Optional<String> withoutEmoji(Optional<String> text) {
         return text.map(all -> EMOJI.matcher(all).replaceAll(" ")).flatMap(Text::plain);
     }
 
     static Optional<String> plain(String text) {
         String spaced = SPACES.matcher(Entities.decode(text)).replaceAll(" ");
-        String seen = UNSEEN.matcher(spaced).replaceAll("");
-        String normal = Normalizer.normalize(seen, Normalizer.Form.NFKC);
+        String visible = INVISIBLE.matcher(spaced).replaceAll("");
+        String normal = Normalizer.normalize(visible, Normalizer.Form.NFKC);
         String plain = SPACES.matcher(normal).replaceAll(" ").strip();
         return plain.isEmpty() ? Optional.empty() : Optional.of(plain);
     }
 
-    /** Plain text in which {@code :smiling_face:} reads «smiling face». */
+    /** Plain text in which {@code :smiling_face:} becomes «smiling face». */
     static Optional<String> words(String text) {
         String words = SHORTCODE.matcher(text).replaceAll(match -> " " + java.util.regex.Matcher.quoteReplacement(
                 match.group(1).replace('_', ' ')) + " ");
         return plain(words);
     }
 
-    /** How many words a text has: runs between white space, and each Han or Kana character by itself. */
+    /** The number of words: runs between white space, with each Han or Kana character counted as one word. */
     public static int countWords(String text) {
         int words = 0;
         boolean inside = false;

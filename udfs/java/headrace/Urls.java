@@ -6,11 +6,11 @@ import java.util.OptionalInt;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
-/** Parts of URLs, as RFC 3986 divides them; any text will do. */
+/** Parts of URLs as defined by RFC 3986. Every function accepts any text. */
 public final class Urls {
     private Urls() {}
 
-    /** What a URL is made of; the host is in lower case, path and query are as written. */
+    /** The parts of a URL. Scheme and host are in lower case; path, query and fragment are as written. */
     public record UrlParts(
             String scheme,
             Optional<String> host,
@@ -19,14 +19,14 @@ public final class Urls {
             Optional<String> query,
             Optional<String> fragment) {}
 
-    /** RFC 3986, appendix B, with a scheme that must be there. */
+    /** RFC 3986, appendix B, with a required scheme. */
     private static final Pattern URL = Pattern.compile(
             "([A-Za-z][A-Za-z0-9+.-]*):(?://([^/?#\\s]*))?([^?#\\s]*)(?:\\?([^#\\s]*))?(?:#(\\S*))?");
 
     private static final Pattern AUTHORITY =
             Pattern.compile("(?:[^@]*@)?(\\[[0-9A-Fa-f:.]+\\]|[^:\\[\\]@]*)(?::(\\d{0,5}))?");
 
-    /** The parts of a URL. Empty when it has no scheme, white space inside, or a host or port that cannot be. */
+    /** The parts of a URL. Empty if it has no scheme, contains white space, or has an invalid host or port. */
     public static Optional<UrlParts> urlParts(String url) {
         Matcher matcher = URL.matcher(url.strip());
         if (!matcher.matches()) {
@@ -52,18 +52,18 @@ public final class Urls {
                 Optional.ofNullable(matcher.group(4)), Optional.ofNullable(matcher.group(5))));
     }
 
-    /** The host of a URL in lower case, if it has one. */
+    /** The host of a URL in lower case. Empty if it has none. */
     public static Optional<String> urlHost(String url) {
         return urlParts(url).flatMap(UrlParts::host);
     }
 
-    /** The last part of a URL's path, say {@code cat.jpg}, if it has one. */
+    /** The last part of a URL's path, for example {@code cat.jpg}. Empty if it has none. */
     public static Optional<String> urlFile(String url) {
         return urlParts(url).map(parts -> parts.path().substring(parts.path().lastIndexOf('/') + 1))
                 .filter(name -> !name.isEmpty());
     }
 
-    /** What follows the last dot of a URL's file, in lower case, say {@code jpg}. */
+    /** The extension of a URL's file in lower case, for example {@code jpg}. Empty if it has none. */
     public static Optional<String> urlExtension(String url) {
         return urlFile(url).filter(name -> name.indexOf('.') > 0 && !name.endsWith("."))
                 .map(name -> name.substring(name.lastIndexOf('.') + 1).toLowerCase(Locale.ROOT));

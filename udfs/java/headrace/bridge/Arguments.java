@@ -4,7 +4,7 @@ import java.util.List;
 import org.apache.spark.sql.catalyst.CatalystTypeConverters;
 import org.apache.spark.sql.types.DataType;
 
-/** The arguments of a call, as an error message shows them. */
+/** The arguments of a call as text for error messages. */
 final class Arguments {
     private static final int LONGEST = 200;
     private static final int SHOWN_BYTES = 16;

@@ -10,8 +10,8 @@ import java.util.List;
 import org.apache.spark.sql.types.DataType;
 
 /**
- * A function bound to the SQL types of its arguments. Serialised as names and types only; readers, writer and method
- * handle are made again where it arrives, once for each task.
+ * A function bound to the SQL types of its arguments. Only names and types are serialised; each task makes the readers,
+ * the writer and the method handle again, once.
  */
 public final class Bound implements Serializable {
     private static final long serialVersionUID = 1;
@@ -31,7 +31,7 @@ public final class Bound implements Serializable {
         this.spread = spread;
     }
 
-    /** @return null when the function does not take such arguments; {@code spread} calls varargs one by one */
+    /** @return null if the function does not take such arguments; {@code spread} passes varargs one by one */
     static Bound of(Routine routine, List<DataType> types, boolean spread) {
         Signature signature = routine.signature();
         int parameters = signature.parameters().size();
@@ -100,12 +100,12 @@ public final class Bound implements Serializable {
         return plan().signature;
     }
 
-    /** The Java type of the argument at a place. */
+    /** The Java type of an argument, counted from 0. */
     Shape shape(int argument) {
         return plan().shapes.get(argument);
     }
 
-    /** The reader of the argument at a place. */
+    /** The reader of an argument, counted from 0. */
     public Reader reader(int argument) {
         return plan().readers[argument];
     }
@@ -115,7 +115,7 @@ public final class Bound implements Serializable {
         return plan().writer;
     }
 
-    /** How far the arguments are from the parameters; varargs one by one are a little farther. */
+    /** How far the argument types are from the parameter types; varargs passed one by one add a little. */
     int distance() {
         int sum = spread ? 1 : 0;
         for (Reader reader : plan().readers) {
@@ -127,7 +127,7 @@ public final class Bound implements Serializable {
     /**
      * Reads the arguments of a call from Spark's internal form.
      *
-     * @return null when an argument is absent and its parameter has no room for that
+     * @return null if an argument is absent and its parameter cannot represent that
      */
     Object[] read(Object[] values) {
         Object[] arguments = new Object[values.length];
@@ -146,7 +146,7 @@ public final class Bound implements Serializable {
         return (Object) plan().handle.invokeExact(arguments);
     }
 
-    /** Reports an exception of the function: ends the query when {@code failing}, else lets the result be absent. */
+    /** Handles an exception of the function: ends the query if {@code failing}, otherwise the result is absent. */
     public void failed(Throwable error, Object[] arguments, boolean failing) {
         if (error instanceof Error && !(error instanceof StackOverflowError || error instanceof AssertionError)) {
             throw Failure.sneaky(error);

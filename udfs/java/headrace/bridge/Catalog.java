@@ -20,11 +20,12 @@ import scala.collection.immutable.Seq;
 import scala.jdk.javaapi.CollectionConverters;
 
 /**
- * Java functions for plain SQL: with {@code spark.sql.catalog.fn=headrace.bridge.Catalog} a query may say
- * {@code fn.captions.best(alt, captions, 3)}; the namespace is the class's simple name.
+ * A function catalog that makes Java functions available to plain SQL. With
+ * {@code spark.sql.catalog.fn=headrace.bridge.Catalog}, a query can call {@code fn.captions.best(alt, captions, 3)}.
+ * The namespace is the simple name of the class, in snake case.
  *
- * <p>Options: {@code spark.sql.catalog.fn.classes}, a list of classes with commas between, this library's when there is
- * none; {@code spark.sql.catalog.fn.on_error}, {@code fail} (the default) or {@code absent}.
+ * <p>Options: {@code spark.sql.catalog.fn.classes}, class names separated by commas (default: the classes of this
+ * library); {@code spark.sql.catalog.fn.on_error}, {@code fail} (the default) or {@code absent}.
  */
 public final class Catalog implements FunctionCatalog {
     private static final String LIBRARY =
@@ -108,7 +109,7 @@ public final class Catalog implements FunctionCatalog {
         }
     }
 
-    /** Makes calls through the catalog part of Spark's generated code, which Spark itself would leave for them. */
+    /** Includes calls through the catalog in Spark's generated code; Spark by itself interprets them. */
     private static final class Inlining extends Rule<LogicalPlan> {
         static void join(SparkSession session) {
             Seq<Rule<LogicalPlan>> rules = session.experimental().extraOptimizations();

@@ -7,7 +7,7 @@ import org.apache.spark.sql.classic.SparkSession;
 import org.apache.spark.sql.connector.catalog.functions.ScalarFunction;
 import org.apache.spark.sql.types.DataType;
 
-/** A Java function as Spark's function catalogs know functions. */
+/** A Java function as a function of Spark's catalog API. */
 final class CatalogFunction implements ScalarFunction<Object> {
     private static final long serialVersionUID = 1;
 
@@ -19,7 +19,7 @@ final class CatalogFunction implements ScalarFunction<Object> {
         this.failing = failing;
     }
 
-    /** The call as an expression of generated code, if it is one of these functions; else the expression as it is. */
+    /** A call of such a function as an expression with generated code; any other expression unchanged. */
     static Expression inlined(Expression expression) {
         if (!(expression instanceof ApplyFunctionExpression call)
                 || !(call.function() instanceof CatalogFunction function)) {

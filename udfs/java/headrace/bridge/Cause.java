@@ -2,11 +2,11 @@ package headrace.bridge;
 
 /** Why a function's result is absent. */
 public enum Cause {
-    /** It is not. */
+    /** The result is present. */
     NONE,
-    /** An argument that must be there is null, or all that come from the data are. */
+    /** A required argument is null, or all arguments that come from the data are. */
     DATA,
-    /** The function had its arguments and found no answer. */
+    /** The function received its arguments and returned empty. */
     ALGORITHM,
     /** The function threw an exception. */
     FAILURE

@@ -6,7 +6,7 @@ import java.io.InputStreamReader;
 import java.nio.charset.StandardCharsets;
 import java.util.Properties;
 
-/** The Javadoc of a class's methods, as {@code headrace.docs.DocsProcessor} left it in the jar. */
+/** The Javadoc of a class's methods, which {@code headrace.docs.DocsProcessor} stored in the jar. */
 final class Docs {
     private final Properties texts = new Properties();
 
@@ -25,7 +25,7 @@ final class Docs {
         return docs;
     }
 
-    /** @return the text, or "" when the method has none */
+    /** @return the text, or "" if the method has none */
     String of(Routine routine) {
         return texts.getProperty(routine.methodName() + "(" + String.join(",", routine.parameterClasses()) + ")", "");
     }

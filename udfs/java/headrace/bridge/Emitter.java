@@ -12,7 +12,7 @@ import org.apache.spark.sql.catalyst.expressions.codegen.ExprCode;
 import org.apache.spark.sql.types.DataType;
 import scala.jdk.javaapi.CollectionConverters;
 
-/** Writes the Java text of one call for Spark's generated classes. */
+/** Generates the Java source of one call for Spark's generated classes. */
 final class Emitter {
     private final Invocation call;
     private final Bound bound;
@@ -144,7 +144,7 @@ final class Emitter {
         return field(Reader.class, "reader", ".reader(" + i + ")");
     }
 
-    /** A field of the generated class, set once from the bound function. */
+    /** A field of the generated class that is set once, from the bound function. */
     private String field(Class<?> type, String name, String getter) {
         return context.addMutableState(
                 type.getName(), name, variable -> variable + " = " + boundField + getter + ";", true, true);
@@ -179,7 +179,7 @@ final class Emitter {
         return code.value() + " = " + value + ";\n" + code.isNull() + " = false;\n";
     }
 
-    /** The arguments as an array of objects, for messages. */
+    /** The arguments as an array of objects, for error messages. */
     private String values() {
         List<String> values = new ArrayList<>();
         for (int i = 0; i < inputs.size(); i++) {

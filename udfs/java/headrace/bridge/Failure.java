@@ -6,9 +6,9 @@ import org.apache.spark.SparkRuntimeException;
 import org.apache.spark.sql.AnalysisException;
 import scala.jdk.javaapi.CollectionConverters;
 
-/** The errors of this bridge, in classes that every process of Spark has. */
+/** The errors of this bridge, as classes that every Spark process has. */
 final class Failure {
-    /** Spark's name for errors that a user's code raises; the text is ours. */
+    /** Spark's error condition for errors raised by user code; the message is ours. */
     private static final String CONDITION = "USER_RAISED_EXCEPTION";
 
     private Failure() {}
@@ -19,12 +19,12 @@ final class Failure {
         throw (E) error;
     }
 
-    /** What Spark throws when a query is wrong. */
+    /** An error in a query, found in analysis. */
     static RuntimeException analysis(String message) {
         return sneaky(new AnalysisException(CONDITION, parameters(message)));
     }
 
-    /** What ends a task. */
+    /** An error that fails the task. */
     static RuntimeException execution(String message, Throwable cause) {
         return new SparkRuntimeException(CONDITION, parameters(message), portable(cause), new QueryContext[0], "");
     }
@@ -35,8 +35,8 @@ final class Failure {
     }
 
     /**
-     * The same text, causes and stack trace as an exception that any process can read: a driver may lack the jar that an
-     * exception's class is in, and an Error, even as a cause, would end the executor.
+     * The same message, causes and stack trace as an exception that any process can deserialise: the driver may lack
+     * the jar of an exception's class, and an Error, even as a cause, would end the executor.
      */
     private static Throwable portable(Throwable error) {
         if (error == null) {

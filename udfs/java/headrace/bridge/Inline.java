@@ -11,13 +11,13 @@ import org.apache.spark.sql.types.StringType;
 import org.apache.spark.sql.types.StructField;
 import org.apache.spark.sql.types.StructType;
 
-/** Conversions that are short enough to be part of generated code; the others are calls of readers and writers. */
+/** Conversions that are short enough to be generated inline; all others call a reader or writer. */
 final class Inline {
     private static final String ROW = "org.apache.spark.sql.catalyst.expressions.GenericInternalRow";
 
     private Inline() {}
 
-    /** A Java type as generated code names it: erased, and public by the check at registration. */
+    /** The name of a Java type in generated code: erased, and public, which registration has checked. */
     static String typeName(Shape shape) {
         return shape.raw().getCanonicalName();
     }
@@ -26,15 +26,15 @@ final class Inline {
         return MethodType.methodType(primitive).wrap().returnType().getName();
     }
 
-    /** A value of generated code as an object. */
+    /** The expression that boxes a value in generated code. */
     static String boxed(DataType type, String value) {
         return CodeGenerator.isPrimitiveType(type) ? CodeGenerator.boxedType(type) + ".valueOf(" + value + ")" : value;
     }
 
     /**
-     * An expression that reads a value that is not null.
+     * An expression that reads a non-null value.
      *
-     * @return null when that takes the reader
+     * @return null if that needs the reader
      */
     static String read(Shape shape, Reader reader, String value) {
         if (shape.isOptional()) {
@@ -78,7 +78,7 @@ final class Inline {
                 : "(" + String.join(" || ", missing) + " ? (" + typeName(shape) + ") null : " + made + ")";
     }
 
-    /** Records inside records would be fetched once for each component: those take the reader. */
+    /** A record inside a record would be fetched once for each component, so it needs the reader. */
     private static String readField(Shape part, Reader reader, String row, int place) {
         return reader.inner() instanceof RecordReader
                 ? null
@@ -86,9 +86,9 @@ final class Inline {
     }
 
     /**
-     * An expression, of the class that generated code uses for the type, that writes what a function returned.
+     * An expression that writes what a function returned, of the class that generated code uses for the SQL type.
      *
-     * @return null when that takes the writer
+     * @return null if that needs the writer
      */
     static String write(Shape shape, String value) {
         if (shape.raw().isPrimitive()) {

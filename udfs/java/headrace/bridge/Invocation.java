@@ -16,8 +16,9 @@ import scala.collection.immutable.Seq;
 import scala.jdk.javaapi.CollectionConverters;
 
 /**
- * A call of a Java function in a query, as Spark's own expression: compiled into the query's generated class, where it
- * is a plain static call. A tally, if there is one, counts what is absent; the last child is then the row's key.
+ * A call of a Java function in a query, as a Spark expression. It compiles to a plain static call in the query's
+ * generated class. A tally, if there is one, counts absent results; if it keeps examples, the last child is the row's
+ * key.
  */
 public final class Invocation extends Expression implements UserDefinedExpression, Serializable {
     private static final long serialVersionUID = 1;
@@ -36,7 +37,7 @@ public final class Invocation extends Expression implements UserDefinedExpressio
         this.children = children;
     }
 
-    /** This call, counted; the key may be null. */
+    /** This call with a tally; the key may be null. */
     Invocation counted(Tally with, Expression key) {
         List<Expression> all = new ArrayList<>(arguments());
         if (key != null) {
@@ -62,7 +63,7 @@ public final class Invocation extends Expression implements UserDefinedExpressio
         return all().subList(0, all().size() - (hasKey() ? 1 : 0));
     }
 
-    /** The key of the row, for the tally; null when there is none. */
+    /** The key of the row, for the tally; null if there is none. */
     Expression key() {
         return hasKey() ? all().get(all().size() - 1) : null;
     }
@@ -109,8 +110,8 @@ public final class Invocation extends Expression implements UserDefinedExpressio
     @Override
     public boolean deterministic() {
         boolean marked = !bound.routine().isDeterministic(bound.signature().method());
-        boolean watched = tally != null && tally.isExact();
-        return !marked && !watched && all().stream().allMatch(Expression::deterministic);
+        boolean counted = tally != null && tally.isExact();
+        return !marked && !counted && all().stream().allMatch(Expression::deterministic);
     }
 
     @Override
@@ -143,7 +144,7 @@ public final class Invocation extends Expression implements UserDefinedExpressio
         return result;
     }
 
-    /** Whether no argument that comes from the data has a value. */
+    /** Whether all arguments that come from the data are null. */
     private boolean allAbsent(Object[] values) {
         for (int i = 0; i < values.length; i++) {
             if (values[i] != null && !arguments().get(i).foldable()) {

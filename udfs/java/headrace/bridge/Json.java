@@ -3,7 +3,7 @@ package headrace.bridge;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.ObjectMapper;
 
-/** What crosses to Python as text. */
+/** Values as JSON, for Python. */
 final class Json {
     private static final ObjectMapper MAPPER = new ObjectMapper();
 

@@ -23,7 +23,7 @@ import org.apache.spark.util.CollectionAccumulator;
 import scala.jdk.javaapi.CollectionConverters;
 import scala.runtime.AbstractPartialFunction;
 
-/** For each call of a query: how many values are there, and how many are absent for which cause. */
+/** Counts, for each call in a query, how many results are present, and how many are absent for each cause. */
 public final class Ledger {
     private static final int EXAMPLES = 10;
     private static final Map<SparkContext, Ledger> FAILURES = new WeakHashMap<>();
@@ -31,13 +31,13 @@ public final class Ledger {
     private final CollectionAccumulator<Object[]> reports = new CollectionAccumulator<>();
     private final AtomicInteger calls = new AtomicInteger();
 
-    /** Opens a ledger in a context. */
+    /** Registers this ledger with a context. */
     public Ledger open(SparkContext context) {
         context.register(reports);
         return this;
     }
 
-    /** The tally of a call whose exceptions become absent values, in a query that no ledger watches. */
+    /** The tally of a call whose exceptions become null, in a query that no ledger observes. */
     static Tally failures(SparkSession session, String function) {
         Ledger ledger = ofFailures(session.sparkContext());
         return new Tally("call " + ledger.calls.incrementAndGet(), null, function, false, ledger.reports);
@@ -47,7 +47,7 @@ public final class Ledger {
         return FAILURES.computeIfAbsent(context, key -> new Ledger().open(key));
     }
 
-    /** How often each function failed in queries that no ledger watches, as JSON. */
+    /** How often each function failed in queries that no ledger observes, as JSON. */
     public String failures(org.apache.spark.sql.SparkSession session) {
         Map<String, Long> failures = new TreeMap<>();
         Map<List<Object>, Tally.Report> once = new LinkedHashMap<>();
@@ -60,19 +60,19 @@ public final class Ledger {
     }
 
     /**
-     * The same rows, with each call in a SELECT counted.
+     * The same rows, with the results of each call in a SELECT counted.
      *
-     * @param key the column whose values are the examples, where the SELECT can see it; null for none
+     * @param key the column to take examples from, if the input of the SELECT has it; null for none
      */
-    public Dataset<Row> watch(org.apache.spark.sql.Dataset<Row> frame, String key) {
+    public Dataset<Row> observe(org.apache.spark.sql.Dataset<Row> frame, String key) {
         Dataset<Row> classic = (Dataset<Row>) frame;
         LogicalPlan plan = classic.queryExecution().analyzed();
-        LogicalPlan watched = (LogicalPlan) plan.transformUp(each(
-                node -> node instanceof Project project ? watched(project, key) : node));
-        return Dataset.ofRows(classic.sparkSession(), watched);
+        LogicalPlan observed = (LogicalPlan) plan.transformUp(each(
+                node -> node instanceof Project project ? observed(project, key) : node));
+        return Dataset.ofRows(classic.sparkSession(), observed);
     }
 
-    private LogicalPlan watched(Project project, String key) {
+    private LogicalPlan observed(Project project, String key) {
         Attribute found = null;
         for (Attribute attribute : CollectionConverters.asJava(project.child().output())) {
             if (key != null && attribute.name().toLowerCase(Locale.ROOT).equals(key.toLowerCase(Locale.ROOT))) {
@@ -93,7 +93,7 @@ public final class Ledger {
         return call.counted(tally, key);
     }
 
-    /** What Spark's tree transformations take: a change that every node goes through. */
+    /** A change of every node, in the form that Spark's tree transformations take. */
     static <T> AbstractPartialFunction<T, T> each(UnaryOperator<T> change) {
         return new AbstractPartialFunction<>() {
             @Override
@@ -116,7 +116,7 @@ public final class Ledger {
         return all;
     }
 
-    /** What the latest query counted for each call, as JSON. */
+    /** The counts of each call over its latest query, as JSON. */
     public String counts() {
         Map<String, Map<Integer, Tally.Report>> byCall = new LinkedHashMap<>();
         List<Tally.Report> all = all();

@@ -7,9 +7,9 @@ import java.util.Map;
 import java.util.stream.Collectors;
 import org.apache.spark.sql.types.DataType;
 
-/** The methods behind one SQL function, and the choice among them by number and types of arguments. */
+/** The methods behind one SQL function, and the choice between them by number and types of arguments. */
 record Overloads(String sqlName, List<Routine> routines) {
-    /** @throws IllegalArgumentException naming two methods that Spark could not tell apart */
+    /** @throws IllegalArgumentException that names two methods with the same SQL types */
     Overloads {
         Map<List<String>, Routine> seen = new HashMap<>();
         for (Routine routine : routines) {
@@ -18,7 +18,7 @@ record Overloads(String sqlName, List<Routine> routines) {
             signature.parameters().forEach(shape -> types.add(shape.sql().catalogString()));
             Routine other = seen.put(types, routine);
             if (other != null) {
-                throw new IllegalArgumentException("Spark could not tell apart " + java(other) + " and "
+                throw new IllegalArgumentException("Spark cannot distinguish " + java(other) + " and "
                         + java(routine) + ": both are " + routine.describe());
             }
         }
@@ -28,7 +28,7 @@ record Overloads(String sqlName, List<Routine> routines) {
         return routine.javaName() + "(" + String.join(", ", routine.parameterClasses()) + ")";
     }
 
-    /** Chooses the method whose parameters are closest to the arguments' types; a fixed number goes before varargs. */
+    /** Chooses the method whose parameters are closest to the argument types, fixed arity before varargs. */
     Bound resolve(List<DataType> arguments) {
         List<Bound> best = new ArrayList<>();
         int closest = Integer.MAX_VALUE;

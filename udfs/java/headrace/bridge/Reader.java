@@ -4,15 +4,15 @@ import org.apache.spark.sql.catalyst.expressions.SpecializedGetters;
 import org.apache.spark.sql.types.DataType;
 
 /**
- * Turns SQL values of one type, in Spark's internal form, into Java objects of another.
+ * Converts SQL values of one type, in Spark's internal form, to Java objects.
  *
- * <p>Readers are made once for each call in a query and task, never for a row.
+ * <p>Readers are made once for each call and task, not for each row.
  */
 public abstract class Reader {
-    /** The SQL type that is read. */
+    /** The SQL type that this reads. */
     final DataType sql;
 
-    /** How far the SQL type is from the Java type: 0 is the same, more is a wider number. */
+    /** How far the SQL type is from the Java type: 0 is the same type, more is a wider number. */
     final int distance;
 
     Reader(DataType sql, int distance) {
@@ -23,12 +23,12 @@ public abstract class Reader {
     /**
      * Reads a value that is not null.
      *
-     * @return null when the Java type has no room for the value: a null element in a {@code List<String>}, a name that
+     * @return null if the Java type cannot represent the value: a null element in a {@code List<String>}, a name that
      *     the enum lacks
      */
     public abstract Object read(Object value);
 
-    /** What stands for SQL null: {@code Optional.empty()}, or null where the Java type has no room for it. */
+    /** The value for SQL null: {@code Optional.empty()}, or null if the Java type cannot represent it. */
     public Object absent() {
         return null;
     }
@@ -38,12 +38,12 @@ public abstract class Reader {
         return false;
     }
 
-    /** The reader of what an Optional holds; of anything else, itself. */
+    /** The reader of the value inside an Optional; for anything else, this reader. */
     Reader inner() {
         return this;
     }
 
-    /** Reads the value at a place of a row or an array; null as in {@link #read} and {@link #absent}. */
+    /** Reads the value at an index of a row or an array; null as in {@link #read} and {@link #absent}. */
     final Object at(SpecializedGetters values, int index) {
         return values.isNullAt(index) ? absent() : get(values, index);
     }

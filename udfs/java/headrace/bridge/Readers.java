@@ -21,11 +21,11 @@ import org.apache.spark.sql.types.MapType;
 import org.apache.spark.sql.types.NullType;
 import org.apache.spark.sql.types.StructType;
 
-/** Finds the reader from an SQL type to a Java type. */
+/** Finds the reader that converts an SQL type to a Java type. */
 final class Readers {
     private Readers() {}
 
-    /** @return null when values of the SQL type cannot become values of the Java type without a cast */
+    /** @return null if values of the SQL type cannot be converted to the Java type without a cast */
     static Reader of(Shape shape, DataType sql) {
         if (shape.isOptional()) {
             Reader value = of(shape.part(), sql);

@@ -9,7 +9,7 @@ import org.apache.spark.sql.catalyst.InternalRow;
 import org.apache.spark.sql.catalyst.expressions.SpecializedGetters;
 import org.apache.spark.sql.types.StructType;
 
-/** Reads a struct as a record: fields by name, whatever their order; an Optional component without a field is empty. */
+/** Reads a struct as a record, matching fields by name. An Optional component without a field is empty. */
 final class RecordReader extends Reader {
     private final boolean partial;
     private final Reader[] readers;
@@ -26,7 +26,7 @@ final class RecordReader extends Reader {
         this.constructor = constructor(raw);
     }
 
-    /** @return null when a component cannot be read */
+    /** @return null if a component cannot be read */
     static Reader of(Shape shape, StructType type) {
         RecordComponent[] components = shape.raw().getRecordComponents();
         Reader[] readers = new Reader[components.length];
@@ -51,7 +51,7 @@ final class RecordReader extends Reader {
         return new RecordReader(type, distance, partial, shape.raw(), readers, places);
     }
 
-    /** The same name, or else the first that differs in case only. */
+    /** The index of the field with this name, or else of the first that differs only in case; -1 if there is none. */
     private static int place(StructType type, String name) {
         String[] names = type.fieldNames();
         int exact = Arrays.asList(names).indexOf(name);
@@ -76,7 +76,7 @@ final class RecordReader extends Reader {
         }
     }
 
-    /** The place in the struct of a component; negative when it has none. */
+    /** The index of a component's field in the struct; negative if it has none. */
     int place(int component) {
         return places[component];
     }
@@ -85,7 +85,7 @@ final class RecordReader extends Reader {
         return readers[component];
     }
 
-    /** Whether a component that has its place may be null there, as far as the struct's type tells. */
+    /** Whether the field of a component may be null according to the struct's type. */
     boolean mayLack(int component) {
         return ((StructType) sql).fields()[places[component]].nullable();
     }

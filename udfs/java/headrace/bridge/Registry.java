@@ -17,15 +17,15 @@ import org.apache.spark.sql.types.DataType;
 import scala.collection.immutable.Seq;
 import scala.jdk.javaapi.CollectionConverters;
 
-/** Makes SQL functions of a class's public static methods. The way in for Java, Scala and, over py4j, Python. */
+/** Registers a class's public static methods as SQL functions: the entry point for Java, Scala and, by py4j, Python. */
 public final class Registry {
     /**
      * Registers each public static method of a class in a session.
      *
-     * @param prefix goes before each name in SQL
+     * @param prefix is put before each SQL name
      * @param failing whether an exception of a function ends the query; otherwise the result is null, and counted
      * @return the functions, as JSON: name, doc, deterministic, overloads with parameters and result
-     * @throws IllegalArgumentException naming class, method, parameter and type that cannot be
+     * @throws IllegalArgumentException that names the class, method, parameter and type that is not supported
      */
     public String register(
             org.apache.spark.sql.SparkSession session, String className, String prefix, boolean failing) {

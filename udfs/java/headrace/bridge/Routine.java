@@ -12,16 +12,16 @@ import java.util.Locale;
 import java.util.stream.Collectors;
 
 /**
- * One public static method as an SQL function. It travels by name: the method is found again where it arrives.
+ * One public static method as an SQL function. Only names are serialised; each process finds the method again.
  *
  * @param sqlName the name in SQL: {@code bestCaption} is {@code best_caption}
  */
 record Routine(String sqlName, String className, String methodName, List<String> parameterClasses)
         implements Serializable {
-    /** What reflection says of a method, found once for each task. */
+    /** A method and its analysed types, found by reflection once for each task. */
     record Signature(Method method, List<Shape> parameters, Shape result) {}
 
-    /** @throws IllegalArgumentException naming class, method, parameter and type that SQL has no counterpart for */
+    /** @throws IllegalArgumentException that names the class, method, parameter and type without SQL counterpart */
     static Routine of(Method method, String prefix) {
         List<String> classes = Arrays.stream(method.getParameterTypes()).map(Class::getName).toList();
         String sqlName = prefix + snake(method.getName());
@@ -108,7 +108,7 @@ record Routine(String sqlName, String className, String methodName, List<String>
         return !method.isAnnotationPresent(NonDeterministic.class);
     }
 
-    /** As a user reads it: {@code best(alt string, captions array<string>, min_words int)}. */
+    /** The signature for messages: {@code best(alt string, captions array<string>, minWords int)}. */
     String describe() {
         Signature signature = signature();
         Parameter[] names = signature.method().getParameters();

@@ -30,11 +30,11 @@ import org.apache.spark.sql.types.TimestampNTZType;
 import org.apache.spark.sql.types.TimestampType;
 import org.apache.spark.unsafe.types.UTF8String;
 
-/** Values that are one thing in SQL and one in Java: numbers, text, bytes, times, enums. */
+/** Conversion of scalar values: numbers, text, bytes, times, enums. */
 final class Scalars {
     private Scalars() {}
 
-    /** From narrow to wide: a number is read into its own Java type or a wider one. */
+    /** Number types from narrow to wide: a number can be read into its own Java type or a wider one. */
     private static final List<Class<? extends DataType>> WIDTHS = List.of(
             ByteType.class, ShortType.class, IntegerType.class, LongType.class, DecimalType.class, FloatType.class,
             DoubleType.class);
@@ -90,7 +90,7 @@ final class Scalars {
         }
     }
 
-    /** @return null when the Java type does not take the SQL type without a cast */
+    /** @return null if the Java type does not accept the SQL type without a cast */
     static Reader reader(Shape shape, DataType sql) {
         if (sql instanceof StringType) {
             return shape.kind() == Shape.Kind.ENUM ? new EnumReader(sql, shape.raw())
@@ -149,7 +149,7 @@ final class Scalars {
         return Function.identity();
     }
 
-    /** From a Java value that is not null to Spark's internal form. */
+    /** The function from a non-null Java value to Spark's internal form. */
     static Function<Object, Object> writer(Shape shape) {
         DataType type = shape.sql();
         if (shape.kind() == Shape.Kind.ENUM) {

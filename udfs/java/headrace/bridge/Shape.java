@@ -31,7 +31,7 @@ import org.apache.spark.sql.types.StructField;
 import org.apache.spark.sql.types.StructType;
 
 /**
- * A Java type of a signature, understood: what it is, what it holds, and which SQL type it stands for.
+ * A Java type in a signature, analysed: its kind, its parts, and its SQL type.
  *
  * @param raw the erased Java class
  * @param parts element of an Optional, list, set or array; key and value of a map; components of a record
@@ -72,7 +72,7 @@ record Shape(Kind kind, Class<?> raw, DataType sql, List<Shape> parts) {
         return of(type, List.of());
     }
 
-    /** @param within the records being described, so that one that holds itself is refused */
+    /** @param within the enclosing records, so that a record that contains itself is refused */
     private static Shape of(Type type, List<Class<?>> within) throws Unsupported {
         if (type instanceof TypeVariable) {
             throw new Unsupported("type variable " + type.getTypeName());
@@ -123,7 +123,7 @@ record Shape(Kind kind, Class<?> raw, DataType sql, List<Shape> parts) {
 
     private static Shape recordOf(Class<?> type, List<Class<?>> within) throws Unsupported {
         if (within.contains(type)) {
-            throw new Unsupported("record " + type.getTypeName() + " holds itself");
+            throw new Unsupported("record " + type.getTypeName() + " contains itself");
         }
         List<Class<?>> inside = new ArrayList<>(within);
         inside.add(type);
@@ -179,7 +179,7 @@ record Shape(Kind kind, Class<?> raw, DataType sql, List<Shape> parts) {
         return kind == Kind.OPTIONAL;
     }
 
-    /** What this type holds: the value of an Optional, the element of a list, set or array, the key of a map. */
+    /** The first part: the value of an Optional, the element of a list, set or array, the key of a map. */
     Shape part() {
         return parts.get(0);
     }

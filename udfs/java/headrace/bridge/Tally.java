@@ -8,17 +8,17 @@ import org.apache.spark.util.CollectionAccumulator;
 import org.apache.spark.util.TaskCompletionListener;
 
 /**
- * Counts what one call of a query finds absent, in one task after another.
+ * Counts the present and absent results of one call in a query.
  *
- * <p>Each task reports once, when it ends, to an accumulator that holds nothing but JDK types, so that a driver may read
- * it whatever its class loader. A report says which query and partition it is of, and the ledger keeps one of each: a
+ * <p>Each task reports once, when it ends, to an accumulator. The report consists of JDK types, so that the driver can
+ * read it with any class loader. It names its query and partition, and the ledger keeps one report for each pair, so a
  * task that ran twice counts once.
  */
 public final class Tally implements Serializable {
     private static final long serialVersionUID = 1;
     private static final int EXAMPLES = 10;
 
-    /** What a task reports. */
+    /** The report of one task. */
     record Report(String id, String column, String function, long query, int partition, long[] counts,
             List<List<String>> examples) {
         Object[] plain() {
@@ -40,7 +40,7 @@ public final class Tally implements Serializable {
     private transient long[] counts;
     private transient List<List<String>> examples;
 
-    /** @param column the output column that the call makes; null when only failures count, of any query */
+    /** @param column the output column that the call is part of; null if only failures are counted, in any query */
     Tally(String id, String column, String function, boolean keyed, CollectionAccumulator<Object[]> reports) {
         this.id = id;
         this.column = column;
@@ -49,17 +49,17 @@ public final class Tally implements Serializable {
         this.reports = reports;
     }
 
-    /** Whether every value counts, so that Spark must neither repeat the call nor fold it. */
+    /** Whether every result is counted, so that Spark must neither repeat nor fold the call. */
     boolean isExact() {
         return column != null;
     }
 
-    /** Whether the row's key comes with each value that is absent. */
+    /** Whether the row's key is passed with each absent result. */
     boolean isKeyed() {
         return keyed;
     }
 
-    /** Counts a value that is there. */
+    /** Counts a present result. */
     public void found() {
         if (counts == null) {
             start();
@@ -67,7 +67,7 @@ public final class Tally implements Serializable {
         counts[0]++;
     }
 
-    /** Counts a value that is absent for a cause, and keeps the row's key as an example. */
+    /** Counts an absent result and its cause, and keeps the row's key as an example. */
     public void count(Cause cause, Object key) {
         if (counts == null) {
             start();
@@ -87,7 +87,7 @@ public final class Tally implements Serializable {
         }
         TaskContext task = TaskContext.get();
         if (task == null) {
-            return; // the driver folds a constant: no row of the data
+            return; // the driver folds a constant, which is not a row of the data
         }
         String query = task.getLocalProperty("spark.sql.execution.id");
         Report report = new Report(id, column, function, query == null ? -1 : Long.parseLong(query),
@@ -100,7 +100,7 @@ public final class Tally implements Serializable {
         task.addTaskCompletionListener(listener);
     }
 
-    /** Calls that count each for itself are different; calls that count failures only are alike. */
+    /** Exact tallies are different unless they have the same id; tallies that count only failures are all equal. */
     @Override
     public boolean equals(Object other) {
         return other instanceof Tally tally && isExact() == tally.isExact() && (!isExact() || id.equals(tally.id));

@@ -17,7 +17,7 @@ import org.apache.spark.SparkEnv;
 import org.apache.spark.api.java.JavaSparkContext;
 import org.apache.spark.sql.SparkSession;
 
-/** The threads of JVMs, as JMX sees them. */
+/** The threads of JVMs, reported by JMX. */
 public final class Threads {
     /** The threads of this JVM, as a JSON list. */
     public String here() {
@@ -25,8 +25,8 @@ public final class Threads {
     }
 
     /**
-     * The threads of each executor's JVM, as a JSON object by executor; found by a job of one short task for each core,
-     * which waits its turn as any job does. In local mode there is none beside the driver.
+     * The threads of each executor's JVM, as a JSON object by executor id. A job with one short task for each core
+     * collects them; it is scheduled like any other job. In local mode the result is empty.
      */
     public String ofExecutors(SparkSession session) {
         JavaSparkContext context = JavaSparkContext.fromSparkContext(session.sparkContext());

@@ -19,19 +19,19 @@ import org.apache.spark.sql.catalyst.util.ArrayBasedMapData;
 import org.apache.spark.sql.catalyst.util.GenericArrayData;
 import org.apache.spark.unsafe.types.UTF8String;
 
-/** Turns what a function returned into Spark's internal form. Made once for each call in a query and task. */
+/** Converts what a function returned to Spark's internal form. Made once for each call and task. */
 public abstract class Writer {
     private static final String MISSING_TEXT = missing("String");
 
     /**
-     * Writes what was returned.
+     * Converts a result.
      *
      * @return null for an empty Optional
-     * @throws NullPointerException on null, or on null inside, where the Java type promises a value
+     * @throws NullPointerException if the result, or a part of it, is null although its Java type is not an Optional
      */
     public abstract Object write(Object value);
 
-    /** Writes a String that must be there. */
+    /** Converts a String that must not be null. */
     public static UTF8String text(String value) {
         return UTF8String.fromString(Objects.requireNonNull(value, MISSING_TEXT));
     }

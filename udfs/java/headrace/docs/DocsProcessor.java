@@ -20,8 +20,9 @@ import javax.tools.Diagnostic;
 import javax.tools.StandardLocation;
 
 /**
- * Keeps the Javadoc of public static methods when javac runs, in {@code META-INF/headrace/CLASS.properties}: this is how
- * it reaches {@code help()} in Python and {@code DESCRIBE FUNCTION} in SQL.
+ * An annotation processor that stores the Javadoc of public static methods in
+ * {@code META-INF/headrace/CLASS.properties}. From there it gets into {@code help()} in Python and
+ * {@code DESCRIBE FUNCTION} in SQL.
  */
 @SupportedAnnotationTypes("*")
 public final class DocsProcessor extends AbstractProcessor {
@@ -60,7 +61,7 @@ public final class DocsProcessor extends AbstractProcessor {
                 .openWriter()) {
             texts.store(out, null);
         } catch (IOException error) {
-            String problem = "Javadoc of " + name + " is lost: " + error;
+            String problem = "cannot store the Javadoc of " + name + ": " + error;
             processingEnv.getMessager().printMessage(Diagnostic.Kind.ERROR, problem);
         }
     }
@@ -71,7 +72,7 @@ public final class DocsProcessor extends AbstractProcessor {
                 .collect(Collectors.joining(",", "(", ")"));
     }
 
-    /** The name that {@code Class.getName} gives. */
+    /** The name that {@code Class.getName} returns. */
     private String binaryName(TypeMirror type) {
         return switch (type.getKind()) {
             case ARRAY -> {
