@@ -1,1 +1,1 @@
-"""HTML reports of datasets, runs and evaluations."""
+"""HTML reports of datasets, runs and evaluations, and the figures in them."""

@@ -1,4 +1,4 @@
-"""What a report says of a dataset: its size, some of its images, its shape, why values are absent, its versions."""
+"""The dataset part of a report: size, example images, histograms, absent values, versions."""
 
 import json
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ SHOWN_KEYS = 5
 
 @dataclass(frozen=True)
 class Picture:
-    """An image of the dataset with what belongs to it: captions with their language, conditions with their kind."""
+    """An image of the dataset, with its captions and their languages, and its conditions and their kinds."""
 
     name: str
     image: str | None
@@ -36,7 +36,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Cell:
-    """One value of an example row: a picture, a text, or nothing."""
+    """One value of an example row: an image, text, or nothing."""
 
     text: str
     image: str | None = None
@@ -54,7 +54,7 @@ class Table:
 
 @dataclass(frozen=True)
 class DatasetCard:
-    """A dataset, ready to be shown."""
+    """What the page shows about a dataset."""
 
     facts: list[tuple[str, str]]
     pictures: list[Picture]
@@ -67,7 +67,7 @@ class DatasetCard:
 
 
 def read_dataset(path: str) -> DatasetCard:
-    """Read the newest version of the dataset at `path`, a folder or a URI. Raises DataError where there is none."""
+    """Read the newest version of the dataset at `path`, a folder or a URI. Raises DataError if there is none."""
     found = plan(path)
     who = roles(found.schema)
     sampled = sample(found, who)
@@ -100,7 +100,7 @@ def _facts(path: str, found: Plan, versions: list[Version]) -> list[tuple[str, s
 def _sampled(sampled: Sampled, found: Plan) -> str:
     if sampled.shards == len(found):
         return "Counted over all rows."
-    return f"Counted over {sampled.rows:,} rows, those of {sampled.shards:,} shards of {len(found):,}."
+    return f"Counted over {sampled.rows:,} rows, in {sampled.shards:,} of {len(found):,} shards."
 
 
 def _pictures(sampled: Sampled, who: Roles) -> list[Picture]:
@@ -135,7 +135,7 @@ def _picture(rows: pa.Table, who: Roles) -> Picture:
 
 
 def _distinct(rows: pa.Table, names: tuple[str | None, str]) -> list[tuple[Any, Any]]:
-    """The different pairs of values of two columns, the first of which may be lacking, the second not null."""
+    """The distinct pairs of values of two columns where the second is not null. The first column may be missing."""
     first, second = names
     values = rows.column(second).to_pylist()
     beside = rows.column(first).to_pylist() if first is not None else [None] * len(values)
@@ -143,7 +143,7 @@ def _distinct(rows: pa.Table, names: tuple[str | None, str]) -> list[tuple[Any, 
 
 
 def _name(rows: pa.Table, who: Roles) -> str:
-    """The value of the first column of text that has no role: the key, as a rule."""
+    """The value of the first text column without a role, which is usually the key."""
     for field in rows.schema:
         if pa.types.is_string(field.type) and field.name not in who.columns:
             return str(rows.column(field.name)[0].as_py() or "")
@@ -151,7 +151,7 @@ def _name(rows: pa.Table, who: Roles) -> str:
 
 
 def read_absence(place: Place) -> list[Table]:
-    """The absence ledger of a version: one table for columns and one for functions; none where it has no ledger."""
+    """The absence ledger of a version: a table of columns and a table of functions. Empty if it has no ledger."""
     path = f"{place.folder}/_headrace/absence-{place.version}.json"
     if place.filesystem.get_file_info(path).type != fs.FileType.File:
         return []
@@ -159,13 +159,13 @@ def read_absence(place: Place) -> list[Table]:
         ledger = json.loads(file.read())
     lacking = {name: found for name, found in ledger["columns"].items() if found["nulls"]}
     columns = Table(
-        caption=f"By column: {len(ledger['columns']) - len(lacking)} of {len(ledger['columns'])} lack nothing",
-        header=["column", "rows", "absent", "structure", "data", "algorithm", "keys of some"],
+        caption=f"By column: {len(ledger['columns']) - len(lacking)} of {len(ledger['columns'])} are complete",
+        header=["column", "rows", "absent", "structure", "data", "algorithm", "example keys"],
         rows=[_column_row(name, found) for name, found in lacking.items()],
     )
     functions = Table(
-        caption="By Java function: what its calls gave",
-        header=["call", "values", "data", "algorithm", "failure", "keys of some"],
+        caption="By Java function: the results of its calls",
+        header=["call", "values", "data", "algorithm", "failure", "example keys"],
         rows=[_function_row(call) for call in ledger["functions"]],
     )
     return [columns, functions] if functions.rows else [columns]
@@ -188,7 +188,7 @@ def _some(keys: Iterable[str]) -> str:
 
 
 def _spread(table: pa.Table) -> list[dict[str, Any]]:
-    """Some rows from all over `table`."""
+    """Up to 12 rows from all over `table`."""
     places = np.unique(np.linspace(0, table.num_rows - 1, min(EXAMPLES, table.num_rows)).astype(int))
     return table.take(pa.array(places)).to_pylist()
 

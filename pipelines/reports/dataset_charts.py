@@ -1,4 +1,4 @@
-"""Histograms of what a dataset holds, as bars that the report's page draws."""
+"""Histograms of a dataset, as bars for the report's page to draw."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ BARS = 12
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: what it stands for, its count, and its length against the longest."""
+    """One bar: its label, its count, and its length as a share (0 to 1) of the longest."""
 
     label: str
     count: int
@@ -23,7 +23,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """A histogram. `upright` bars are bins of a quantity in order; the others are values by how frequent they are."""
+    """A histogram. `upright` bars are the bins of a quantity, in order; other bars are values, most frequent first."""
 
     title: str
     note: str
@@ -44,8 +44,8 @@ class Chart:
 def charts(sampled: Sampled, has_languages: bool) -> list[Chart]:
     """The charts of a sample: caption lengths, languages, image sizes, captions per image."""
     made = [
-        _histogram("Words of a caption", sampled.words),
-        _histogram("Captions of an image", sampled.captions_per_image),
+        _histogram("Words in a caption", sampled.words),
+        _histogram("Captions for an image", sampled.captions_per_image),
     ]
     if has_languages:
         made.append(_frequent("Languages of captions", sampled.languages))
@@ -55,7 +55,7 @@ def charts(sampled: Sampled, has_languages: bool) -> list[Chart]:
 
 
 def _histogram(title: str, values: Sequence[int]) -> Chart:
-    """Whole numbers in bins of equal width, which is 1 where that is enough."""
+    """A chart of whole numbers in at most 24 bins of equal width."""
     if not values:
         return Chart(title, "", [], True)
     array = np.asarray(values)
@@ -64,17 +64,17 @@ def _histogram(title: str, values: Sequence[int]) -> Chart:
     counts = np.bincount((array - low) // step)
     starts = [low + step * i for i in range(len(counts))]
     labels = [str(start) if step == 1 else f"{start}–{start + step - 1}" for start in starts]
-    note = f"median {np.median(array):g}, mean {array.mean():.1f}, most {high}"
+    note = f"median {np.median(array):g}, mean {array.mean():.1f}, maximum {high}"
     return Chart(title, note, _bars(labels, counts.tolist()), True)
 
 
 def _frequent(title: str, counted: Mapping[str, int]) -> Chart:
-    """The most frequent values; the others together."""
+    """A chart of the most frequent values, with the others together in the last bar."""
     ordered = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
     shown = ordered[:BARS]
     if len(ordered) > BARS:
         shown = [*ordered[: BARS - 1], (f"{len(ordered) - BARS + 1:,} others", sum(n for _, n in ordered[BARS - 1 :]))]
-    note = f"{len(ordered):,} different" if len(ordered) > 1 else ""
+    note = f"{len(ordered):,} distinct" if len(ordered) > 1 else ""
     return Chart(title, note, _bars([name for name, _ in shown], [count for _, count in shown]), False)
 
 

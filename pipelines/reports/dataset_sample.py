@@ -1,4 +1,4 @@
-"""A look into a dataset: which column is what, and some shards of it, read whole."""
+"""A sample of a dataset: the roles of its columns, and statistics of some of its shards."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,14 +18,14 @@ LANGUAGES = ("language", "lang")
 
 @dataclass(frozen=True)
 class Roles:
-    """Which columns of a dataset hold what: images by type, the others by the names that recipes tend to give them."""
+    """The roles of a dataset's columns: images by type, the others by the names that recipes usually give them."""
 
     image: str | None
     conditions: tuple[str, ...]
     caption: str | None
     language: str | None
     kind: str | None
-    """what a condition is: edges, silhouette"""
+    """the column that says what a condition is: edges, silhouette, …"""
 
     @property
     def columns(self) -> list[str]:
@@ -36,18 +36,18 @@ class Roles:
 
 @dataclass
 class Sampled:
-    """What some shards hold. Captions count once for each image, however many conditions it has."""
+    """Statistics of some shards. A caption counts once for each image, however many conditions the image has."""
 
     rows: int = 0
     shards: int = 0
     sizes: list[tuple[int, int]] = field(default_factory=list)
-    """height, width of each image of a shard"""
+    """(height, width) of each image, in pixels"""
     captions_per_image: list[int] = field(default_factory=list)
     words: list[int] = field(default_factory=list)
-    """words of each caption, parted by white space"""
+    """the number of words in each caption, separated by white space"""
     languages: dict[str, int] = field(default_factory=dict)
     tables: list[pa.Table] = field(default_factory=list)
-    """the columns of the shards, media as dictionaries"""
+    """the shards themselves, with media dictionary-encoded"""
 
 
 def roles(schema: pa.Schema) -> Roles:
@@ -64,12 +64,12 @@ def roles(schema: pa.Schema) -> Roles:
 
 
 def sample(found: Plan, who: Roles) -> Sampled:
-    """Read shards from all over the dataset, as many as 256 MB and half a million rows allow, one at least."""
+    """Read shards from all over the dataset: up to 256 MiB and 500,000 rows, but at least one shard."""
     mean = max(found.sizes.mean(), 1.0)
     count = int(min(len(found), max(1, SAMPLE_BYTES // mean), max(1, SAMPLE_ROWS // max(found.rows.mean(), 1.0))))
     sampled = Sampled()
     for shard in np.unique(np.linspace(0, len(found) - 1, count).round().astype(int)):
-        _look(_read(found, int(shard), who), who, sampled)
+        _count(_read(found, int(shard), who), who, sampled)
     return sampled
 
 
@@ -79,7 +79,8 @@ def _read(found: Plan, shard: int, who: Roles) -> pa.Table:
         return pq.ParquetFile(file, read_dictionary=media).read()
 
 
-def _look(table: pa.Table, who: Roles, sampled: Sampled) -> None:
+def _count(table: pa.Table, who: Roles, sampled: Sampled) -> None:
+    """Add a shard to the statistics."""
     sampled.rows += table.num_rows
     sampled.shards += 1
     sampled.tables.append(table)
@@ -92,13 +93,13 @@ def _look(table: pa.Table, who: Roles, sampled: Sampled) -> None:
     columns = {"image": image.indices, "caption": table.column(who.caption)}
     if who.language is not None:
         columns["language"] = table.column(who.language)
-    conditioning = pa.table(columns).group_by(list(columns)).aggregate([])
-    per_image = conditioning.group_by("image").aggregate([("caption", "count")])
+    captions = pa.table(columns).group_by(list(columns)).aggregate([])
+    per_image = captions.group_by("image").aggregate([("caption", "count")])
     sampled.captions_per_image += per_image.column("caption_count").to_pylist()
-    conditioning = conditioning.filter(conditioning.column("caption").is_valid())
-    sampled.words += [len(caption.split()) for caption in conditioning.column("caption").to_pylist()]
+    captions = captions.filter(captions.column("caption").is_valid())
+    sampled.words += [len(caption.split()) for caption in captions.column("caption").to_pylist()]
     if who.language is not None:
-        for value in conditioning.column("language").value_counts().to_pylist():
+        for value in captions.column("language").value_counts().to_pylist():
             name = value["values"] or "unknown"
             sampled.languages[name] = sampled.languages.get(name, 0) + value["counts"]
 
@@ -113,7 +114,7 @@ def _size(data: bytes | None) -> tuple[int, int] | None:
 
 
 def images(table: pa.Table, who: Roles, count: int) -> Iterator[pa.Table]:
-    """The rows of up to `count` images of a shard, from all over it; one table for each image."""
+    """The rows of up to `count` images from all over a shard, one table for each image."""
     assert who.image is not None
     indices = table.column(who.image).combine_chunks().indices.fill_null(-1).to_numpy()
     unique, first = np.unique(indices, return_index=True)

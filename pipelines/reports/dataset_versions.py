@@ -1,4 +1,4 @@
-"""The versions of a dataset, from its log: what each was made of, and what changed since the one before."""
+"""The versions of a dataset, from its log: the counts of each, and what changed since the previous one."""
 
 import difflib
 import json
@@ -15,7 +15,7 @@ MADE_FROM = {"headrace.recipe": "recipe", "headrace.snapshot": "source", "headra
 
 @dataclass(frozen=True)
 class Version:
-    """One version, as the log tells of it. Changes are against the version before of the same partition."""
+    """One version according to the log. Changes are relative to the previous version of the same partition."""
 
     number: int
     when: str
@@ -26,11 +26,11 @@ class Version:
     dropped: str
     changes: str
     query: list[str]
-    """the query's lines that differ, as a unified diff"""
+    """the changed lines of the query, as a unified diff"""
 
 
 def read_versions(path: str) -> list[Version]:
-    """The newest versions of the table at `path`, newest first."""
+    """The newest 30 versions of the table at `path`, newest first."""
     entries = [entry for entry in DeltaTable(path).history() if "version" in entry]
     before: dict[str, Mapping[str, Any]] = {}
     versions = []
@@ -43,7 +43,7 @@ def read_versions(path: str) -> list[Version]:
 
 
 def size_in_words(count: int) -> str:
-    """`count` bytes in a unit that fits."""
+    """`count` bytes in MB or kB."""
     return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
 
 
@@ -77,7 +77,7 @@ def _changes(entry: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
     if before is None:
         return "first build"
     changed = [what for name, what in MADE_FROM.items() if entry.get(name) != before.get(name)]
-    return ", ".join(changed) or "nothing that the log knows of"
+    return ", ".join(changed) or "nothing recorded in the log"
 
 
 def _diff(before: str, after: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""An evaluation in a run's folder: `evaluation.json` and pictures, as they are written and as reports show them."""
+"""An evaluation in a run's folder: writing `evaluation.json` and its pictures, and reading them for a report."""
 
 from __future__ import annotations
 
@@ -25,18 +25,21 @@ TITLES = {
 
 @dataclass(frozen=True)
 class EvaluationCard:
-    """An evaluation, ready to be shown."""
+    """What the page shows about an evaluation."""
 
     facts: list[tuple[str, str]]
     header: list[str]
     rows: list[list[str]]
-    """a row for each figure; a column for each way of drawing"""
+    """a row for each figure, with its name and a value for each measurement"""
     pictures: list[tuple[str, str]]
-    """titles and data URIs"""
+    """(title, data URI)"""
 
 
 def write_evaluation(folder: Path, evaluated: Evaluated, settings: dict[str, Any]) -> Path:
-    """Write `evaluation.json` and its pictures into a run's folder; `settings` are noted as they are."""
+    """Write `evaluation.json` and its pictures to a run's folder, and return the path of the JSON file.
+
+    `settings` are added to the JSON unchanged.
+    """
     pictures = folder / FOLDER
     pictures.mkdir(exist_ok=True)
     for old in pictures.glob("*.png"):
@@ -88,7 +91,7 @@ def _write_pictures(folder: Path, evaluated: Evaluated) -> None:
 
 
 def read_evaluation(folder: Path) -> EvaluationCard | None:
-    """The evaluation of the run in `folder`; None where it has none."""
+    """The evaluation of the run in `folder`, or None if it has none."""
     file = folder / FILE
     if not file.is_file():
         return None
@@ -98,12 +101,12 @@ def read_evaluation(folder: Path) -> EvaluationCard | None:
     where = ", ".join(f"{name} {value}" for name, value in real["where"].items())
     facts = [
         ("features", found["features"] or "none"),
-        ("judge of labels", found["judge"] or "none"),
+        ("label classifier", found["judge"] or "none"),
         ("real images", f"{real['images']:,} of {real['path']}, version {real['version']}{where and ', '}{where}"),
         ("drawn images", f"{measurements[0]['images']:,}"),
     ]
     names = [*measurements[0]["figures"], *measurements[0]["counts"]]
-    header = ["", *(_said(each["varied"]) for each in measurements)]
+    header = ["", *(_in_words(each["varied"]) for each in measurements)]
     rows = [[name, *(_shown(each, name) for each in measurements)] for name in names]
     if measurements[0]["images"]:
         rows.append(["seconds per image", *(f"{each['seconds_per_image']:.3g}" for each in measurements)])
@@ -115,8 +118,8 @@ def read_evaluation(folder: Path) -> EvaluationCard | None:
     return EvaluationCard(facts, header, rows, pictures)
 
 
-def _said(varied: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in varied.items()) or "value, with its 95 % interval"
+def _in_words(varied: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in varied.items()) or "value, with 95 % confidence interval"
 
 
 def _shown(measurement: dict[str, Any], name: str) -> str:

@@ -1,4 +1,4 @@
-"""An evaluation's pictures: what was drawn beside what is real, which labels were seen, curves of a sweep."""
+"""Figures of runs and evaluations: loss curves, grids of drawn and real images, confusion of labels, sweeps."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from torch import Tensor
 from headrace.evaluation.compare import Figures
 
 SMOOTHED_OVER = 0.02
+ROWS, COLUMNS = 10, 8
+COLOURS = ("#1f4e9c", "#c2571a", "#3a7d44", "#7b3fa0", "#b8860b", "#5f6b7a")
 
 
 def loss_curve(steps: Sequence[int], losses: Sequence[float]) -> bytes:
     """A PNG of the loss by step, with its running mean over 2 % of the run. Both axes are linear."""
-    figure = Figure(figsize=(8, 3.2), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(8, 3.2)
     axes = figure.subplots()
     axes.plot(steps, losses, color="#b8c4d6", linewidth=0.6, label="loss")
     axes.plot(steps, running_mean(losses), color="#1f4e9c", linewidth=1.6, label="running mean")
@@ -30,13 +31,11 @@ def loss_curve(steps: Sequence[int], losses: Sequence[float]) -> bytes:
     axes.set_ylabel("loss")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
-    return png.getvalue()
+    return _png(figure)
 
 
 def running_mean(values: Sequence[float]) -> np.ndarray:
-    """The mean of each value and those before it, over a window of 2 % of all (at least 10 values)."""
+    """The mean of each value and those before it, over a window of 2 % of all values (at least 10): float64 [N]."""
     window = max(10, round(len(values) * SMOOTHED_OVER))
     sums = np.concatenate([[0.0], np.cumsum(np.asarray(values, dtype=np.float64))])
     ends = np.arange(1, len(values) + 1)
@@ -44,12 +43,11 @@ def running_mean(values: Sequence[float]) -> np.ndarray:
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-ROWS, COLUMNS = 10, 8
-COLOURS = ("#1f4e9c", "#c2571a", "#3a7d44", "#7b3fa0", "#b8860b", "#5f6b7a")
-
-
 def rows_of(names: Sequence[object], count: int = COLUMNS) -> list[tuple[str, list[int]]]:
-    """A row of a grid for each of the first names: up to `count` places where it occurs. At most ten rows."""
+    """The rows of a grid: a (name, places) pair for each of up to 10 names, with up to `count` places of the name.
+
+    All rows have the same length. Names with fewer places are left out unless all have fewer.
+    """
     places: dict[object, list[int]] = {}
     for place, name in enumerate(names):
         places.setdefault(name, []).append(place)
@@ -60,20 +58,23 @@ def rows_of(names: Sequence[object], count: int = COLUMNS) -> list[tuple[str, li
 
 
 def gathered(images_NCHW: Tensor, rows: Sequence[tuple[str, list[int]]]) -> Tensor:
-    """The images of a grid's rows: uint8 [P, I, C, H, W]."""
+    """The images of a grid, [rows, columns, C, H, W], with the type of `images_NCHW`."""
     return torch.stack([images_NCHW[places] for _, places in rows])
 
 
-def confusion(asked_N: Tensor, seen_N: Tensor) -> bytes:
-    """A PNG of how often each label was seen where each was asked for, in shares of those asked for."""
-    size = int(max(asked_N.max(), seen_N.max())) + 1
-    counts = torch.bincount(asked_N * size + seen_N, minlength=size * size).reshape(size, size).double()
+def confusion(requested_N: Tensor, recognised_N: Tensor) -> bytes:
+    """A PNG of how often each label was recognised for each requested label, as shares of the requested label.
+
+    Both are int64 [N] and at least 0.
+    """
+    size = int(max(requested_N.max(), recognised_N.max())) + 1
+    counts = torch.bincount(requested_N * size + recognised_N, minlength=size * size).reshape(size, size).double()
     shares = (counts / counts.sum(1, keepdim=True).clamp(min=1)).numpy()
     figure = _figure(5, 4.6)
     axes = figure.subplots()
     axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
-    axes.set_xlabel("label seen")
-    axes.set_ylabel("label asked for")
+    axes.set_xlabel("label recognised")
+    axes.set_ylabel("label requested")
     if size <= 20:
         axes.set_xticks(range(size))
         axes.set_yticks(range(size))
@@ -84,9 +85,9 @@ def confusion(asked_N: Tensor, seen_N: Tensor) -> bytes:
 
 
 def sweep_curves(varied: Sequence[dict[str, Any]], figures: Sequence[Figures], names: Sequence[str]) -> bytes:
-    """A PNG with a panel for each of `names`: its value and interval along the first swept key of numbers.
+    """A PNG with a panel for each of `names`: its value and interval along the first swept key that is numeric.
 
-    Other swept keys tell lines apart. Raises ValueError where no swept key is of numbers.
+    There is one line for each combination of the other swept keys. Raises ValueError if no swept key is numeric.
     """
     numeric = [key for key in varied[0] if all(isinstance(each[key], int | float) for each in varied)]
     if not numeric:

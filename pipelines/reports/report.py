@@ -1,4 +1,4 @@
-"""One self-contained HTML file about a run or a dataset."""
+"""`write_report`: one self-contained HTML file about a run or a dataset."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from headrace.runs.files import write_text
 
 
 def write_report(folder: str) -> Path | str:
-    """Write the report of the run or dataset in `folder` and return where it is.
+    """Write the report of the run or dataset in `folder`, and return the path of the report.
 
-    A run's report is `report.html` in its folder, a dataset's is `_headrace/report.html`. Raises RecipeError where
-    `folder` holds neither. A dataset may be a URI.
+    A run's report is `report.html` in its folder, a dataset's is `_headrace/report.html`. A dataset may be a URI; the
+    report's path is then a URI too. Raises RecipeError if `folder` holds neither a run nor a dataset.
     """
     if "://" in folder:
         return _write_remote(folder)
@@ -41,7 +41,7 @@ def write_report(folder: str) -> Path | str:
 
 
 def _write_remote(uri: str) -> str:
-    """The report of a dataset in an object store, beside it there."""
+    """Write the report of a dataset in an object store to that store, and return its URI."""
     dataset = read_dataset(uri)
     filesystem, folder = open_filesystem(uri)
     with filesystem.open_output_stream(f"{folder}/_headrace/report.html") as file:
@@ -50,5 +50,5 @@ def _write_remote(uri: str) -> str:
 
 
 def _page(title: str, run: RunCard | None, dataset: DatasetCard | None) -> str:
-    pages = Environment(loader=PackageLoader("headrace.evaluation", "."), autoescape=True, trim_blocks=True)
+    pages = Environment(loader=PackageLoader("headrace.reports", "."), autoescape=True, trim_blocks=True)
     return pages.get_template("report.html").render(title=title, run=run, dataset=dataset)

@@ -1,4 +1,4 @@
-"""What a report says of a run: its facts, its grid, its loss."""
+"""The run part of a report: facts, sample grid, loss, evaluation."""
 
 import json
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from headrace.reports.pictures import data_uri
 
 @dataclass(frozen=True)
 class RunCard:
-    """A run folder, ready to be shown."""
+    """What the page shows about a run."""
 
     path: str
     facts: list[tuple[str, str]]
@@ -43,7 +43,7 @@ def read_run(folder: Path, recipe: Recipe) -> RunCard:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The complete lines of a metrics file, oldest first; none where there is no file."""
+    """The complete lines of a metrics file, oldest first. Empty if there is no file."""
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -67,7 +67,7 @@ def _loss_in_words(losses: list[float]) -> str:
         return "No step has been logged yet."
     means = running_mean(losses)
     early = min(len(means) - 1, max(10, round(len(means) * 0.02)) - 1)
-    return f"The running mean of the loss was {means[early]:.4f} at first and is {means[-1]:.4f} at the end."
+    return f"The running mean of the loss went from {means[early]:.4f} near the start to {means[-1]:.4f} at the end."
 
 
 def _sampling_in_words(recipe: Recipe) -> str:

@@ -97,8 +97,8 @@ def test_charts_count_what_is_there(card: DatasetCard) -> None:
     captions = [sum(map(len, each.values())) for each in conditioning]
     by_title = {chart.title: {bar.label: bar.count for bar in chart.bars if bar.count} for chart in card.charts}
     assert by_title == {
-        "Words of a caption": {str(n): words.count(n) for n in sorted(set(words))},
-        "Captions of an image": {str(n): captions.count(n) for n in sorted(set(captions))},
+        "Words in a caption": {str(n): words.count(n) for n in sorted(set(words))},
+        "Captions for an image": {str(n): captions.count(n) for n in sorted(set(captions))},
         "Languages of captions": {"de": len(german), "en": len(english)},
         "Image sizes, width × height": {"48 × 48": 5, "56 × 48": 5},
     }
@@ -151,14 +151,14 @@ def test_in_a_browser(dataset: Path, tmp_path: Path, width: int) -> None:
     assert main([str(dataset)]) == 0
     page = show(dataset / "_headrace" / "report.html", tmp_path, width)
     assert page["title"] == "photos"
-    assert page["headings"] == ["Dataset", "Images", "What it is made of", "Absence", "Versions", "Example rows"]
+    assert page["headings"] == ["Dataset", "Images", "Contents", "Absence", "Versions", "Example rows"]
     assert page["undecoded"] == page["unseen"] == page["fetched"] == []
     assert page["images"] >= 3 * PHOTOS
     assert page["sideways"] <= 0, "the page is wider than its window"
     assert len(page["cards"]) == PHOTOS
     assert any("word word <5>" in card and "photo-5" in card for card in page["cards"])
     shown = {chart["title"]: chart for chart in page["charts"]}
-    heights = shown["Captions of an image"]["heights"]
+    heights = shown["Captions for an image"]["heights"]
     captions = [sum(map(len, captions_of(number).values())) for number in range(1, PHOTOS + 1)]
     counts = np.bincount(captions)
     assert np.allclose(np.array(heights) / max(heights), counts / counts.max(), atol=0.02)

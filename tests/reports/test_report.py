@@ -107,8 +107,8 @@ def test_absence_is_shown_by_column_and_by_function(dataset: Path) -> None:
     assert main([str(dataset)]) == 0
     page = Page(dataset / "_headrace" / "report.html")
     cells = [text for text in page.texts if text]
-    assert "By column: 1 of 2 lack nothing" in cells
-    at = cells.index("keys of some") + 1
+    assert "By column: 1 of 2 are complete" in cells
+    at = cells.index("example keys") + 1
     assert cells[at : at + 7] == ["caption", "24", "3", "1", "0", "2", "k0, k8, k16"]
     assert cells[cells.index("caption = clean(…)") + 1 :][:5] == ["21", "1", "2", "0", "k8"]
 

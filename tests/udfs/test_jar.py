@@ -93,7 +93,7 @@ def test_a_folder_without_java_and_a_jar_that_is_not_built(tmp_path, monkeypatch
     with pytest.raises(RecipeError, match=r"no \.java file"):
         headrace.udfs.jar.build(tmp_path, tmp_path / "x.jar")
     monkeypatch.setattr(headrace.udfs.jar, "JAR", tmp_path / "gone.jar")
-    with pytest.raises(RecipeError, match=r"expected it built by `python -m udfs\.jar`"):
+    with pytest.raises(RecipeError, match=r"build it with `python -m headrace\.udfs\.jar`"):
         headrace.udfs.jar.path()
 
 
