@@ -190,7 +190,7 @@ def test_what_is_wrong_is_one_line(base: Path, judge: Path, tmp_path: Path, caps
     wrong = tmp_path / "wrong.pt"
     torch.jit.script(Wrong()).save(str(wrong))
     cases = {
-        (): (2, "argument: found nothing, expected RUN"),
+        (): (2, "argument RUN: found nothing, expected headrace evaluate"),
         (str(tmp_path),): (2, "found no recipe.yaml, expected the folder of a run"),
         (str(base),): (2, "evaluation.features: found nothing, expected a run folder of a classifier or"),
         (str(base), "features=nowhere"): (2, "evaluation.features: found nothing at nowhere"),

@@ -125,7 +125,7 @@ def test_ranks_as_tasks_of_spark(recipe: Path, folder: Path) -> None:
     assert "found no dataset at nowhere" in wrong.stderr
     many = subprocess.run([*command, "--launcher=spark", "--ranks=4"], env=environment, capture_output=True, text=True)
     assert many.returncode == 2
-    assert "--ranks: found 4, expected at most the 2 tasks that Spark runs at a time" in many.stderr
+    assert "argument --ranks: found 4, expected at most the 2 tasks that Spark runs at a time" in many.stderr
 
 
 def test_the_example_for_slurm() -> None:
