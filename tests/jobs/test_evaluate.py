@@ -46,7 +46,14 @@ def judge(folder: Path) -> Path:
         data={"label": "label", "caption": None},
         model={"network": "classifier", "labels": 3, "resolution": 16, "channels": 8, "multipliers": [1, 2]},
         objective={"family": "classifier", "clean": 1.0},
-        training={"run": str(folder / "judge"), "steps": 60, "learning_rate": 3e-3, "warmup": 4, "ema": 0.5},
+        training={
+            "run": str(folder / "judge"),
+            "steps": 60,
+            "learning_rate": 3e-3,
+            "warmup": 4,
+            "ema": 0.5,
+            "precision": "fp32",
+        },
     )
 
 
