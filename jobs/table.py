@@ -12,10 +12,17 @@ UNLIMITED = 100_000
 
 def table(rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> Table:
     """A table of plain cells: `[brackets]` in them are no markup."""
-    made = Table(*map(Text, header), show_header=bool(header))
+    made = Table(show_header=bool(header))
+    for name in header:
+        made.add_column(_plain(name))
     for row in rows:
-        made.add_row(*map(Text, row))
+        made.add_row(*map(_plain, row))
     return made
+
+
+def _plain(text: str) -> Text:
+    """`text` without markup, broken over lines rather than cut off in a narrow terminal."""
+    return Text(text, overflow="fold")
 
 
 def print_table(table: Table) -> None:

@@ -119,7 +119,7 @@ def test_errors_are_one_line_and_a_status(
 
 @pytest.fixture
 def daily(spark, tmp_path: Path) -> Path:
-    """A recipe over two days of photos, the dataset of a partition for each."""
+    """A recipe over two days of photos whose dataset has a partition for each day."""
     for number, day in enumerate(("2026-11-21", "2026-11-22")):
         folder = tmp_path / "photos" / f"ds={day}"
         folder.mkdir(parents=True)
@@ -175,7 +175,7 @@ def test_a_day_is_built_alone_and_once(daily: Path, capsys: pytest.CaptureFixtur
 def test_paths_are_printed_whole(
     spark, daily: Path, columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However narrow the terminal and long the path, and with what looks like markup in it."""
+    """They are, however narrow the terminal and long the path, and even if they look like markup."""
     monkeypatch.setenv("COLUMNS", columns)
     output = daily.parent / ("long" * 20) / "[bold]data[/bold]" / "[a]" / "x"
     command = [str(daily), f"dataset.output.path={output}", "ds=2026-11-21"]

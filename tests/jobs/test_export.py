@@ -1,4 +1,4 @@
-"""`jobs/export.py`: what is exported draws the same images by `diffusers`."""
+"""`jobs/export.py`: `diffusers` draws the same images from what is exported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`jobs/sample.py`: pictures of a run's prompts."""
+"""`jobs/sample.py`: images of a run's prompts."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_a_run_folder_holds_what_it_should(run: Path) -> None:
 
 
 def test_torchrun_on_two_ranks_survives_the_death_of_one(recipe: Path, run: Path, folder: Path) -> None:
-    """`--max-restarts 1`: the group starts again from the last checkpoint and ends as if nothing had been."""
+    """`--max-restarts 1`: the group restarts from the last checkpoint, and its losses are those of an unbroken run."""
     again = folder / "elastic"
     command = [*torchrun(recipe, "--max-restarts", "1"), f"training.run={again}", "training.checkpoint_every=2"]
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
