@@ -18,7 +18,7 @@ FORMS = {
     r"the following arguments are required: (\S+?)(,.*)?$": r"argument \1: found nothing, expected {usage}",
     r"(.*): expected one argument$": r"\1: found nothing, expected a value",
     r"(.*): ignored explicit argument (.*)$": r"\1: found \2, expected no value",
-    r"(.*): not allowed with argument (\S+?)(?:\[.*)?$": r"\1: found it together with \2, expected one of them",
+    r"(.*): not allowed with argument (\S+)$": r"\1: found it together with \2, expected one of them",
 }
 """argparse's messages, and what the project says instead"""
 
@@ -36,6 +36,7 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        self.color = False  # Python 3.14 colours the usage, which errors quote
         self._bare: dict[str, str] = {}
 
     def recipe(self, overrides: str = "a key of the recipe and its value in YAML, as in training.steps=200") -> None:
