@@ -116,7 +116,15 @@ def both(model: dict[str, Any], objective: dict[str, Any], batch: int) -> tuple[
     recipe = AdversarialRecipe.model_validate({"family": "gan", **objective})
     plain = Plain(recipe, *copy.deepcopy(pair))
     training = Training(
-        run="", steps=10**6, warmup=0, learning_rate=RATE, beta1=BETAS[0], beta2=BETAS[1], weight_decay=0, clip=math.inf
+        run="",
+        steps=10**6,
+        warmup=0,
+        learning_rate=RATE,
+        beta1=BETAS[0],
+        beta2=BETAS[1],
+        weight_decay=0,
+        clip=math.inf,
+        precision="fp32",
     )
     trainer = Trainer(Adversarial(recipe, *pair), training, batch, Workers(0, 1, torch.device("cpu")))
     return lambda real: trainer.step({"image": real}).read(), plain.step

@@ -74,6 +74,7 @@ def train(name: str, steps: int, seed: int) -> tuple[nn.Module, float]:
         weight_decay=0,
         clip=math.inf,
         ema=0.99,
+        precision="fp32",
         **settings,
     )
     trainer = Trainer(objective, training, BATCH, Workers(0, 1, torch.device("cpu")))

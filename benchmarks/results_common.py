@@ -36,7 +36,7 @@ def arguments(description: str, run: str, images: int) -> argparse.ArgumentParse
 
 def started(main: Callable[[], None]) -> None:
     """Run a benchmark; what is wrong with its arguments is one line."""
-    sys.exit(exit_status(lambda argv: main(), []))
+    sys.exit(exit_status(main))
 
 
 def measure(options: argparse.Namespace, ways: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Evaluated:

@@ -94,4 +94,4 @@ def measured(run: str, images: int) -> tuple[Evaluated, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(lambda argv: main(), []))
+    sys.exit(exit_status(main))

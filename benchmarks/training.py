@@ -37,6 +37,7 @@ from headrace.recipe import load_recipe
 from headrace.recipe.training import Training
 from headrace.runs.run_folder import RunFolder, sections
 from headrace.training import flops
+from headrace.training.precision import resolve
 from headrace.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
@@ -120,7 +121,7 @@ def lists(trainer: Trainer, batch: Batch) -> Callable[[], object]:
 
 def beside_bare(batch_size: int, rounds: int, count: int) -> None:
     """The emoji network: the trainer against forward, backward, clipping and AdamW, with and without an average."""
-    of = sections(load_recipe(RECIPE))
+    of = sections(resolve(load_recipe(RECIPE), SINGLE))
     batch = batch_of(batch_size)
     plain = objective_of()
     network = plain.networks["model"]

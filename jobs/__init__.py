@@ -1,1 +1,1 @@
-"""What is launched: one short file per job, arguments and wiring only."""
+"""What is launched: one short file for each job, with its arguments and the wiring."""

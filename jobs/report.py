@@ -1,25 +1,32 @@
-"""Write the report of a run or a dataset as one HTML file.
+"""Writes the report of a dataset or a run as one HTML file."""
 
-Usage: headrace report DATASET|RUN
-"""
-
+import argparse
 import sys
 from collections.abc import Sequence
 
-from headrace.errors import RecipeError
-from headrace.jobs.run import exit_status
-from headrace.reports.report import write_report
+from headrace.jobs.arguments import Parser
+from headrace.jobs.run import run_job
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the report and print where it is; returns the exit status."""
-    return exit_status(_report, sys.argv[1:] if argv is None else argv)
+    """Write the report and print its path; returns the exit status."""
+    return run_job(_report, _parser(), argv)
 
 
-def _report(argv: Sequence[str]) -> None:
-    if len(argv) != 1:
-        raise RecipeError(f"arguments: found {len(argv)}, expected one: a dataset or a run folder")
-    print(f"report: {write_report(argv[0])}")
+def _parser() -> Parser:
+    parser = Parser(
+        "headrace report",
+        "Write the report of a dataset or a run as one HTML file, and print its path.",
+        ["headrace report data/emoji", "headrace report runs/emoji"],
+    )
+    parser.add_argument("path", metavar="DATASET|RUN", help="the folder of a dataset or of a run")
+    return parser
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from headrace.reports.report import write_report  # takes a second to import; --help should not
+
+    print(f"report: {write_report(arguments.path)}")
 
 
 if __name__ == "__main__":

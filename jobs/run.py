@@ -1,33 +1,45 @@
-"""How every job starts and ends: errors that a user can mend are one line and an exit status."""
+"""How every job starts and ends: an error that you can fix is one line and an exit status."""
 
-import inspect
+import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
 
 from headrace.errors import DataError, Diverged, RecipeError
+from headrace.jobs.arguments import Parser
 
 DONE, FAILED, WRONG_RECIPE, UNUSABLE_DATA, INTERRUPTED = 0, 1, 2, 3, 130
 STATUSES: dict[type[Exception], int] = {Diverged: FAILED, RecipeError: WRONG_RECIPE, DataError: UNUSABLE_DATA}
 
 
-def exit_status(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
-    """Run `main(argv)` and return the exit status: 0 done, 1 a run that diverged, 2 wrong recipe or argument, 3
-    unusable data, 130 Ctrl-C.
+def run_job(job: Callable[[argparse.Namespace], None], parser: Parser, argv: Sequence[str] | None) -> int:
+    """Run `job` on the arguments that `parser` finds in `argv` (None: those of the process); returns the exit status.
 
-    Anything else is raised, so that Python ends with a traceback and status 1. Where `argv` asks for help, what the
-    job's module says of itself is shown instead.
+    --help prints and ends with 0, and the job does not run.
     """
-    if not {"-h", "--help"}.isdisjoint(argv):
-        print(inspect.getdoc(inspect.getmodule(main)))
-        return DONE
+
+    def work() -> None:
+        try:
+            arguments = parser.parse(sys.argv[1:] if argv is None else argv)
+        except SystemExit:  # --help has been printed
+            return
+        job(arguments)
+
+    return exit_status(work)
+
+
+def exit_status(work: Callable[[], None]) -> int:
+    """Run `work` and return the exit status: 0 done, 1 diverged, 2 wrong recipe, 3 unusable data, 130 Ctrl-C.
+
+    Any other exception is raised, so that Python ends with a traceback and status 1.
+    """
     try:
-        main(argv)
+        work()
         sys.stdout.flush()
     except tuple(STATUSES) as error:
         print(f"headrace: {error}", file=sys.stderr)
         return STATUSES[type(error)]
-    except BrokenPipeError:  # whoever read our output, say `head`, has had enough
+    except BrokenPipeError:  # the reader of our output, say `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("headrace: interrupted", file=sys.stderr)

@@ -1,38 +1,47 @@
-"""Draw images from a run: samples/*.png and samples/grid.png in its folder.
+"""Draws images from a run: samples/*.png and samples/grid.png in its folder."""
 
-Usage: headrace sample RUN [key=value …]
-The keys are those of the recipe's section `sampling`, as in `headrace sample runs/emoji steps=50 guidance=2`.
-"""
-
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from headrace.errors import RecipeError
-from headrace.jobs.run import exit_status
-from headrace.progress import progress
+from headrace.jobs.arguments import Parser
+from headrace.jobs.run import run_job
 
 SECTIONS = ("data", "model", "objective", "training")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write `samples/*.png` and `samples/grid.png` into a run's folder; returns the exit status."""
-    return exit_status(sample, sys.argv[1:] if argv is None else argv)
+    return run_job(_sample, _parser(), argv)
 
 
-def sample(argv: Sequence[str]) -> None:
-    """Draw from the run in the folder `argv[0]`; what follows overrides its `sampling` section."""
-    if not argv:
-        raise RecipeError("argument: found nothing, expected RUN [key=value …]")
-    import torch  # takes seconds to import; a wrong argument should not
+def _parser() -> Parser:
+    parser = Parser(
+        "headrace sample",
+        "Draw images from a run: samples/*.png and samples/grid.png in its folder. Prints the path of the grid.",
+        [
+            "headrace sample runs/emoji",
+            "headrace sample runs/emoji steps=50 guidance=2 'prompts=[red heart, banana]'",
+            "headrace sample runs/fashion-gan 'labels=[3, 9]' per_prompt=16",
+        ],
+    )
+    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a run")
+    parser.overrides("a key of the recipe's section `sampling` and its value in YAML, as in steps=50")
+    return parser
+
+
+def _sample(arguments: argparse.Namespace) -> None:
+    import torch  # takes seconds to import; --help should not
 
     from headrace import systems
+    from headrace.progress import progress
     from headrace.runs.run_folder import RunFolder, sections
     from headrace.sampling.draw import draw, rows, slugs
     from headrace.sampling.grid import write_grid, write_png
 
-    folder = RunFolder(Path(argv[0]))
-    recipe = folder.load((*SECTIONS, "sampling"), _in_section(argv[1:]))
+    folder = RunFolder(arguments.run)
+    recipe = folder.load((*SECTIONS, "sampling"), _in_section(arguments.overrides))
     assert recipe.sampling is not None
     system, of, sampling = systems.of(recipe), sections(recipe), recipe.sampling
     request = rows(sampling, of, system.image_shape(of))

@@ -1,94 +1,111 @@
-"""Train a model on a dataset: start the run that a recipe describes, or go on with it.
+"""Trains a model on a dataset: starts the run that a recipe describes, or continues it."""
 
-Usage: headrace train RECIPE [key.path=value …] [--profile | --overfit[=STEPS] | --lr-range[=STEPS]]
-                      [--launcher spark --ranks RANKS]
-or torchrun jobs/train.py with the same arguments; under a scheduler rather
-python -m headrace.jobs.torchrun, whose exit status is that of the ranks.
-
---profile            writes a trace of a few steps into the run's folder
---overfit[=STEPS]    instead of the run, trains 200 steps on one batch; the loss is drawn in <training.run>-overfit/
---lr-range[=STEPS]   instead of the run, raises the learning rate in 100 steps; drawn in <training.run>-lr-range/
---launcher spark     starts RANKS processes as tasks of a Spark cluster, each with the GPU that Spark gives it
-"""
-
+import argparse
 import sys
 from collections.abc import Sequence
 
 from headrace.errors import RecipeError
-from headrace.jobs.run import exit_status
-from headrace.recipe import Recipe, load_recipe
+from headrace.jobs.arguments import Parser, positive
+from headrace.jobs.run import run_job
+from headrace.recipe import load_recipe
 
 SECTIONS = ("data", "model", "objective", "training")
-DEFAULTS = {"profile": "", "overfit": "200", "lr-range": "100", "launcher": None, "ranks": None}
-"""the options, and what they are without a value; None: they need one"""
-ALONE = ("profile", "overfit", "lr-range")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Start the run that a recipe describes, or go on with it; returns the exit status, 143 after SIGTERM."""
-    return exit_status(train, sys.argv[1:] if argv is None else argv)
+    """Start the run that a recipe describes, or continue it; returns the exit status.
+
+    Raises SystemExit with status 143 after SIGTERM, once the run is saved.
+    """
+    return run_job(_train, _parser(), argv)
 
 
-def train(argv: Sequence[str]) -> None:
-    """Train by the recipe that `argv` names first, with its overrides and options."""
-    arguments, options = _split(argv)
-    if not arguments:
-        raise RecipeError("argument: found nothing, expected RECIPE [key=value …]")
-    recipe = load_recipe(arguments[0], arguments[1:], SECTIONS)
-    if "launcher" in options:
-        from headrace.jobs.launch_spark import launch
+def _parser() -> Parser:
+    parser = Parser(
+        "headrace train",
+        "Train a model on a dataset: start the run that a recipe describes, or continue it where it stopped.\n"
+        "Prints the path of the run's folder. `torchrun jobs/train.py` takes the same arguments; under a scheduler\n"
+        "use `python -m headrace.jobs.torchrun` instead, whose exit status is that of the ranks.",
+        [
+            "headrace train recipes/emoji.yaml",
+            "headrace train recipes/emoji.yaml training.steps=3000",
+            "headrace train recipes/emoji.yaml --overfit=100",
+            "headrace train recipes/emoji.yaml --launcher spark --ranks 2",
+        ],
+    )
+    parser.recipe()
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument("--profile", action="store_true", help="write a trace of a few steps into the run's folder")
+    parser.value_after_equals(
+        modes,
+        "--overfit",
+        "STEPS",
+        "200",
+        positive,
+        "instead of the run, train STEPS steps (200 by default) on one batch, and draw the loss in "
+        "<training.run>-overfit/",
+    )
+    parser.value_after_equals(
+        modes,
+        "--lr-range",
+        "STEPS",
+        "100",
+        positive,
+        "instead of the run, raise the learning rate over STEPS steps (100 by default), and draw the loss in "
+        "<training.run>-lr-range/",
+    )
+    parser.add_argument(
+        "--launcher",
+        metavar="spark",
+        type=_spark,
+        help="start the ranks as tasks of a Spark cluster, each with the GPU that Spark assigns to its task",
+    )
+    parser.add_argument("--ranks", metavar="RANKS", type=positive, help="with --launcher: how many ranks to start (1)")
+    return parser
 
-        passed = [f"--{name}={value}" if value else f"--{name}" for name, value in options.items() if name in ALONE]
-        launch(recipe, [*arguments, *passed], _number("ranks", options.get("ranks", "1")))
+
+def _spark(text: str) -> str:
+    if text != "spark":
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected spark")
+    return text
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    if arguments.ranks is not None and arguments.launcher is None:
+        raise RecipeError("argument --ranks: found it without --launcher spark, expected torchrun --nproc-per-node")
+    if arguments.launcher is None:
+        _train_here(arguments)
         return
-    _train(recipe, options)
+    from headrace.jobs.launch_spark import launch
+
+    recipe = load_recipe(arguments.recipe, arguments.overrides, SECTIONS)
+    launch(recipe, main, [arguments.recipe, *arguments.overrides, *_mode(arguments)], arguments.ranks or 1)
 
 
-def _train(recipe: Recipe, options: dict[str, str]) -> None:
-    from headrace.ranks.workers import join
+def _mode(arguments: argparse.Namespace) -> list[str]:
+    """--profile, --overfit or --lr-range as a rank is given it."""
+    profile = ["--profile"] if arguments.profile else []
+    probes = {"--overfit": arguments.overfit, "--lr-range": arguments.lr_range}
+    return [*profile, *(f"{option}={steps}" for option, steps in probes.items() if steps is not None)]
+
+
+def _train_here(arguments: argparse.Namespace) -> None:
+    """Train as one rank, or as the only one, in this process."""
+    recipe = load_recipe(arguments.recipe, arguments.overrides, SECTIONS)
+    from headrace.ranks.workers import join  # torch takes seconds to import; a wrong recipe should not
     from headrace.training import probes
     from headrace.training.run import run
 
     with join() as workers:
-        for name, probe in (("overfit", probes.overfit), ("lr-range", probes.rate_range)):
-            if name in options:
-                curve = probe(recipe, workers, _number(name, options[name]))
+        for probe, steps in ((probes.overfit, arguments.overfit), (probes.rate_range, arguments.lr_range)):
+            if steps is not None:
+                curve = probe(recipe, workers, steps)
                 if workers.first:
                     print(f"{curve.says}\n{curve.picture}")
                 return
-        folder = run(recipe, workers, profiled="profile" in options)
+        folder = run(recipe, workers, profiled=arguments.profile)
         if workers.first:
             print(folder.path)
-
-
-def _split(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Arguments, and options by name. Raises RecipeError for options that are not there or not together."""
-    arguments: list[str] = []
-    options: dict[str, str] = {}
-    rest = iter(argv)
-    for argument in rest:
-        name, equals, value = argument.removeprefix("--").partition("=")
-        if not argument.startswith("--"):
-            arguments.append(argument)
-        elif name not in DEFAULTS:
-            raise RecipeError(f"arguments: found {argument!r}, expected --{', --'.join(DEFAULTS)}")
-        else:
-            default = DEFAULTS[name]
-            options[name] = value if equals else next(rest, "") if default is None else default
-    if options.get("launcher", "spark") != "spark":
-        raise RecipeError(f"--launcher: found {options['launcher']!r}, expected spark")
-    if "ranks" in options and "launcher" not in options:
-        raise RecipeError("--ranks: found it without --launcher spark, expected torchrun --nproc-per-node for ranks")
-    together = [f"--{name}" for name in ALONE if name in options]
-    if len(together) > 1:
-        raise RecipeError(f"arguments: found {' and '.join(together)}, expected one of them")
-    return arguments, options
-
-
-def _number(name: str, text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise RecipeError(f"--{name}: found {text!r}, expected a whole number from 1")
-    return int(text)
 
 
 if __name__ == "__main__":

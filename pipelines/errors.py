@@ -1,4 +1,4 @@
-"""The errors that a user can mend, and the exit status each one ends a job with."""
+"""The errors that you can fix yourself. Each ends a job with an exit status of its own and one line on stderr."""
 
 
 class RecipeError(ValueError):
@@ -10,4 +10,4 @@ class DataError(ValueError):
 
 
 class Diverged(RuntimeError):
-    """Too many steps in a row had figures that are no finite numbers (exit status 1). The message is one line."""
+    """Too many steps in a row had non-finite figures (exit status 1). The message is one line."""

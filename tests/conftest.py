@@ -1,6 +1,8 @@
 """The one Spark session that all tests share, and how property tests are seeded."""
 
 import multiprocessing
+import multiprocessing.util
+import tempfile
 from collections.abc import Iterator
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -62,7 +64,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def processes() -> ForkServerContext:
-    """Starts real processes from a server that has imported what training needs."""
+    """Starts real processes from a server that has imported what training needs.
+
+    The server's socket lies in multiprocessing's temporary folder, and the path of a socket has at most 107 characters:
+    the folder is made in /tmp, however long TMPDIR is.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", "/tmp")
+        multiprocessing.util.get_temp_dir()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["headrace.training.run", "headrace.jobs.train"])
     return context

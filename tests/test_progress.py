@@ -1,4 +1,9 @@
-"""Progress without a terminal: plain lines, nothing from hidden bars."""
+"""Progress: plain lines without a terminal, a bar on one, nothing from hidden bars."""
+
+import os
+import pty
+import subprocess
+import sys
 
 import pytest
 
@@ -30,3 +35,42 @@ def test_the_last_state_is_shown_when_the_work_fails(capsys: pytest.CaptureFixtu
     with pytest.raises(OSError, match="disk full"):
         work()
     assert "Reading: 1/2 files" in capsys.readouterr().err
+
+
+def on_a_terminal(code: str, columns: int) -> tuple[str, str]:
+    """What `code` writes to a terminal of so many columns by stderr, and to a pipe by stdout."""
+    terminal, end = pty.openpty()
+    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=end, env=environment, text=True, check=False
+    )
+    os.close(end)
+    seen = b""
+    with os.fdopen(terminal, "rb", buffering=0) as file:
+        try:
+            while more := file.read(65536):
+                seen += more
+        except OSError:  # the other end is closed and all is read
+            pass
+    assert done.returncode == 0, seen
+    return seen.decode(), done.stdout
+
+
+@pytest.mark.parametrize("columns", [40, 200])
+def test_lines_printed_beside_a_bar_are_not_wrapped(columns: int) -> None:
+    """Paths stay whole, brackets are no markup, and stdout gets its own lines if it is no terminal."""
+    path = f"data/{'long' * 20}/[a]/[bold]x[/bold]"
+    code = f"""
+import sys
+from headrace.progress import progress
+with progress("[red]work", 3, "[b]steps") as bar:
+    bar.advance(2, file="[a]")
+    print("headrace: {path}: broken", file=sys.stderr)
+    print("result {path}")
+    bar.advance(1)
+"""
+    terminal, piped = on_a_terminal(code, columns)
+    assert f"headrace: {path}: broken\r\n" in terminal
+    assert "\x1b[" in terminal, "a bar was drawn"
+    assert "[red]work" in terminal
+    assert piped == f"result {path}\n"

@@ -84,6 +84,7 @@ def recipe_of(dataset: Path, run: Path, **training: Any) -> dict[str, Any]:
             "warmup": 4,
             "checkpoint_every": 4,
             "tensorboard": False,
+            "precision": "fp32",
             **training,
         },
         "sampling": {"prompts": ["red square", "grüne Scheibe"], "steps": 3, "per_prompt": 2},

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from headrace.udfs.registration import bridge
 
@@ -30,10 +31,10 @@ class Thread:
     """One thread.
 
     process: "python", "driver", or "executor" and its number.
-    state: as Java names it; of a Python thread, as the kernel sees it, or "" where it does not tell.
-    cpu_seconds: time on a CPU since it started; None where the system does not tell.
-    held, awaited: locks of the JVM; Python does not tell.
-    frame: what it is doing.
+    state: in Java's words; for a Python thread, the kernel's state of it, or "" if the system does not report it.
+    cpu_seconds: time on a CPU since it started; None if the system does not report it.
+    held, awaited: locks of the JVM; "" for Python threads, as Python does not report locks.
+    frame: the function it is in.
     """
 
     process: str
@@ -49,9 +50,9 @@ class Thread:
 
 
 def threads(spark: SparkSession | None = None, executors: bool = False) -> list[Thread]:
-    """The threads of this process and, given a session, of its driver; deadlocked ones first, then by CPU time.
+    """The threads of this process and, given a session, of its driver: deadlocked ones first, then by CPU time.
 
-    `executors` lists the threads of the executors as well, by a job of one short task for each core.
+    `executors` adds the threads of the executors; this runs a job with one short task for each core.
     """
     found = _python_threads()
     if spark is not None:
@@ -65,7 +66,7 @@ def threads(spark: SparkSession | None = None, executors: bool = False) -> list[
 
 
 def _python_threads() -> list[Thread]:
-    """Python's own threads, and those that its libraries started behind its back."""
+    """Python's own threads, and the native ones that its libraries started."""
     frames = sys._current_frames()
     own = [
         Thread(
@@ -95,7 +96,7 @@ def _native(number: int) -> Thread:
     try:
         name = (TASKS / str(number) / "comm").read_text().strip()
     except OSError:
-        name = ""  # it ended meanwhile
+        name = ""  # it has ended
     return Thread(PYTHON, name, number, state, True, cpu, "", "", "(native)", False)
 
 
@@ -114,13 +115,13 @@ def _where(frame: FrameType | None) -> str:
     return f"{frame.f_code.co_qualname} ({Path(frame.f_code.co_filename).name}:{frame.f_lineno})"
 
 
-def table(listed: Iterable[Thread], title: str) -> Table:
-    """Threads as a table for a terminal."""
-    grid = Table(title=title, title_justify="left")
+def table(listed: Iterable[Thread]) -> Table:
+    """Threads as a table for a terminal; cells are plain text, so that `[brackets]` in names are no markup."""
+    grid = Table()
     for heading in ("process", "name", "state", "daemon", "CPU s", "lock held", "lock awaited", "top frame"):
         grid.add_column(heading, overflow="fold", justify="right" if heading == "CPU s" else "left")
     for thread in listed:
-        grid.add_row(
+        cells = (
             thread.process,
             thread.name,
             "DEADLOCKED" if thread.deadlocked else thread.state,
@@ -129,6 +130,6 @@ def table(listed: Iterable[Thread], title: str) -> Table:
             thread.held,
             thread.awaited,
             thread.frame,
-            style="bold red" if thread.deadlocked else None,
         )
+        grid.add_row(*map(Text, cells), style="bold red" if thread.deadlocked else None)
     return grid

@@ -1,4 +1,4 @@
-"""Progress of Spark's jobs: tasks, rows and bytes, read from its own status store while they run."""
+"""Progress of Spark jobs: tasks, rows and bytes, read from Spark's status store while the jobs run."""
 
 import threading
 import uuid
@@ -17,9 +17,9 @@ POLL_SECONDS = 0.5
 
 @contextmanager
 def spark_progress(spark: SparkSession, name: str) -> Iterator[None]:
-    """Show a bar of the tasks of all Spark jobs that this thread starts meanwhile, with the rows and bytes they read.
+    """Show a bar of the tasks of all Spark jobs that this thread starts in the block, with the rows and bytes read.
 
-    Spark counts those of a task as it ends, and of running ones every few seconds.
+    Spark updates the counts of a task when the task ends, and every few seconds while it runs.
     """
     context, group, done = spark.sparkContext, f"headrace-{uuid.uuid4().hex}", threading.Event()
     with progress(name, total=0, unit="tasks") as bar:
@@ -47,7 +47,7 @@ def spark_progress(spark: SparkSession, name: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Seen:
-    """Of the stages of some jobs: tasks done, tasks known, rows and bytes read from files and from other stages."""
+    """The stages of some jobs: tasks done, tasks known, rows and bytes read from files and from other stages."""
 
     finished: int = 0
     tasks: int = 0
@@ -63,7 +63,7 @@ def _seen(context: SparkContext, group: str) -> Seen:
     for stage in {stage for job in jobs if job is not None for stage in job.stageIds}:
         try:
             data = store.lastStageAttempt(stage)
-        except Py4JJavaError:  # not begun yet, or already forgotten
+        except Py4JJavaError:  # not started yet, or already dropped from the store
             continue
         seen = Seen(
             seen.finished + data.numCompleteTasks(),

@@ -76,7 +76,14 @@ def potential_between(
     torch.manual_seed(seed)
     potential = Lipschitz(x_ND.shape[1], width, layers)
     settings = Training(
-        run="", steps=steps, warmup=steps // 20, learning_rate=1e-2, decay="cosine", weight_decay=0, ema=0.9
+        run="",
+        steps=steps,
+        warmup=steps // 20,
+        learning_rate=1e-2,
+        decay="cosine",
+        weight_decay=0,
+        ema=0.9,
+        precision="fp32",
     )
     alone = Workers(rank=0, world_size=1, device=x_ND.device)
     trainer = Trainer(KantorovichRubinstein(potential.to(x_ND.device), x_ND, y_MD), settings, 1, alone)

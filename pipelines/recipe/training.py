@@ -92,8 +92,9 @@ class Training(Section):
     """parts that a rank's batch is cut into, one after the other"""
     networks: dict[str, NetworkSettings] = Field(default_factory=dict)
     """settings of single networks, by name"""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """the type that matrix products run in; with fp16 the loss is scaled"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """the type that matrix products run in: with fp16 the loss is scaled; auto is bf16 if the device has it natively,
+    else fp32, and a run keeps what it started with"""
     compile: bool = False
     """whether each block of the networks is compiled by torch.compile"""
     parallel: Literal["ddp", "fsdp", "hsdp"] = "ddp"

@@ -99,7 +99,8 @@ class RunFolder:
     def agree(self, recipe: Recipe) -> Recipe:
         """Check that `recipe` may start or go on with the run in this folder; nothing is written.
 
-        Returns `recipe` with the dataset version that the run started with, if it has started. Raises RecipeError if
+        Returns `recipe` with the dataset version that the run started with, if it has started, and with its precision
+        where `recipe` says auto. Raises RecipeError if
         the folder holds something else, or a run whose recipe differs in a key that matters; the key is named.
         """
         if self.path.exists() and not self.path.is_dir():
@@ -112,6 +113,8 @@ class RunFolder:
                 )
             return recipe
         started = self.load(SECTIONS)
+        if sections(recipe).training.precision == "auto":
+            recipe = with_precision(recipe, sections(started).training.precision)
         before, now = dict(_keys(started)), dict(_keys(recipe))
         for key in sorted(before.keys() | now.keys()):
             if key not in FREE and before.get(key) != now.get(key):
@@ -171,6 +174,12 @@ def sections(recipe: Recipe) -> Sections:
 def with_version(recipe: Recipe, version: int | None) -> Recipe:
     """`recipe` with `data.version` set."""
     return recipe.model_copy(update={"data": sections(recipe).data.model_copy(update={"version": version})})
+
+
+def with_precision(recipe: Recipe, precision: str) -> Recipe:
+    """`recipe` with `training.precision` set."""
+    training = sections(recipe).training.model_copy(update={"precision": precision})
+    return recipe.model_copy(update={"training": training})
 
 
 def _keys(recipe: Recipe) -> Iterator[tuple[str, Any]]:

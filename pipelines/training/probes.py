@@ -19,7 +19,7 @@ from headrace.ranks.workers import Workers
 from headrace.recipe import Recipe
 from headrace.runs.files import write_text
 from headrace.runs.run_folder import RunFolder, sections
-from headrace.training import run, setup
+from headrace.training import precision, run, setup
 from headrace.training.trainer import Trainer, part_size
 
 LOWEST, HIGHEST = 1e-7, 10.0
@@ -93,6 +93,7 @@ def _probe(recipe: Recipe, workers: Workers, name: str) -> Iterator[tuple[RunFol
     systems.check(recipe)
     part_size(training, sections(recipe).data.batch_size, workers)
     recipe, loader, table = run.load(recipe, workers)
+    recipe = precision.resolve(recipe, workers)
     folder = RunFolder(Path(sections(recipe).training.run))
     with folder.held() if workers.first else nullcontext():
         if workers.first:

@@ -22,7 +22,7 @@ from headrace.runs.checkpoints import METRIC, Checkpoint, Checkpoints
 from headrace.runs.files import write_text
 from headrace.runs.metrics import MetricsFile
 from headrace.runs.run_folder import RunFolder, sections, with_version
-from headrace.training import flops, memory, parallel, setup, validation
+from headrace.training import flops, memory, parallel, precision, setup, validation
 from headrace.training.board import Board
 from headrace.training.gallery import Gallery
 from headrace.training.preemption import Preempted, StopRequest, stop_request
@@ -230,6 +230,9 @@ def run(recipe: Recipe, workers: Workers, profiled: bool = False) -> RunFolder:
             print(f"{folder.path}: finished at step {of.training.steps}; nothing to do", file=sys.stderr)
         return folder
     recipe, loader, table = load(recipe, workers)
+    recipe = precision.resolve(recipe, workers)
+    if workers.first:
+        print(f"{folder.path}: training in {sections(recipe).training.precision}", file=sys.stderr)
     workers.barrier()
     with folder.held() if workers.first else nullcontext():
         if workers.first:

@@ -146,6 +146,8 @@ class Trainer:
     ) -> None:
         """`batch_size` is that of all ranks together; `activations` is what `activation.apply` gave for the networks.
 
+        `training.precision` must not be auto: see `precision.resolve`.
+
         Raises RecipeError if the ranks cannot have equal shares of the batch, or if `training.networks` names a network
         that the objective does not have.
         """

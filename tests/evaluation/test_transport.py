@@ -149,6 +149,7 @@ def critic(x_ND: Tensor, y_ND: Tensor, steps: int, **changes: Any) -> tuple[Adve
         beta2=0.9,
         weight_decay=0.0,
         clip=math.inf,
+        precision="fp32",
     )
     trainer = Trainer(objective, training, 256, SINGLE)
     figures = {}

@@ -63,7 +63,7 @@ def test_conditions_are_those_of_the_image(spark, table: str) -> None:
 
 def test_a_source_that_is_there_is_left_alone(spark, table: str, capsys: pytest.CaptureFixture[str]) -> None:
     emoji.make_table(spark, table, IDS)
-    assert "is there already" in capsys.readouterr().out
+    assert "exists already" in capsys.readouterr().out
 
 
 def test_builds_the_demo(spark, table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,9 +98,9 @@ WRONG = [
     (["dataset.captions={min_characters: 9, max_characters: 3}"], 2, "max_characters of at least"),
     (["dataset.images={column: image, conditions: [edgs]}"], 2, "dataset.images.conditions: found 'edgs'"),
     (["dataset.images={column: image, min_side: 1000}"], 3, "left out: "),
-    (["--dry-run=yes"], 2, "'--dry-run=yes'"),
+    (["--dry-run=yes"], 2, "argument --dry-run: found 'yes'"),
     (["--vacuum", "--dry-run"], 2, "expected one of them"),
-    (["--vacuum=-5"], 2, "'-5'"),
+    (["--vacuum=-5"], 2, "argument --vacuum: found '-5', expected hours, 0 or more"),
     (["--vacuum=nan"], 2, "'nan'"),
     (["dataset.output.path=/proc/emoji"], 2, "/proc/emoji"),
 ]
@@ -119,7 +119,7 @@ def test_errors_are_one_line_and_a_status(
 
 @pytest.fixture
 def daily(spark, tmp_path: Path) -> Path:
-    """A recipe over two days of photos, the dataset of a partition for each."""
+    """A recipe over two days of photos whose dataset has a partition for each day."""
     for number, day in enumerate(("2026-11-21", "2026-11-22")):
         folder = tmp_path / "photos" / f"ds={day}"
         folder.mkdir(parents=True)
@@ -169,6 +169,32 @@ def test_a_day_is_built_alone_and_once(daily: Path, capsys: pytest.CaptureFixtur
     assert build.main([str(daily), "ds=2001-01-01"]) == 3
     assert "found no rows to write" in capsys.readouterr().err
     assert DeltaTable(str(output)).version() == 1
+
+
+@pytest.mark.parametrize("columns", ["40", "200"])
+def test_paths_are_printed_whole(
+    spark, daily: Path, columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are, however narrow the terminal and long the path, and even if they look like markup."""
+    monkeypatch.setenv("COLUMNS", columns)
+    output = daily.parent / ("long" * 20) / "[bold]data[/bold]" / "[a]" / "x"
+    command = [str(daily), f"dataset.output.path={output}", "ds=2026-11-21"]
+    assert build.main([*command, "--dry-run"]) == 0
+    assert f"{output}, dry run: nothing written" in capsys.readouterr().out.splitlines()
+    assert build.main(command) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == f"{output}, version 0"
+    (seconds,) = (line for line in shown if line.startswith("│ seconds"))
+    assert "commit" in seconds, "cells are not wrapped where stdout is no terminal"
+    assert build.main(command) == 0
+    assert f"{output}: unchanged, version 0 has the same" in capsys.readouterr().out
+    orphan = output / "shard-000001-0123456789ab-7.parquet"
+    orphan.write_bytes(b"left over")
+    os.utime(orphan, (time.time() - 7200,) * 2)
+    assert build.main([*command, "--vacuum=1"]) == 0
+    title, removed = capsys.readouterr().out.splitlines()
+    assert title.startswith(f"{output}: removed 1 file that")
+    assert removed.endswith(orphan.name)
 
 
 def test_vacuum_from_the_command_line(daily: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The commands of docs/discrete.md, in their order, by the recipes that they name, made tiny."""
+"""The commands of docs/discrete.md, in order, with the recipes that they name made tiny."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def commands() -> list[list[str]]:
 
 
 def tiny(path: Path, folder: Path) -> Path:
-    """The recipe at `path` for the tiny dataset, a few steps, a small network."""
+    """The recipe at `path`, changed to the tiny dataset, a few steps and a small network."""
     recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     recipe["data"] |= {"path": str(folder / "tiny"), "where": {}, "batch_size": 8, "image_key": "sample_id"}
     recipe["model"] |= TINY[recipe["model"]["network"]]
@@ -54,7 +54,7 @@ def tiny(path: Path, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every command has run here and ended with status 0."""
+    """A folder in which every command has run and ended with status 0."""
     folder = tmp_path_factory.mktemp("discrete")
     write_dataset(folder / "tiny")
     for _, job, what, *overrides in commands():

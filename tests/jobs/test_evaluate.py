@@ -1,4 +1,4 @@
-"""`jobs/evaluate.py`: every family of runs is measured, by eyes that a recipe trained or that a file holds."""
+"""`jobs/evaluate.py`: every family of runs is measured, with features of a trained run or of a TorchScript file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trained(folder: Path, name: str, **sections: Any) -> Path:
-    """The run `name`, trained for a few steps by a recipe of which `sections` differ."""
+    """The run `name`, trained for a few steps by the tiny recipe with `sections` changed."""
     run = folder / name
     if not run.exists():
         recipe = recipe_of(folder / "tiny", run, steps=2)
@@ -46,7 +46,14 @@ def judge(folder: Path) -> Path:
         data={"label": "label", "caption": None},
         model={"network": "classifier", "labels": 3, "resolution": 16, "channels": 8, "multipliers": [1, 2]},
         objective={"family": "classifier", "clean": 1.0},
-        training={"run": str(folder / "judge"), "steps": 60, "learning_rate": 3e-3, "warmup": 4, "ema": 0.5},
+        training={
+            "run": str(folder / "judge"),
+            "steps": 60,
+            "learning_rate": 3e-3,
+            "warmup": 4,
+            "ema": 0.5,
+            "precision": "fp32",
+        },
     )
 
 
@@ -60,9 +67,15 @@ def evaluated(run: Path, *overrides: str) -> dict[str, Any]:
     return json.loads((run / "evaluation.json").read_text())
 
 
-def test_a_diffusion_run(base: Path, judge: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_diffusion_run(
+    base: Path, judge: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
     found = evaluated(base, f"features={judge}")
-    assert capsys.readouterr().out.splitlines()[-1] == str(base / "evaluation.json")
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == f"features: classifier {judge}, step 60"
+    assert shown[-1] == str(base / "evaluation.json")
+    assert sum("label_agreement" in line and "]" in line for line in shown) == 1, "a figure is on one line"
     assert found["features"] == f"classifier {judge}, step 60"
     assert found["real"] == {"path": str(base.parent / "tiny"), "version": 2, "where": {}, "images": 12}
     (measurement,) = found["measurements"]
@@ -152,7 +165,7 @@ def test_a_controlnet_is_measured_by_the_edges_that_it_obeys(folder: Path, base:
 
 
 class Published(nn.Module):
-    """A network as Inception is published for FID: it gives classes unless it is asked for features."""
+    """A network in the form in which Inception is published for FID: it returns classes unless asked for features."""
 
     def forward(self, img: Tensor, return_features: bool = False) -> Tensor:
         features = img.float().mean([2, 3])
@@ -160,14 +173,14 @@ class Published(nn.Module):
 
 
 class Flat(nn.Module):
-    """A network that takes RGB alone."""
+    """A network that only takes images."""
 
     def forward(self, image: Tensor) -> Tensor:
         return image.float().mean([2, 3])
 
 
 class Wrong(nn.Module):
-    """A network that gives no features."""
+    """A network that returns images instead of features."""
 
     def forward(self, image: Tensor) -> Tensor:
         return image.float()
@@ -190,7 +203,7 @@ def test_what_is_wrong_is_one_line(base: Path, judge: Path, tmp_path: Path, caps
     wrong = tmp_path / "wrong.pt"
     torch.jit.script(Wrong()).save(str(wrong))
     cases = {
-        (): (2, "argument: found nothing, expected RUN"),
+        (): (2, "argument RUN: found nothing, expected headrace evaluate"),
         (str(tmp_path),): (2, "found no recipe.yaml, expected the folder of a run"),
         (str(base),): (2, "evaluation.features: found nothing, expected a run folder of a classifier or"),
         (str(base), "features=nowhere"): (2, "evaluation.features: found nothing at nowhere"),

@@ -1,4 +1,4 @@
-"""`jobs/export.py`: what is exported draws the same images by `diffusers`."""
+"""`jobs/export.py`: `diffusers` draws the same images from what is exported."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_wrong_arguments_are_one_line(run: Path, tmp_path: Path, capsys: pytest.
     assert main([str(tmp_path), str(tmp_path / "out")]) == 2
     assert main([str(run), str(tmp_path)]) == 2
     errors = capsys.readouterr().err.splitlines()
-    assert errors[0] == "headrace: arguments: found 1, expected two: RUN FOLDER"
+    assert errors[0] == "headrace: argument FOLDER: found nothing, expected headrace export [-h] RUN FOLDER"
     assert "found no recipe.yaml" in errors[1]
     assert "expected an empty folder or none" in errors[2]
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

@@ -32,7 +32,7 @@ def idx(array: np.ndarray) -> bytes:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """Files as those of Debian's package, with a few images."""
+    """Files like those of Debian's package, with a few images."""
     folder = tmp_path / "package"
     folder.mkdir()
     for name, count in (("train", TRAIN), ("t10k", TEST)):

@@ -44,11 +44,11 @@ def torchrun(recipe: Path, *arguments: str) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def long_run(recipe: Path, folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Two ranks in the middle of a run that would take minutes."""
+    """Two ranks in the middle of a run that would take minutes to finish."""
     run = folder / "long"
     shutil.rmtree(run, ignore_errors=True)
     process = torchrun(recipe, f"training.run={run}", "training.steps=100000", "training.checkpoint_every=99999")
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 140
     while not (run / "metrics.jsonl").exists() or (run / "metrics.jsonl").read_text().count("\n") < 3:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -59,7 +59,7 @@ def long_run(recipe: Path, folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_rank_that_dies_ends_the_job(long_run: subprocess.Popen[str]) -> None:
-    """Within 30 seconds, and the launcher names the rank and what ended it."""
+    """It ends within 30 seconds, and the launcher names the rank and the signal that killed it."""
     ranks = Path(f"/proc/{long_run.pid}/task/{long_run.pid}/children").read_text().split()
     os.kill(int(ranks[-1]), signal.SIGKILL)
     started = time.monotonic()
@@ -71,9 +71,9 @@ def test_a_rank_that_dies_ends_the_job(long_run: subprocess.Popen[str]) -> None:
 
 
 def test_sigterm_to_the_launcher_saves_and_ends_with_143(long_run: subprocess.Popen[str], folder: Path) -> None:
-    """What a scheduler sends reaches every rank, and what they answer reaches the scheduler."""
+    """The scheduler's signal reaches every rank, and their exit status reaches the scheduler."""
     long_run.terminate()
-    long_run.communicate(timeout=60)
+    long_run.communicate(timeout=140)
     assert long_run.returncode == 143
     steps = len(losses(folder / "long"))
     assert (folder / "long" / "checkpoints" / f"step-{steps:08d}" / "state.json").exists()
@@ -81,19 +81,19 @@ def test_sigterm_to_the_launcher_saves_and_ends_with_143(long_run: subprocess.Po
 
 def test_a_wrong_recipe_ends_the_job_with_2(recipe: Path) -> None:
     process = torchrun(recipe, "data.path=nowhere")
-    _, errors = process.communicate(timeout=90)
+    _, errors = process.communicate(timeout=140)
     assert process.returncode == 2
     assert "headrace: data.path: found no dataset at nowhere" in errors
 
 
 @pytest.mark.slow
 def test_the_words_of_a_rank_that_fails_are_shown(recipe: Path, folder: Path) -> None:
-    """A shard is gone, as one rank finds out."""
+    """A shard is missing, and one rank reads it."""
     write_dataset(folder / "broken")
     next((folder / "broken").glob("*.parquet")).unlink()
     started = time.monotonic()
     process = torchrun(recipe, f"training.run={folder / 'fails'}", f"data.path={folder / 'broken'}")
-    _, errors = process.communicate(timeout=90)
+    _, errors = process.communicate(timeout=140)
     assert process.returncode != 0
     assert "[rank" in errors
     assert ".parquet" in errors
@@ -125,11 +125,11 @@ def test_ranks_as_tasks_of_spark(recipe: Path, folder: Path) -> None:
     assert "found no dataset at nowhere" in wrong.stderr
     many = subprocess.run([*command, "--launcher=spark", "--ranks=4"], env=environment, capture_output=True, text=True)
     assert many.returncode == 2
-    assert "--ranks: found 4, expected at most the 2 tasks that Spark runs at a time" in many.stderr
+    assert "argument --ranks: found 4, expected at most the 2 tasks that Spark runs at a time" in many.stderr
 
 
 def test_the_example_for_slurm() -> None:
-    """It is a shell script whose launcher and recipe are there, and it asks to be told before its time is over."""
+    """It is a valid shell script, its launcher and recipe exist, and it asks for SIGTERM before its time is over."""
     script = EXAMPLES / "train.slurm"
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
     text = script.read_text()
@@ -147,7 +147,7 @@ def test_the_example_for_slurm() -> None:
 
 
 def test_the_example_for_kubernetes() -> None:
-    """Its command is one that `headrace train` takes."""
+    """`headrace train` accepts its command."""
     job = yaml.safe_load((EXAMPLES / "train.pytorchjob.yaml").read_text())
     worker = job["spec"]["pytorchReplicaSpecs"]["Worker"]
     assert worker["restartPolicy"] == "ExitCode"

@@ -1,4 +1,4 @@
-"""`jobs/sample.py`: pictures of a run's prompts."""
+"""`jobs/sample.py`: images of a run's prompts."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_wrong_arguments_are_one_line(run: Path, tmp_path: Path, capsys: pytest.
     assert main([str(tmp_path)]) == 2
     assert main([str(run), "steeps=4"]) == 2
     errors = capsys.readouterr().err.splitlines()
-    assert errors[0] == "headrace: argument: found nothing, expected RUN [key=value …]"
+    assert errors[0] == "headrace: argument RUN: found nothing, expected headrace sample [-h] RUN [key=value ...]"
     assert errors[1] == f"headrace: {tmp_path}: found no recipe.yaml, expected the folder of a run"
     assert "sampling.steeps: found an unknown key" in errors[2]
 

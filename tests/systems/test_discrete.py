@@ -36,7 +36,7 @@ def autoencoder(dataset: Path, run: Path, bottleneck: str = "vq", **objective: A
             "bottleneck": BOTTLENECKS[bottleneck],
         },
         "objective": {"family": "autoencoder", "watch": 2, "watched": 8, **objective},
-        "training": {"run": str(run), "steps": 8, "warmup": 2, "checkpoint_every": 4},
+        "training": {"run": str(run), "steps": 8, "warmup": 2, "checkpoint_every": 4, "precision": "fp32"},
         "sampling": {"examples": 3, "per_prompt": 1},
     }
 
@@ -46,7 +46,7 @@ def prior(dataset: Path, run: Path, autoencoder_run: Path, **model: Any) -> dict
         "data": {"path": str(dataset), "batch_size": 8, "threads": 1, "label": "label"},
         "model": {"network": "prior", "codes": 16, "side": 4, "width": 16, "layers": 2, "heads": 2, **model},
         "objective": {"family": "prior", "autoencoder": str(autoencoder_run)},
-        "training": {"run": str(run), "steps": 8, "warmup": 2, "checkpoint_every": 4},
+        "training": {"run": str(run), "steps": 8, "warmup": 2, "checkpoint_every": 4, "precision": "fp32"},
         "sampling": {"per_prompt": 2, "guidance": 2.0},
     }
 

@@ -79,7 +79,8 @@ class Duel:
 
 
 def recipe(**changes: object) -> Training:
-    values = {"run": "unused", "steps": 20, "warmup": 3, "learning_rate": 0.05, "seed": 7, **changes}
+    values = {"run": "unused", "steps": 20, "warmup": 3, "learning_rate": 0.05, "seed": 7}
+    values |= {"precision": "fp32", **changes}
     return Training.model_validate(values)
 
 

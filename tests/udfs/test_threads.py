@@ -57,8 +57,16 @@ def test_deadlocked_threads_come_first(spark, acme_jar):
     assert "java.lang.Object" in first.held
     assert f"held by {second.name}" in first.awaited
     console = Console(width=300, record=True, file=io.StringIO())
-    console.print(table([first, second], "2 threads"))
+    console.print(table([first, second]))
     assert console.export_text().count("DEADLOCKED") == 2
+
+
+def test_brackets_in_names_are_no_markup():
+    thread = udfs.Thread("driver", "pool-[a]-1", 7, "WAITING", True, None, "[I@1 [/b]", "", "f ([x].py:3)", False)
+    console = Console(width=300, record=True, file=io.StringIO())
+    console.print(table([thread]))
+    shown = console.export_text()
+    assert all(text in shown for text in (thread.name, thread.held, thread.frame))
 
 
 def test_local_mode_has_no_executors_beside_the_driver(spark, bridge_jar):
@@ -73,16 +81,18 @@ def test_the_job_prints_json(spark, bridge_jar, capsys):
 
 
 def test_without_a_session_the_job_lists_python_and_says_so():
-    wide = os.environ | {"COLUMNS": "200"}
+    narrow = os.environ | {"COLUMNS": "40"}
     done = subprocess.run(
-        [sys.executable, "-m", "headrace.jobs.threads"], capture_output=True, text=True, env=wide, timeout=60
+        [sys.executable, "-m", "headrace.jobs.threads"], capture_output=True, text=True, env=narrow, timeout=60
     )
     assert done.returncode == 0
-    assert "no Spark session in this process" in " ".join(done.stdout.split())
-    assert "MainThread" in done.stdout
+    title, *lines = done.stdout.splitlines()
+    assert title.endswith("; no Spark session in this process, so only its Python threads")
+    (main,) = (line for line in lines if "MainThread" in line)
+    assert "_python_threads (thread_table.py:" in main, "one line for each thread where stdout is no terminal"
     assert "driver" not in done.stdout
     bad = subprocess.run(
         [sys.executable, "-m", "headrace.jobs.threads", "--watch", "0"], capture_output=True, text=True, timeout=60
     )
     assert bad.returncode == 2
-    assert "expected 0.1 to 3600 seconds" in bad.stderr
+    assert bad.stderr == "headrace: argument --watch: found '0', expected 0.1 to 3600 seconds\n"

@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass
 class Summary:
-    """What a build did. `unchanged` and `dry_run` say that nothing was written; `version` is then the one before."""
+    """What a build did. With `unchanged` or `dry_run` nothing was written, and `version` is the current version."""
 
     path: str
     partition: tuple[str, str] | None = None
