@@ -9,7 +9,7 @@ shows whether a plan is as fast in the same memory.
 Memory is the most that the allocator hands out in a step beyond what was allocated before it. On a GPU it comes from
 the allocator's statistics, on a CPU from the profiler, which also counts the bytes that compiled code allocates. Time
 is the minimum over the repeats, with the sides interleaved; on a CPU it is the CPU time of the computing thread.
-`--quick` uses small models.
+`--quick` uses small models and two repeats.
 """
 
 from __future__ import annotations
