@@ -1,4 +1,4 @@
-# Each target is one line over ./run, which works without make too.
-demo test test-all test-airflow lint jar wheel clean setup:
+# Every target calls ./run, which also works without make.
+demo test test-all test-airflow lint links jar wheel clean setup:
 	@./run $@
-.PHONY: demo test test-all test-airflow lint jar wheel clean setup
+.PHONY: demo test test-all test-airflow lint links jar wheel clean setup

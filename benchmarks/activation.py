@@ -1,13 +1,15 @@
 """Memory against time of activation checkpointing: `python benchmarks/activation.py [--plot docs/activation.png]`.
 
-For a chain of 100 blocks whose sizes differ, a U-Net, a DiT and diffusers' own U-Net: every policy and budgets from
-20 % to 100 % of what no checkpointing takes; beside them PyTorch's `checkpoint_sequential` (on the chain), diffusers'
-own switch (on its U-Net), and, all compiled by torch.compile, PyTorch's `activation_memory_budget` against ours. For
-each side that is no budget of ours, a budget of as many bytes as it took shows whether ours is as fast in its memory.
+The models are a chain of 100 blocks of different sizes, a U-Net, a DiT and diffusers' own U-Net. Each runs with every
+policy and with budgets from 10 % to 100 % of the memory that it needs without checkpointing. The peers are PyTorch's
+`checkpoint_sequential` (on the chain), diffusers' own switch (on its U-Net) and, with everything compiled by
+torch.compile, PyTorch's `activation_memory_budget`. For each policy and peer, a budget of the same number of bytes then
+shows whether a plan is as fast in the same memory.
 
-Memory is the most that the allocator hands out in a step beyond what was there before it: a GPU's statistics say so; on
-a CPU the profiler does, which sees the bytes that compiled code takes too. Time is the least of the repeats, sides
-interleaved; on a CPU it is that of the one thread that computes. `--quick` takes small models and two repeats.
+Memory is the most that the allocator hands out in a step beyond what was allocated before it. On a GPU it comes from
+the allocator's statistics, on a CPU from the profiler, which also counts the bytes that compiled code allocates. Time
+is the minimum over the repeats, with the sides interleaved; on a CPU it is the CPU time of the computing thread.
+`--quick` uses small models and two repeats.
 """
 
 from __future__ import annotations
@@ -60,11 +62,11 @@ class Subject:
     sequence: tuple[nn.Sequential, Tensor] | None = None
     switch: Callable[[bool], None] | None = None
     compiled: bool = False
-    """whether it is compared under torch.compile too"""
+    """whether to compare it under torch.compile too"""
 
 
 def chain(device: torch.device, quick: bool) -> Subject:
-    """100 blocks that save one to four times their output inside."""
+    """100 blocks that store one to four times the size of their output."""
     width, samples = (32, 64) if quick else (128, 512)
     blocks = nn.Sequential(*(ChainBlock(width, width * (1 + number % 4)) for number in range(100))).to(device)
     blocks.blocks = list(blocks)
@@ -98,7 +100,7 @@ def dit(device: torch.device, quick: bool) -> Subject:
 
 
 def diffusers_u_net(device: torch.device, quick: bool) -> Subject:
-    """diffusers' U-Net with its own switch, which our policies work on as well."""
+    """diffusers' U-Net, with its own switch; our policies work on it too."""
     from diffusers import UNet2DConditionModel
 
     channels, samples = ((16, 32, 32), 2) if quick else ((48, 96, 96), 4)
@@ -134,12 +136,12 @@ class Side:
     prepare: Callable[[], object]
     step: Callable[[], object]
     said: list[str] = field(default_factory=list)
-    """what a budget reports"""
+    """the lines that a budget reports"""
 
 
 @dataclass
 class Found:
-    """What was measured of a side."""
+    """The measurements of one side."""
 
     megabytes: float
     times: list[float] = field(default_factory=list)
@@ -147,16 +149,17 @@ class Found:
 
     @property
     def milliseconds(self) -> float:
-        """The least."""
+        """The shortest time."""
         return 1e3 * min(self.times)
 
 
 def sides(
     subject: Subject, whole: int, compiled: bool, shares: tuple[float, ...], found: Mapping[str, Found]
 ) -> Iterator[tuple[str, Side]]:
-    """Every side by name; `whole` is what no checkpointing takes in bytes.
+    """Every side by name; `whole` is the memory without checkpointing, in bytes.
 
-    After the sides that are no budget comes a budget of what each of them took, as `found` has it by then.
+    The last sides are budgets of as many bytes as each policy and peer took. These are read from `found`, so measure
+    each side before you ask for the next one.
     """
     model = subject.model
     for policy in POLICIES:
@@ -171,7 +174,7 @@ def sides(
 
 
 def budgeted(subject: Subject, budget: int, compiled: bool) -> Side:
-    """A budget in bytes, measured by the passes and then followed."""
+    """A budget in bytes: the first passes measure, the later ones follow the plan."""
     model, device = subject.model, next(subject.model.parameters()).device
     side = Side(lambda: None, lambda: None)
 
@@ -190,7 +193,7 @@ def budgeted(subject: Subject, budget: int, compiled: bool) -> Side:
 
 
 def peers(subject: Subject, compiled: bool) -> Iterator[tuple[str, Side]]:
-    """What PyTorch and diffusers have for the same purpose."""
+    """The methods of PyTorch and diffusers for the same purpose."""
     model = subject.model
     if subject.sequence is not None and not compiled:
         blocks, x_NC = subject.sequence
@@ -214,7 +217,7 @@ def peers(subject: Subject, compiled: bool) -> Iterator[tuple[str, Side]]:
 
 
 def theirs(subject: Subject, share: float) -> Side:
-    """The whole loss compiled, with PyTorch's own choice of what to compute again."""
+    """The whole loss compiled, with PyTorch's own choice of what to recompute."""
     side = Side(lambda: None, lambda: None)
 
     def prepare() -> None:
@@ -230,7 +233,7 @@ def theirs(subject: Subject, share: float) -> Side:
 
 
 def peak(model: nn.Module, step: Callable[[], object], device: torch.device) -> int:
-    """The most bytes that a step takes from the allocator, gradients of parameters apart."""
+    """The most bytes that a step takes from the allocator, not counting gradients of parameters."""
     model.zero_grad(set_to_none=False)
     gc.collect()
     if device.type == "cuda":
@@ -253,7 +256,7 @@ def peak(model: nn.Module, step: Callable[[], object], device: torch.device) -> 
 
 
 def seconds(model: nn.Module, step: Callable[[], object], device: torch.device) -> float:
-    """How long a step takes."""
+    """Seconds of one step; on a CPU, CPU time of this thread."""
     model.zero_grad(set_to_none=False)
     if device.type != "cuda":
         started = time.thread_time()
@@ -267,7 +270,7 @@ def seconds(model: nn.Module, step: Callable[[], object], device: torch.device) 
 
 
 def measure(subject: Subject, repeats: int, compiled: bool, shares: tuple[float, ...]) -> dict[str, Found]:
-    """Each side; a budget that no plan fits is left out."""
+    """Measure each side. Budgets that no plan fits are left out."""
     model, device = subject.model, next(subject.model.parameters()).device
     activation.apply(model, "none", compile=compiled)
     subject.loss().backward()  # gradients exist from here on
@@ -293,7 +296,7 @@ def measure(subject: Subject, repeats: int, compiled: bool, shares: tuple[float,
 
 
 def show(title: str, found: dict[str, Found]) -> None:
-    """Print the sides, and what lies below the curve of budgets."""
+    """Print each side, then how the budget of the same size compares with each policy and peer."""
     none = found["none"]
     print(f"\n{title}\n{'':38}{'MB':>10}{'of none':>9}{'ms':>10}{'slower':>8}")
     for name, side in found.items():
@@ -308,11 +311,11 @@ def show(title: str, found: dict[str, Found]) -> None:
             print(f"  no plan fits in as little memory as {name}")
         else:
             memory, time_ = ours.megabytes / side.megabytes, ours.milliseconds / side.milliseconds
-            print(f"  the budget of what {name} takes: {memory:.2f} of its memory, {time_:.2f} of its time")
+            print(f"  a budget of the same size as {name}: {memory:.2f} of its memory, {time_:.2f} of its time")
 
 
 def draw(panels: Mapping[str, dict[str, Found]], path: str) -> None:
-    """A picture with a panel for each model."""
+    """Save a plot with a panel for each model."""
     rows = -(-len(panels) // 4)
     figure = Figure(figsize=(18, 4 * rows), layout="constrained")
     for place, (title, found) in enumerate(panels.items(), 1):
@@ -321,7 +324,7 @@ def draw(panels: Mapping[str, dict[str, Found]], path: str) -> None:
 
 
 def panel(axes: Axes, found: dict[str, Found]) -> None:
-    """Memory against time."""
+    """Plot memory against time."""
     axes.set_ylabel("ms a step")
     lines = {"budget": "our budget", "torch activation": "torch's budget"}
     for prefix, label in lines.items():
@@ -337,11 +340,11 @@ def panel(axes: Axes, found: dict[str, Found]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default=",".join(SUBJECTS), help="some of them, by comma")
+    parser.add_argument("--models", default=",".join(SUBJECTS), help="which models, separated by commas")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--compile", choices=["both", "no", "only"], default="both")
-    parser.add_argument("--plot", help="a PNG or SVG to write")
+    parser.add_argument("--plot", help="the PNG or SVG file to write")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

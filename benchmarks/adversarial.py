@@ -1,9 +1,9 @@
 """One step of each adversarial objective, against a plain PyTorch loop over the same networks.
 
-The loop is what one writes by hand: the generator's and the discriminator's losses, AdamW, no averages, no figures, no
-metrics. Both do the same mathematics on equal networks and batches. Time is CPU time of one thread; rounds of the two
-are interleaved and the best of each counts, so that a busy machine matters little.
-Run with `python benchmarks/adversarial.py`; it prints a table. `--quick` only shows that it works.
+The loop is what you would write by hand: the generator's and the discriminator's losses and AdamW, without averaged
+weights, figures or metrics. Both sides do the same mathematics on equal networks and batches. Time is CPU time of one
+thread. Rounds of the two sides are interleaved and the best round of each counts, so that a busy machine matters
+little. Run `python benchmarks/adversarial.py`; it prints a table. `--quick` only checks that it works.
 """
 
 import argparse
@@ -42,7 +42,7 @@ Step = Callable[[Tensor], object]
 
 
 class Plain:
-    """The loop by hand."""
+    """The hand-written loop."""
 
     def __init__(self, recipe: AdversarialRecipe, generator: nn.Module, discriminator: nn.Module) -> None:
         self.recipe, self.generator, self.discriminator = recipe, generator, discriminator
@@ -110,7 +110,7 @@ class Plain:
 
 
 def both(model: dict[str, Any], objective: dict[str, Any], batch: int) -> tuple[Step, Step]:
-    """A step of the common trainer, and one of the loop by hand, over equal networks."""
+    """A step of the common trainer and a step of the hand-written loop, over equal networks."""
     torch.manual_seed(0)
     pair = build_pair(Gan.model_validate(model))
     recipe = AdversarialRecipe.model_validate({"family": "gan", **objective})
@@ -146,8 +146,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     real = torch.rand(arguments.batch, 1, 28, 28) * 2 - 1
-    print(f"28×28×1, batch {arguments.batch}, one thread, torch {torch.__version__}")
-    print("| objective | headrace, ms a step | by hand, ms | ratio |\n| --- | --- | --- | --- |")
+    print(f"28×28×1, batch {arguments.batch}, one thread, torch {torch.__version__}\n")
+    print("| objective | headrace, ms a step | hand-written, ms | ratio |\n| --- | --- | --- | --- |")
     for name, (model, objective) in GAMES.items():
         ours, theirs = both(model, objective, arguments.batch)
         for step in (ours, theirs):

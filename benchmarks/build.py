@@ -1,4 +1,4 @@
-"""Dataset builds against other ways to write the same rows, on the same input, in one run.
+"""Dataset builds compared with other ways to write the same rows, from the same input, in one run.
 
     python -m benchmarks.build compare [--gigabytes 1] [--kilobytes 50] [--ways copy,build,…] [--rounds 3]
                                        [--mds-python PYTHON]
@@ -6,14 +6,14 @@
     python -m benchmarks.build rows [--rows 10000000]
     python -m benchmarks.build stages [--gigabytes 1]
 
-`compare`: images × 6 captions × 2 conditions. Each way runs twice on a small input, then once a round on the real one,
-the ways in turn; medians are shown. No start of a JVM is counted. `copy` is the floor: Spark reads, shuffles and writes
-whole images, nothing exploded.
-`mds` is MosaicML Streaming's `dataframe_to_mds` of the exploded rows; it pulls a torch of its own, so it runs in the
-environment of --mds-python, with its own JVM, whose start is not counted either.
+`compare`: images × 6 captions × 2 conditions. Each way warms up twice on a small input and then runs once per round on
+the real one. A round runs every way, one after the other, and the table has medians over the rounds. Starting a JVM is
+not counted. `copy` is the floor: Spark reads, shuffles and writes whole images and explodes nothing. `mds` is MosaicML
+Streaming's `dataframe_to_mds` of the exploded rows. It installs a torch of its own, so it runs in the environment of
+--mds-python, with a JVM of its own, whose start is not counted either.
 `growth`: seconds and peak memory of driver, JVM and Python workers over input sizes, each in a process of its own, and
-the slope. `rows`: very many captions of tiny images. `stages`: where the build's time goes, by Spark's own event log.
---quick runs any of them on a hundredth of its input, to see that it works.
+the slope. `rows`: very many captions of tiny images. `stages`: where the build's time goes, from Spark's event log.
+--quick runs any of them on a hundredth of its input, to check that it works.
 """
 
 import argparse
@@ -60,18 +60,18 @@ def by_build(spark: SparkSession, source: Path, output: Path, shape: Shape) -> N
 
 
 def by_copy(spark: SparkSession, source: Path, output: Path, shape: Shape) -> None:
-    """Spark: whole images shuffled and written, nothing exploded."""
+    """Spark: shuffle and write whole images, explode nothing."""
     frame = spark.read.parquet(str(source))
     frame.repartition(_partitions(source), "id").write.option("compression", "none").parquet(str(output))
 
 
 def by_explode(spark: SparkSession, source: Path, output: Path, shape: Shape) -> None:
-    """Spark: exploded, shuffled by key, written with the writer's default settings."""
+    """Spark: explode, shuffle by key, write with the default settings."""
     exploded(spark, source, shape).write.parquet(str(output))
 
 
 def by_explode_dictionary(spark: SparkSession, source: Path, output: Path, shape: Shape) -> None:
-    """Spark: exploded, shuffled by key, written with dictionary pages as large as a shard."""
+    """Spark: explode, shuffle by key, write with dictionary pages as large as a shard."""
     writer = exploded(spark, source, shape).write.option("compression", "none")
     writer.option("parquet.dictionary.page.size", str(2 * SHARD_BYTES)).option(
         "parquet.block.size", str(16 * SHARD_BYTES)
@@ -79,7 +79,7 @@ def by_explode_dictionary(spark: SparkSession, source: Path, output: Path, shape
 
 
 def by_mds(spark: SparkSession, source: Path, output: Path, shape: Shape) -> None:
-    """MosaicML Streaming: the exploded rows to MDS shards, by its own converter, whose default is Zstandard."""
+    """MosaicML Streaming: write the exploded rows as MDS shards with its own converter, which defaults to Zstandard."""
     from streaming.base.converters import dataframe_to_mds
 
     names = ["id", "image", "caption", *(["kind", "condition"] if shape.conditions else [])]
@@ -89,13 +89,13 @@ def by_mds(spark: SparkSession, source: Path, output: Path, shape: Shape) -> Non
 
 
 def exploded(spark: SparkSession, source: Path, shape: Shape) -> DataFrame:
-    """The rows of the query, whole images shuffled by key before."""
+    """The rows of the query, after whole images have been shuffled by key."""
     spark.read.parquet(str(source)).repartition(_partitions(source), "id").createOrReplaceTempView("source")
     return spark.sql(query(shape))
 
 
 def by_polars(spark: SparkSession, source: Path, output: Path, shape: Shape) -> None:
-    """Polars: explode in its streaming engine, no shuffle, default writer."""
+    """Polars: explode in the streaming engine, without a shuffle, with the default writer."""
     import polars as pl
 
     columns = ["id", "image", "captions", *["conditions"] * bool(shape.conditions)]
@@ -107,7 +107,7 @@ def by_polars(spark: SparkSession, source: Path, output: Path, shape: Shape) -> 
 
 
 def by_duckdb(spark: SparkSession, source: Path, output: Path, shape: Shape) -> None:
-    """DuckDB: unnest, no shuffle, default writer."""
+    """DuckDB: unnest, without a shuffle, with the default writer."""
     import duckdb
 
     output.mkdir()
@@ -155,7 +155,7 @@ def timed(
 
 
 def apart(python: str, name: str, root: Path, shape: Shape) -> dict[str, Any]:
-    """`timed` in a process of its own, by the interpreter `python`."""
+    """Run `timed` in a process of its own, with the interpreter `python`."""
     command = [python, "-m", "benchmarks.build", "one", "--ways", name, "--folder", str(root), *shape.arguments()]
     done = subprocess.run(command, capture_output=True, text=True, env=_environment(python))
     if done.returncode:
@@ -170,7 +170,7 @@ def _environment(python: str) -> dict[str, str]:
 
 
 def compare(settings: argparse.Namespace, root: Path) -> Table:
-    """One row for each way: medians over the rounds, each of which runs all ways in phase."""
+    """One row for each way: medians over the rounds. Each round runs every way, one after the other."""
     shape = Shape(settings.kilobytes, settings.captions, settings.conditions)
     unique = _sources(root, shape, settings.gigabytes * 1e9)
     table = Table(*("way", "seconds", "× copy", "MB stored", "stored / unique", "peak MB: driver", "JVM", "workers"))
@@ -200,7 +200,7 @@ def compare(settings: argparse.Namespace, root: Path) -> Table:
 
 
 def growth(settings: argparse.Namespace, root: Path) -> Table:
-    """One row for each size, and how far each step is from the line through all."""
+    """One row for each size, and how far its time is from the line fitted through all sizes."""
     shape = Shape(settings.kilobytes, settings.captions, settings.conditions)
     table = Table(*("GB", "seconds", "off the line", "stored / unique", "peak MB: driver", "JVM", "workers"))
     found, sizes = [], []
@@ -224,7 +224,7 @@ def growth(settings: argparse.Namespace, root: Path) -> Table:
 
 
 def rows(settings: argparse.Namespace, root: Path) -> Table:
-    """Very many captions of tiny images, ten of each: build and Spark's default explode."""
+    """Very many captions of tiny images, ten for each image: copy, build and Spark's default explode."""
     captions = 10
     count = settings.rows // (100 if settings.quick else 1) // captions
     shape = Shape(0.2, captions, 0)
@@ -240,7 +240,7 @@ def rows(settings: argparse.Namespace, root: Path) -> Table:
 
 
 def stages(settings: argparse.Namespace, root: Path) -> Table:
-    """Each Spark job of copy and build, with what its tasks took."""
+    """Each Spark stage of copy and build, with the time and shuffled bytes of its tasks."""
     shape = Shape(settings.kilobytes, settings.captions, settings.conditions)
     _sources(root, shape, settings.gigabytes * 1e9)
     log = root / "events"
@@ -278,7 +278,7 @@ def stages(settings: argparse.Namespace, root: Path) -> Table:
 
 
 def _sources(root: Path, shape: Shape, size: float) -> int:
-    """Make the small and the real source, about `size` unique bytes; returns how many they are."""
+    """Write the small and the real source, of about `size` unique bytes; returns the exact number."""
     if not (root / "small").exists():
         make_source(root / "small", WARM_UP_IMAGES, shape)
     return make_source(root / "source", max(WARM_UP_IMAGES, round(size / shape.unique_bytes)), shape)
@@ -291,7 +291,7 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=1.0, help="unique bytes of images and conditions")
     parser.add_argument("--kilobytes", type=float, default=50, help="size of an image")
     parser.add_argument("--captions", type=int, default=6)
-    parser.add_argument("--conditions", type=int, default=2, help="conditions of an image, each 1/16 of its size")
+    parser.add_argument("--conditions", type=int, default=2, help="conditions per image, each 1/16 of its size")
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--rounds", type=int, default=3, help="how often `compare` runs each way")
     parser.add_argument("--sizes", default="1,2,4,8", help="gigabytes of `growth`")

@@ -1,4 +1,4 @@
-"""The input of the build's benchmarks: Parquet files of images that do not compress, with captions and conditions."""
+"""The input of the build benchmarks: Parquet files of incompressible images, with captions and conditions."""
 
 import zlib
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ SCHEMA = pa.schema(
         ("conditions", pa.list_(pa.struct([("kind", pa.string()), ("image", pa.binary())]))),
     ]
 )
-_FRAME = len(PNG) + 25 + 12 + 12  # what is around the noise in a file
+_FRAME = len(PNG) + 25 + 12 + 12  # bytes of a file around its noise
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Images of `kilobytes`, each with `captions` and `conditions`, the latter of a sixteenth of its size."""
+    """Images of `kilobytes` kB, each with so many captions and conditions. A condition is 1/16 of an image's size."""
 
     kilobytes: float
     captions: int
@@ -31,7 +31,7 @@ class Shape:
 
     @property
     def unique_bytes(self) -> float:
-        """The bytes of an image and its conditions."""
+        """Bytes of an image and its conditions."""
         return self.kilobytes * 1000 * (1 + self.conditions / 16)
 
     def arguments(self) -> list[str]:
@@ -46,14 +46,14 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def image(noise: np.random.Generator, size: float) -> bytes:
-    """A file of `size` bytes with the structure of a PNG and noise for pixels."""
+    """A file of `size` bytes with the structure of a PNG and noise in place of pixels."""
     header = (64).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
     pixels = noise.bytes(max(16, round(size) - _FRAME))
     return PNG + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 def make_source(folder: Path, images: int, shape: Shape) -> int:
-    """Write the source in files of about FILE_BYTES; returns the bytes of its images and conditions."""
+    """Write the source in files of about FILE_BYTES; returns the total bytes of its images and conditions."""
     folder.mkdir(parents=True)
     noise, total = np.random.default_rng(0), 0
     of_file = max(1, round(FILE_BYTES / shape.unique_bytes))

@@ -1,10 +1,11 @@
-"""Which of 25 Gaussians on a grid a GAN finds: modes covered and share of good samples, for each kind of GAN.
+"""How many of 25 Gaussians on a grid does each kind of GAN find? Modes covered, and the share of good samples.
 
-The grid is {−4, −2, 0, 2, 4}², the deviation 0.05; a sample is good within 3 deviations of a mode, a mode is covered
-if at least one of 2,500 samples is good for it (Srivastava et al. 2017, section 5.1; Lin et al. 2018, section 4.1). All
-share MLPs of three layers, the number of samples that the discriminator sees, and the common trainer. Run with
-`python benchmarks/gaussians.py`; it prints a table, with the exact W₁ between 1,000 samples and as many of the data,
-and writes docs/gaussians.png. `--quick` trains a twentieth and writes no picture.
+The grid is {−4, −2, 0, 2, 4}², the deviation 0.05. A sample is good if it is within 3 deviations of a mode, and a mode
+is covered if at least one of 2,500 samples is good for it (Srivastava et al. 2017, section 5.1; Lin et al. 2018,
+section 4.1). All kinds use the common trainer, MLPs of three layers, and the same number of samples for the
+discriminator. Run `python benchmarks/gaussians.py`; it prints a table, with the exact W₁ between 1,000 samples and
+1,000 points of the data, and writes docs/gaussians.png. `--quick` trains for a twentieth of the steps and writes no
+picture.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from headrace.training.trainer import Trainer
 
 SIDE, SPACING, DEVIATION, SAMPLES, BATCH, LATENT = 5, 2.0, 0.05, 2500, 256, 2
 SCALE = SPACING * math.sqrt(2)
-"""the grid's deviation along each axis, by which points are divided for the networks"""
+"""the grid's deviation along each axis; the networks work on points divided by it"""
 PICTURE = Path("docs/gaussians.png")
 
 SLOW, FAST = {"learning_rate": 1e-3, "beta1": 0.5}, {"learning_rate": 2e-3, "beta1": 0.0}
@@ -48,7 +49,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         FAST,
     ),
 }
-"""the objective of each kind and its settings of AdamW, found by a few trials of 3,000 rounds"""
+"""each kind's objective and AdamW settings, found in a few trials of 3,000 rounds"""
 MODES_2 = (torch.cartesian_prod(*[torch.arange(SIDE)] * 2) - SIDE // 2) * SPACING  # [25, 2]
 
 
@@ -59,7 +60,7 @@ def data(draws: Draws) -> Tensor:
 
 
 def train(name: str, steps: int, seed: int) -> tuple[nn.Module, float]:
-    """The averaged generator after `steps` rounds of the discriminator, and the CPU seconds that they took."""
+    """The averaged generator after `steps` rounds of the discriminator, and the CPU seconds of the training."""
     torch.manual_seed(seed)
     objective, settings = KINDS[name]
     recipe = AdversarialRecipe.model_validate({"family": "gan", **objective})
@@ -95,7 +96,7 @@ def judge(points_N2: Tensor) -> tuple[int, float]:
 
 
 def draw(pictures: dict[str, Tensor]) -> None:
-    """One panel for each kind of GAN, and the data."""
+    """Save a plot with a panel for the data and for each kind of GAN."""
     figure = Figure(figsize=(3 * len(pictures), 3.2), dpi=80, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (name, points_N2) in zip(figure.subplots(1, len(pictures)), pictures.items(), strict=True):
@@ -106,7 +107,7 @@ def draw(pictures: dict[str, Tensor]) -> None:
 
 @torch.no_grad()
 def samples(generator: nn.Module) -> Tensor:
-    """Points of a generator, [SAMPLES, 2]."""
+    """Points drawn by a generator, [SAMPLES, 2]."""
     z_NZ = Draws(99, torch.arange(SAMPLES)).normal("start", LATENT)
     return generator(z_NZ) * SCALE
 
@@ -114,7 +115,7 @@ def samples(generator: nn.Module) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=8_000, help="rounds of the discriminator")
-    parser.add_argument("--seeds", type=int, default=1, help="runs of each kind; figures are means")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each kind; the table has means")
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS), help="kinds of GAN")
     parser.add_argument("--quick", action="store_true", help="a twentieth of the steps, no picture")
     arguments = parser.parse_args()
@@ -123,7 +124,7 @@ def main() -> None:
     real_N2 = data(Draws(98, torch.arange(SAMPLES))) * SCALE
     pictures = {"data": real_N2}
     modes, good = judge(real_N2)
-    print(f"{steps:,} rounds of {BATCH} points; the data's own: {modes} modes, {good:.1%} good")
+    print(f"{steps:,} rounds of {BATCH} points; samples of the data: {modes} modes, {good:.1%} good\n")
     print("| GAN | modes of 25 | good samples | exact W₁ to the data | CPU s |\n| --- | --- | --- | --- | --- |")
     with progress("gaussians", len(arguments.kinds) * arguments.seeds, "runs") as bar:
         rows = []

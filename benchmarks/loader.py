@@ -1,23 +1,24 @@
-"""The loader against its peers: `python benchmarks/loader.py`, or a part of it at a time.
+"""The loader against its peers: `python benchmarks/loader.py`. You can run it in parts.
 
-Jobs, warm page cache, local disk. `coded`: 20,000 pairs of a JPEG 256² and a PNG edge map with a caption, batch 64,
-shuffled, to uint8 tensors N×C×H×W. `half`: the same at half the size. `six`: six captions for each image, stored once.
-`raw`: 200,000 × 32×32×3 bytes with caption and label, batch 256. Every side decodes with the same functions
-(simplejpeg, OpenCV). A measurement is a process of its own; sides are interleaved and medians of the repeats are
-printed: samples a second, seconds to the first batch, CPU time a sample over all threads and processes (which a busy
-machine disturbs less), the largest memory seen (PSS of all processes; `own` without pages of files, which the system
-takes back as it needs). `limit` is decoding alone, from bytes in memory to batches, and for raw the gathering of
-shuffled row groups.
+All jobs read from a local disk with a warm page cache. `coded`: 20,000 pairs of a JPEG of 256² and a PNG edge map, with
+a caption, batch 64, shuffled, to uint8 tensors N×C×H×W. `half`: the same at half the size. `six`: six captions for each
+image, which is stored once. `raw`: 200,000 × 32×32×3 bytes with caption and label, batch 256.
 
-Measurements are kept in FOLDER/results.jsonl, so the whole may be run in parts, each of some minutes:
+Every side decodes with the same functions (simplejpeg, OpenCV). Each measurement runs in a process of its own, and
+sides are interleaved. The table has medians of the repeats: samples a second, seconds to the first batch, CPU time a
+sample over all threads and processes (which a busy machine disturbs less), and the largest memory (PSS of all
+processes; `own` excludes pages of files, which the system reclaims when it needs them). `limit` is decoding alone, from
+bytes in memory to batches; for `raw` it is gathering shuffled row groups.
+
+Measurements are stored in FOLDER/results.jsonl, so you can run the whole in parts of a few minutes each:
 
     python benchmarks/loader.py --folder F --prepare
     python benchmarks/loader.py --folder F --kinds coded --workers 2      # and so on
     python benchmarks/loader.py --folder F --more                         # plans, memory over epochs, shuffle quality
     python benchmarks/loader.py --folder F --table
 
-Peers that pull another torch or pyarrow live in environments of their own: `--python PATH` for all peers, `--python
-Petastorm=PATH` for one. A peer that is not installed is left out and named.
+Peers that need another torch or pyarrow run in environments of their own: `--python PATH` sets the interpreter of all
+peers, `--python Petastorm=PATH` that of one. A peer that is not installed is named and left out.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ Key = tuple[str, str, int]
 
 
 class Bench:
-    """Where data and results are, and which interpreter runs which side."""
+    """Where the data and results are, and which interpreter runs which side."""
 
     def __init__(self, folder: Path, pythons: list[str], seconds: float) -> None:
         self.folder, self.seconds = folder, seconds
@@ -54,12 +55,12 @@ class Bench:
         self.results = folder / "results.jsonl"
 
     def python(self, name: str) -> str:
-        """The interpreter that runs the side of that name."""
+        """The interpreter that runs the side `name`."""
         other = self.pythons.get(name, self.pythons.get("", sys.executable))
         return sys.executable if name in OURS else other
 
     def run(self, key: Key) -> dict[str, float] | str:
-        """`measure` in a process of its own; what went wrong as one line."""
+        """Run `measure` in a process of its own. Returns its figures, or the error as one line."""
         kind, name, workers = key
         command = [self.python(name), "-W", "ignore", __file__, "--one", name, kind, str(workers)]
         command += ["--folder", str(self.folder), "--seconds", str(self.seconds)]
@@ -70,7 +71,7 @@ class Bench:
         return json.loads(lines[-1])
 
     def prepare(self, kind: str, name: str) -> str | None:
-        """Write a peer's format of a job; what went wrong as one line."""
+        """Write a job's data in a peer's format. Returns None, or the error as one line."""
         form = importlib.import_module("loader_peers").FORMATS.get(name)
         if form is None or (self.folder / f"{DATA[kind]}-{form}").exists():
             return None
@@ -94,7 +95,7 @@ class Bench:
 
 
 def measure_all(bench: Bench, kinds: list[str], repeats: int, workers: list[int], chosen: list[str]) -> None:
-    """Every side in turn, `repeats` times."""
+    """Measure every side, one after the other, `repeats` times."""
     missing = {(kind, name): bench.prepare(kind, name) for kind in kinds for name in chosen}
     for key, reason in missing.items():
         if reason:
@@ -140,7 +141,7 @@ def table(bench: Bench) -> None:
 
 
 def ratios(kind: str, medians: dict[Key, dict[str, float]]) -> None:
-    """One line: headrace against the limit and the best peer, each at its best setting."""
+    """Print one line: headrace against the limit and the best peer, each at its best setting."""
     best = {}
     for (_, name, count), one in medians.items():
         if name not in best or one["rate"] > best[name][1]["rate"]:
@@ -160,21 +161,21 @@ def ratios(kind: str, medians: dict[Key, dict[str, float]]) -> None:
 
 
 def main() -> None:
-    """Parse arguments, make data if need be, measure, print a table."""
+    """Parse the arguments, write the data if needed, measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=20_000)
     parser.add_argument("--raw", type=int, default=200_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
-    parser.add_argument("--sides", nargs="+", help="which sides; all if left out")
-    parser.add_argument("--folder", type=Path, help="where data and results are kept; a temporary folder if left out")
+    parser.add_argument("--sides", nargs="+", help="which sides (default: all)")
+    parser.add_argument("--folder", type=Path, help="the folder of data and results (default: a temporary one)")
     parser.add_argument("--python", action="append", default=[], help="interpreter of peers: PATH, or NAME=PATH")
-    parser.add_argument("--seconds", type=float, default=8.0, help="how long a measurement takes at most")
-    parser.add_argument("--quick", action="store_true", help="small data, one repeat: does everything work?")
-    parser.add_argument("--prepare", action="store_true", help="write all data and formats, and end")
+    parser.add_argument("--seconds", type=float, default=8.0, help="longest time of a measurement")
+    parser.add_argument("--quick", action="store_true", help="small data, one repeat: check that everything works")
+    parser.add_argument("--prepare", action="store_true", help="write all data in all formats, then stop")
     parser.add_argument("--more", action="store_true", help="plans, memory over 20 epochs, scaling, shuffle quality")
-    parser.add_argument("--table", action="store_true", help="print what was measured so far")
+    parser.add_argument("--table", action="store_true", help="print the measurements so far")
     parser.add_argument("--one", nargs=3, metavar=("SIDE", "KIND", "WORKERS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:

@@ -1,4 +1,4 @@
-"""The tables that the loader's benchmark reads, and peers' formats are made of."""
+"""The tables that the loader benchmark reads and that the peers' formats are written from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIGMA = 4.7  # edge maps of about 3 kB
 
 
 def coded_shard(start: int, rows: int) -> pa.Table:
-    """`rows` pairs of a JPEG of 256² (17 or 36 kB) and a PNG (3 kB): smoothed noise, and edges of it."""
+    """`rows` pairs of a JPEG of 256² (17 or 36 kB) and a PNG (3 kB): smoothed noise, and its edges."""
     images, edges = [], []
     for number in range(start, start + rows):
         noise = np.random.default_rng(number).integers(0, 256, (64, 64, 3), np.uint8)
@@ -49,7 +49,7 @@ def six_captions(table: pa.Table) -> pa.Table:
 
 
 def write_table(folder: Path, shards: Iterator[pa.Table], dictionary: list[str]) -> None:
-    """A Delta table of one file a shard."""
+    """Write a Delta table with one file for each shard."""
     from deltalake import Schema
     from deltalake.transaction import AddAction, create_table_with_add_actions
 
@@ -71,7 +71,7 @@ def write_table(folder: Path, shards: Iterator[pa.Table], dictionary: list[str])
 
 
 def write_data(folder: Path, pairs: int, raw: int) -> None:
-    """Every table that headrace reads; those that are there stay."""
+    """Write every table that headrace reads, except those that already exist."""
     for kind, total, make in (("coded", pairs, coded_shard), ("raw", raw, raw_shard)):
         if not (folder / kind / "_delta_log").exists():
             rows = ROWS_OF_SHARD[kind]
@@ -83,7 +83,7 @@ def write_data(folder: Path, pairs: int, raw: int) -> None:
 
 
 def write_log(folder: Path, shards: int, rows: int) -> None:
-    """The log of a table of `shards` files and about shards × rows samples, of which no file is there."""
+    """Write the log of a table of `shards` files and about shards × rows samples. The files themselves do not exist."""
     from deltalake import Schema
 
     log = folder / "_delta_log"

@@ -1,4 +1,4 @@
-"""One measurement of the loader's benchmark: an epoch of one side in this process."""
+"""One measurement of the loader benchmark: an epoch of one side, in this process."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 BATCH = {"coded": 64, "half": 64, "six": 64, "raw": 256}
 DATA = {"coded": "coded", "half": "coded", "six": "six", "raw": "raw"}
 SIZE = {"half": 128}
-LOOKS = (0.25, 0.5, 0.75)
-"""parts of the measured time after which memory is looked at"""
+MEMORY_AT = (0.25, 0.5, 0.75)
+"""shares of the measured time after which memory is read"""
 
 
 def rows_of(folder: Path, kind: str) -> int:
@@ -24,7 +24,7 @@ def rows_of(folder: Path, kind: str) -> int:
 
 
 def batches_of(name: str, folder: Path, kind: str, workers: int) -> Iterator[object]:
-    """Batches of one epoch by the side of that name."""
+    """Batches of one epoch, from the side `name`."""
     if name == "headrace":
         from headrace.loading import ShardLoader
 
@@ -36,27 +36,28 @@ def batches_of(name: str, folder: Path, kind: str, workers: int) -> Iterator[obj
 
 
 def measure(name: str, folder: Path, kind: str, workers: int, seconds: float) -> dict[str, float]:
-    """One epoch, or as much of it as `seconds` allow, after the first batch.
+    """Measure one epoch, or as much of it as `seconds` allow, after the first batch.
 
-    Samples a second, seconds to the first batch, CPU µs a sample of all threads and processes, and the largest
-    proportional set size seen (of all processes together; `own` leaves out pages of files).
+    Returns `rate` (samples a second), `first` (seconds to the first batch), `cpu` (CPU µs a sample over all threads and
+    processes), `pss` (the largest proportional set size of all processes together, MB) and `own` (`pss` without pages
+    of files).
     """
     total, batch = rows_of(folder, kind), BATCH[kind]
     importlib.import_module("headrace.loading" if name == "headrace" else "loader_peers")
-    pa.array([0])  # has pyarrow import pandas, where it is installed: 0.3 s of any process's life
+    pa.array([0])  # makes pyarrow import pandas, if installed: it costs any process 0.3 s once
     start = time.perf_counter()
     batches = iter(batches_of(name, folder, kind, workers))
     next(batches)
     first, used = time.perf_counter(), cpu_seconds()
-    count, looked, largest, looks = 0, 0.0, (0.0, 0.0), [seconds * part for part in LOOKS]
+    count, paused, largest, due = 0, 0.0, (0.0, 0.0), [seconds * part for part in MEMORY_AT]
     for _ in batches:
         count += 1
-        elapsed = time.perf_counter() - first - looked
-        if (looks and elapsed >= looks[0]) or count == total // batch // 2:
+        elapsed = time.perf_counter() - first - paused
+        if (due and elapsed >= due[0]) or count == total // batch // 2:
             before = time.perf_counter()
-            looks = looks[1:]
+            due = due[1:]
             largest = max(largest, memory())
-            looked += time.perf_counter() - before
+            paused += time.perf_counter() - before
         if elapsed >= seconds:
             break
     end = time.perf_counter()
@@ -64,7 +65,7 @@ def measure(name: str, folder: Path, kind: str, workers: int, seconds: float) ->
     rest = min(total - batch, count * batch)
     cpu = cpu_seconds() - used
     return {
-        "rate": rest / (end - first - looked),
+        "rate": rest / (end - first - paused),
         "first": first - start,
         "cpu": cpu / rest * 1e6,
         "pss": largest[0],
@@ -73,13 +74,13 @@ def measure(name: str, folder: Path, kind: str, workers: int, seconds: float) ->
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process and of its children that have ended."""
+    """CPU seconds of this process and of its children that have ended."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def memory() -> tuple[float, float]:
-    """Proportional set size of this process and its descendants, MB: all of it, and without pages of files."""
+    """Proportional set size of this process and its descendants, MB: in total, and without pages of files."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -1,4 +1,4 @@
-"""What the loader's benchmark measures besides epochs against peers: plans, memory over epochs, shuffle quality."""
+"""What else the loader benchmark measures: planning, memory over epochs, scaling, and shuffle quality."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ print(json.dumps({"samples": loader.epoch_samples, "plan": planned - start, "see
 
 
 def plans(folder: Path, shards: int, repeats: int) -> None:
-    """Time and memory of planning a made-up log, and of a seek into its middle, each in a process of its own."""
+    """Time and memory of planning a synthetic log and of seeking to its middle, each run in a process of its own."""
     from loader_data import write_log
 
     path = folder / f"log-{shards}"
@@ -52,7 +52,7 @@ def plans(folder: Path, shards: int, repeats: int) -> None:
 
 
 def memory_over_epochs(folder: Path, kind: str, epochs: int) -> None:
-    """Memory after each of many epochs of one loader."""
+    """Print the memory after each of many epochs of one loader."""
     from loader_measure import BATCH, memory
 
     from headrace.loading import ShardLoader
@@ -68,7 +68,7 @@ def memory_over_epochs(folder: Path, kind: str, epochs: int) -> None:
 
 
 def shuffle_quality() -> None:
-    """How far shuffled orders are from a random permutation, in the worst case of a sorted table."""
+    """Print how far shuffled orders are from a random permutation, in the worst case: a sorted table."""
     print("| shards × samples | lanes | window | correlation of neighbours | median distance of an image's captions |")
     print("| --- | --- | --- | --- | --- |")
     for shards, rows in ((80, 250), (400, 500)):
@@ -81,7 +81,7 @@ def shuffle_quality() -> None:
 
 
 def one_epoch(counts: np.ndarray, lanes: int, window: int) -> np.ndarray:
-    """The samples of one epoch in order, numbered as the table has them."""
+    """The samples of one epoch in the loader's order, numbered by their position in the table."""
     from headrace.loading.order.order import Order, RankOrder, Window
 
     order = Order(counts, seed=1, lanes=lanes, window=window, shuffle=True)
@@ -97,18 +97,18 @@ def one_epoch(counts: np.ndarray, lanes: int, window: int) -> np.ndarray:
 
 
 def neighbours(order: np.ndarray) -> float:
-    """Correlation of the table's numbers of samples that come one after the other."""
+    """Correlation of the table positions of consecutive samples."""
     return float(np.corrcoef(order[:-1], order[1:])[0, 1])
 
 
 def spread(order: np.ndarray) -> float:
-    """Median distance, in positions, of samples that are neighbours in the table: captions of one image."""
+    """Median distance in the order between samples that are neighbours in the table: captions of one image."""
     place = np.argsort(order)
     return float(np.median(np.abs(place[:-1] - place[1:])))
 
 
 def scaling(folder: Path, kind: str, threads: list[int]) -> None:
-    """Samples a second of one loader by its number of threads."""
+    """Print samples a second of one loader over its number of threads."""
     from loader_measure import BATCH, rows_of
 
     from headrace.loading import ShardLoader

@@ -1,7 +1,7 @@
-"""Other loaders on the benchmark's data, each as its documentation advises, decoding with the same functions.
+"""Other loaders on the benchmark's data, each used as its documentation advises and decoding with the same functions.
 
-A peer is a function (folder, kind, workers, batch size) → batches. Its format is written beside the data beforehand, by
-a process that is not measured.
+A peer is a function (folder, kind, workers, batch size) → batches. A process that is not measured writes the peer's
+format beside the data beforehand.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 Sample = dict[str, Any]
 SIZE: int | None = None
-"""side that images are scaled to; None: as stored"""
+"""side in pixels that images are scaled to; None keeps the stored size"""
 
 
 def decode(sample: Sample) -> Sample:
-    """A row as tensors, by the decoders that headrace uses."""
+    """A row as tensors, decoded with the functions that headrace uses."""
     if "pixels" in sample:
         pixels = torch.frombuffer(bytearray(sample["pixels"]), dtype=torch.uint8).view(3, 32, 32)
         return {"pixels": pixels, "label": sample["label"], "caption": sample["caption"]}
@@ -49,7 +49,7 @@ def decode(sample: Sample) -> Sample:
 
 
 def collate(samples: list[Sample]) -> Sample:
-    """Tensors stacked, numbers as a tensor, strings as a list."""
+    """Stack tensors, make a tensor of numbers and a list of strings."""
     batch: Sample = {}
     for key, first in samples[0].items():
         values = [sample[key] for sample in samples]
@@ -66,13 +66,13 @@ def shards(folder: Path, kind: str) -> list[Path]:
 
 
 def rows(folder: Path, kind: str) -> Iterator[Sample]:
-    """Every row, for writing it in another format."""
+    """Every row, to write it in another format."""
     for path in shards(folder, kind):
         yield from pq.read_table(path).to_pylist()
 
 
 def limit(folder: Path, kind: str, workers: int, batch: int) -> Iterator[Sample]:
-    """No loader at all: bytes in memory, `workers` threads that decode into batch memory; raw: shuffled row groups."""
+    """No loader: `workers` threads decode bytes in memory into batch memory. For raw, gather shuffled row groups."""
     if kind == "raw":
         yield from _limit_raw(folder, batch)
         return
@@ -114,7 +114,7 @@ def _limit_raw(folder: Path, batch: int) -> Iterator[Sample]:
 
 
 class ArrowRows(Dataset[Sample]):
-    """Rows of an Arrow file in mapped memory."""
+    """Rows of a memory-mapped Arrow file."""
 
     def __init__(self, path: Path) -> None:
         self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
@@ -146,7 +146,7 @@ def loader(data: Any, workers: int, batch: int, **settings: Any) -> Iterator[Sam
 
 
 def dataloader_arrow(folder: Path, kind: str, workers: int, batch: int) -> Iterator[Sample]:
-    """torch's DataLoader over Arrow in mapped memory."""
+    """torch's DataLoader over a memory-mapped Arrow file."""
     path = prepared(folder, kind, "arrow")
     return loader(ArrowRows(path / "data.arrow"), workers, batch, shuffle=True)
 
@@ -170,7 +170,7 @@ def _decode_columns(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
 
 
 def webdataset(folder: Path, kind: str, workers: int, batch: int) -> Iterator[Sample]:
-    """WebDataset over tar files, shuffle buffer of 1,000."""
+    """WebDataset over tar files, with a shuffle buffer of 1,000."""
     import webdataset as wds
 
     urls = [str(path) for path in sorted(prepared(folder, kind, "webdataset").glob("*.tar"))]
@@ -198,7 +198,7 @@ def litdata(folder: Path, kind: str, workers: int, batch: int) -> Iterator[Sampl
 
 
 def without_torchvision() -> None:
-    """Streaming's package imports torchvision for its vision data sets, which fails beside torch's build for CPUs."""
+    """Make MosaicML Streaming importable: it imports torchvision, which fails beside the CPU build of torch."""
     names = {"": {}, ".datasets": {"VisionDataset": object}, ".transforms": {}}
     names[".transforms.functional"] = {"to_tensor": None}
     for name, values in names.items():
@@ -226,7 +226,7 @@ def streaming(folder: Path, kind: str, workers: int, batch: int, predownload: in
 
 
 def petastorm(folder: Path, kind: str, workers: int, batch: int) -> Iterator[Sample]:
-    """Petastorm's reader of row groups, in threads, each row group shuffled."""
+    """Petastorm's row-group reader, in threads, with each row group shuffled."""
     from petastorm import make_batch_reader
 
     path = f"file://{folder / kind}"
@@ -243,7 +243,7 @@ def petastorm(folder: Path, kind: str, workers: int, batch: int) -> Iterator[Sam
 
 
 def spdl(folder: Path, kind: str, workers: int, batch: int) -> Iterator[Sample]:
-    """SPDL's pipeline of threads over Arrow in mapped memory."""
+    """SPDL's pipeline of threads over a memory-mapped Arrow file."""
     from spdl.pipeline import PipelineBuilder
 
     data = ArrowRows(prepared(folder, kind, "arrow") / "data.arrow")
@@ -322,7 +322,7 @@ def write_streaming(folder: Path, kind: str, path: Path) -> None:
 
 
 def prepared(folder: Path, kind: str, form: str) -> Path:
-    """Where the data is in another format, which the benchmark writes beforehand."""
+    """The path of the data in another format, which the benchmark writes beforehand."""
     return folder / f"{kind}-{form}"
 
 

@@ -10,7 +10,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Peaks:
-    """A context in which `megabytes` of each kind are watched: the most that all processes of a kind held at once."""
+    """A context that records `megabytes` of each kind: the most that all processes of a kind held at once."""
 
     def __init__(self) -> None:
         self.megabytes = dict.fromkeys(("driver", "jvm", "workers"), 0.0)
@@ -59,7 +59,10 @@ def _name(pid: int) -> str:
 
 
 def _resident(pid: int) -> int:
-    """Resident bytes, of which forked workers share some: each counts its own pages alone where the kernel tells."""
+    """Resident bytes of a process.
+
+    Pages that forked workers share are divided among them (PSS), if the kernel reports that.
+    """
     try:
         fields = dict(
             line.split(":", 1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:] if ":" in line

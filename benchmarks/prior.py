@@ -1,11 +1,14 @@
-"""Priors over codes: what memory saves, what a step costs as sequences grow, how far back each network remembers.
+"""Priors over codes: what caching saves, what a step costs as sequences grow, how far back each network remembers.
 
     python benchmarks/prior.py [--quick] [--plot docs/prior.png]
 
-CPU seconds of one thread. 1: drawing a 256-code image with a memory of keys and values and without. 2: a training step
-and one drawn code, Transformer against LSTM and GRU of equal parameters, over the length. 3: a symbol is shown, noise
-follows, and the symbol is asked for: the share of right answers over the distance, at equal steps. 4: training steps of
-the objectives against plain PyTorch that computes the same.
+All times are CPU seconds of one thread.
+
+1. Drawing a 256-code image, with cached keys and values and without.
+2. A training step and one drawn code over the length: a Transformer against an LSTM and a GRU with as many parameters.
+3. A symbol, then noise, then a mark after which the network must name the symbol: the share of right answers over the
+   distance, after the same number of steps.
+4. Training steps of the objectives, against plain PyTorch that computes the same.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ Table = dict[str, dict[int, float]]
 
 
 def build(core: str, side: int, width: int = 128, layers: int = 4, codes: int = 512) -> Prior:
-    """A prior; recurrent ones get the width that makes their parameters most nearly as many as the Transformer's."""
+    """A prior. Recurrent ones get the width that brings their number of parameters nearest to the Transformer's."""
     recipe = PriorRecipe(network="prior", core="transformer", codes=codes, side=side, width=width, layers=layers)
     if core != "transformer":
         size = parameters(models.build(recipe).core)
@@ -54,7 +57,7 @@ def parameters(network: nn.Module) -> int:
 
 
 def seconds(work: Callable[[], object], runs: int) -> float:
-    """CPU seconds of the best of `runs` after one that warms up."""
+    """CPU seconds of the best of `runs`, after one warm-up run."""
     best = float("inf")
     for run in range(runs + 1):
         start = time.process_time()
@@ -64,8 +67,8 @@ def seconds(work: Callable[[], object], runs: int) -> float:
 
 
 def sampling(sizes: tuple[tuple[int, int, int], ...], runs: int) -> None:
-    """A 256-code image, with memory and by reading everything anew for each code."""
-    print("\n| width, layers, images at once | with memory, s | without, s | ratio |\n| --- | --- | --- | --- |")
+    """Draw a 256-code image, with cached keys and values and by recomputing the whole sequence for each code."""
+    print("\n| width, layers, images at once | cached, s | not cached, s | ratio |\n| --- | --- | --- | --- |")
     for width, layers, count in sizes:
         model = build("transformer", 16, width, layers).eval()
         conditioning, draws = Conditioning(torch.full((count,), -1)), Draws(0, torch.arange(count))
@@ -77,7 +80,7 @@ def sampling(sizes: tuple[tuple[int, int, int], ...], runs: int) -> None:
 
 
 def step_costs(sides: tuple[int, ...], runs: int) -> tuple[Table, Table]:
-    """CPU milliseconds over the number of codes: of a training step with 8 sequences, and of drawing one code."""
+    """CPU milliseconds over the number of codes: a training step with 8 sequences, and drawing one code."""
     training: Table = {core: {} for core in CORES}
     drawing: Table = {core: {} for core in CORES}
     for side in sides:
@@ -100,7 +103,7 @@ def step_costs(sides: tuple[int, ...], runs: int) -> tuple[Table, Table]:
 
 
 def recall(core: str, distance: int, steps: int) -> float:
-    """The share of right answers to «which symbol came `distance` places ago?» after `steps` steps of 64 sequences.
+    """Share of right answers to “which symbol came `distance` places ago?” after `steps` steps of 64 sequences.
 
     A sequence is a symbol (of 16), noise from 16 other symbols, a mark, and the symbol again.
     """
@@ -125,7 +128,7 @@ def recall(core: str, distance: int, steps: int) -> float:
 
 
 def objectives_against_plain(runs: int) -> None:
-    """Forward and backward passes of the objectives, and the same losses written out in plain PyTorch."""
+    """Time forward and backward passes of the objectives, and of the same losses written out in plain PyTorch."""
     image_NCHW = torch.rand(16, 1, 28, 28) * 2 - 1
     draws = Draws(0, torch.arange(16), 1)
     print("\n| step | headrace, s | plain PyTorch, s | ratio |\n| --- | --- | --- | --- |")
@@ -146,7 +149,7 @@ def _autoencoder() -> models.Autoencoder:
 
 
 def _plain_loss(model: models.Autoencoder, image_NCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Equation 3 of van den Oord et al. (2017) with a codebook that follows by moving averages; (loss, painted)."""
+    """Equation 3 of van den Oord et al. (2017), codebook updated by moving averages: (loss, reconstruction)."""
     h = model.encoder(image_NCHW)
     book: Tensor = model.bottleneck.vectors_KC  # type: ignore[union-attr,assignment]
     flat = h.permute(0, 2, 3, 1).reshape(-1, h.shape[1])
@@ -155,8 +158,8 @@ def _plain_loss(model: models.Autoencoder, image_NCHW: Tensor) -> tuple[Tensor, 
     with torch.no_grad():
         hot = F.one_hot(codes, len(book)).float()
         hot.sum(0), hot.T @ flat
-    painted = model.decoder(h + (quantised - h).detach())
-    return F.l1_loss(painted, image_NCHW) + 0.25 * F.mse_loss(h, quantised.detach()), painted
+    rebuilt = model.decoder(h + (quantised - h).detach())
+    return F.l1_loss(rebuilt, image_NCHW) + 0.25 * F.mse_loss(h, quantised.detach()), rebuilt
 
 
 def _vqvae(image_NCHW: Tensor, draws: Draws) -> tuple[Callable[[], None], Callable[[], None]]:
@@ -184,23 +187,23 @@ def _vqgan(image_NCHW: Tensor, draws: Draws) -> tuple[Callable[[], None], Callab
         objective.discriminate({"image": image_NCHW}, draws)[0].backward()
 
     def peer() -> None:
-        # As public implementations do it: the graph is kept, and both phases go through the autoencoder.
+        # As public implementations do it: keep the graph, and run the autoencoder in both phases.
         theirs.requires_grad_(False)
-        loss, painted = _plain_loss(plain, image_NCHW)
-        fooling = -theirs(painted).mean()
+        loss, rebuilt = _plain_loss(plain, image_NCHW)
+        fooling = -theirs(rebuilt).mean()
         last = plain.decoder.last.weight
         (d,), (f,) = (torch.autograd.grad(each, last, retain_graph=True) for each in (loss, fooling))
         (loss + 0.8 * (d.norm() / (f.norm() + 1e-6)).clamp(0, 1e4).detach() * fooling).backward()
         theirs.requires_grad_(True)
         with torch.no_grad():
-            painted = plain(image_NCHW)
-        (F.relu(1 - theirs(image_NCHW)).mean() + F.relu(1 + theirs(painted)).mean()).backward()
+            rebuilt = plain(image_NCHW)
+        (F.relu(1 - theirs(image_NCHW)).mean() + F.relu(1 + theirs(rebuilt)).mean()).backward()
 
     return ours, peer
 
 
 class PlainPrior(nn.Module):
-    """torch.nn's own Transformer encoder under a causal mask."""
+    """torch.nn's own Transformer encoder with a causal mask."""
 
     def __init__(self, side: int, width: int = 128, layers: int = 4) -> None:
         super().__init__()
@@ -218,12 +221,12 @@ class PlainPrior(nn.Module):
 
 
 def _prior(image_NCHW: Tensor, draws: Draws) -> tuple[Callable[[], None], Callable[[], None]]:
-    eyes, model, plain = _autoencoder().eval(), build("transformer", 7), PlainPrior(7)
-    objective = objectives.CodeLikelihood(AutoregressivePrior(family="prior", autoencoder=""), model, eyes)
+    autoencoder, model, plain = _autoencoder().eval(), build("transformer", 7), PlainPrior(7)
+    objective = objectives.CodeLikelihood(AutoregressivePrior(family="prior", autoencoder=""), model, autoencoder)
 
     def peer() -> None:
         with torch.no_grad():
-            codes_NL = eyes.codes(image_NCHW).flatten(1)
+            codes_NL = autoencoder.codes(image_NCHW).flatten(1)
         F.cross_entropy(plain(codes_NL[:, :-1]).transpose(1, 2), codes_NL).backward()
 
     return lambda: objective.loss({"image": image_NCHW}, draws)[0].backward(), peer
@@ -238,7 +241,7 @@ def show(title: str, tables: Table, form: str) -> None:
 
 
 def plot(path: Path, panels: dict[str, tuple[Table, str]]) -> None:
-    """A panel for each table."""
+    """Save a plot with a panel for each table."""
     figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
     for axes, (title, (table, along)) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         for core, values in table.items():
@@ -254,8 +257,8 @@ def plot(path: Path, panels: dict[str, tuple[Table, str]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a check that it runs: few steps, short sequences")
-    parser.add_argument("--plot", type=Path, help="where to draw the tables as a picture")
+    parser.add_argument("--quick", action="store_true", help="few steps and short sequences, to check that it works")
+    parser.add_argument("--plot", type=Path, help="the picture to plot the tables into")
     arguments = parser.parse_args()
     quick = arguments.quick
     torch.set_num_threads(1)

@@ -1,10 +1,11 @@
-"""Fills docs/results.md: runs benchmarks and puts what they print where the page has their marks.
+"""Fill docs/results.md: run benchmarks and put their output between the page's marks.
 
-    python benchmarks/results.py                        # all of them
-    python benchmarks/results.py ddim unet              # some
+    python benchmarks/results.py                        # all benchmarks
+    python benchmarks/results.py ddim unet              # some of them
     python benchmarks/results.py ddim -- --images 2000  # options of the benchmark after --
 
-The page has `<!-- ddim -->` and `<!-- /ddim -->` around each section's figures: nothing between them is by hand.
+The page has `<!-- ddim -->` and `<!-- /ddim -->` around the figures of that section. Nothing between the marks is
+written by hand.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the benchmarks of docs/results.md share: ways of drawing measured one after the other, tables, curves."""
+"""What the benchmarks of docs/results.md share: measuring several ways of drawing, tables, plots."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def arguments(description: str, run: str, images: int) -> argparse.ArgumentParse
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--run", default=run, help="the run folder")
     parser.add_argument("--features", default=None, help="the judge's run folder, or a TorchScript file")
-    parser.add_argument("--images", type=int, default=images, help="images of each row; a GPU can have 10,000")
-    parser.add_argument("--reals", type=int, default=5000, help="real images compared with")
+    parser.add_argument("--images", type=int, default=images, help="images per row; use 10,000 on a GPU")
+    parser.add_argument("--reals", type=int, default=5000, help="real images to compare with")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of PyTorch")
-    parser.add_argument("--quick", action="store_true", help="few images and few rows, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="few images and few rows, to check that it works")
     return parser
 
 
 def started(main: Callable[[], None]) -> None:
-    """Run a benchmark; what is wrong with its arguments is one line."""
+    """Run a benchmark; an error in its arguments is reported as one line."""
     sys.exit(exit_status(main))
 
 
 def measure(options: argparse.Namespace, ways: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Evaluated:
-    """Measure the run in each of `ways`: what it is called, and the keys of `sampling` that it sets."""
+    """Measure the run in each of `ways`, pairs of a label and the keys of `sampling` to set."""
     torch.set_num_threads(options.threads)
     images = 100 if options.quick else options.images
     reals = 200 if options.quick else max(options.reals, images)
@@ -58,8 +58,9 @@ def measure(options: argparse.Namespace, ways: Sequence[tuple[dict[str, Any], di
 
 
 def heading(options: argparse.Namespace, evaluated: Evaluated, reals: int, device: torch.device) -> str:
-    """What the figures below it were measured on."""
-    machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{options.threads} threads of a CPU"
+    """One line that says what the figures below it were measured on."""
+    threads = "1 thread" if options.threads == 1 else f"{options.threads} threads"
+    machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{threads} of a CPU"
     real = evaluated.real.source
     where = ", ".join(f"{name} {value}" for name, value in dict(real["where"]).items())  # type: ignore[call-overload]
     return (
@@ -81,7 +82,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def save(figure: Figure, name: str) -> Path:
-    """Save a plot among the pictures of docs/results.md."""
+    """Save a plot in the folder of pictures of docs/results.md."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     path = PICTURES / f"{name}.png"
     figure.savefig(path, dpi=100)
@@ -90,5 +91,5 @@ def save(figure: Figure, name: str) -> Path:
 
 
 def by_name(evaluated: Evaluated) -> dict[str, Measurement]:
-    """The measurements by what their way is called."""
+    """The measurements by the name of their way."""
     return {str(each.varied["name"]): each for each in evaluated.measurements}

@@ -1,7 +1,7 @@
-"""Whether a ControlNet obeys its edges: F1 against those of the uncontrolled base, at what FID.
+"""Does a ControlNet follow its edges? Edge F1 and FID, against the base without control.
 
-Run with `python benchmarks/results_control.py` once runs/fashion-control and its base are trained. Strength 0 is the
-base: the same labels, the same noise, no edges.
+Train runs/fashion-control and its base, then run `python benchmarks/results_control.py`. Strength 0 is the base: the
+same labels and the same noise, without edges.
 """
 
 from __future__ import annotations
@@ -29,8 +29,12 @@ def main() -> None:
     print(table(["strength", *SHOWN], rows))
     base, obeyed = found["0"].figures, found["1"].figures
     ratio = obeyed["edge_f1_0px"].value / base["edge_f1_0px"].value
-    print(f"\nEdge F1 at strength 1 is {ratio:.2f} × that of the base (aim: ≥ 2 at equal FID), the FID")
-    print(f"{obeyed['fid'].value / base['fid'].value:.2f} × its. F1 of exact pixels, and of those within one pixel.")
+    fid = obeyed["fid"].value / base["fid"].value
+    print(
+        f"\nAt strength 1, edge F1 (0 pixels) is {ratio:.2f} × that of the base (aim: ≥ 2 at equal FID) and FID is",
+        end=" ",
+    )
+    print(f"{fid:.2f} × that of the base.\nThe two F1 columns count exact pixels, and pixels within one pixel.")
     figure = Figure(figsize=(6.4, 3.2), layout="constrained")
     for panel, name in zip(figure.subplots(1, 2), ("edge_f1_0px", "fid"), strict=True):
         values = [each.figures[name] for each in found.values()]

@@ -1,7 +1,7 @@
-"""Few steps against a thousand: FID of DDIM, DDPM and newer samplers, and how much faster they are.
+"""Few steps against a thousand: the FID of DDIM, DDPM and newer samplers, and how much faster they are.
 
-Run with `python benchmarks/results_ddim.py [--images 1000]` once runs/fashion-ddpm and its judge are trained; it prints
-the tables and saves a plot. On a GPU: `--run runs/fashion-ddpm-gpu --features runs/fashion-judge --images 10000`.
+Train runs/fashion-ddpm and its judge, then run `python benchmarks/results_ddim.py [--images 1000]`. It prints the
+tables and saves a plot. On a GPU: `--run runs/fashion-ddpm-gpu --features runs/fashion-judge --images 10000`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NEWER: dict[str, dict[str, Any]] = {
 
 
 def ways(steps: tuple[int, ...], most: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Every row: a name, and its sampling settings. Heun calls the network twice a step, so it gets half the steps."""
+    """The name and sampling settings of every row. Heun calls the network twice a step, so it gets half the steps."""
     found = []
     for spacing in ("quadratic", "uniform", "trailing"):
         for kind, keys in KINDS.items():
@@ -69,8 +69,8 @@ def main() -> None:
     print(table(["sampler", "spacing", *(f"{s} calls" for s in steps)], rows))
     large = found[_name("large variance (β)", "all", most)].figures["fid"]
     print(f"\nFID at {most} steps: η = 0 {cell(reference.figures['fid'])}, large variance {cell(large)}.")
-    print("In brackets: the ratio to η = 0 with all steps. DDIM's paper (CIFAR-10, Inception) has, for η = 0 and")
-    print(f"quadratic spacing, {', '.join(f'{PAPER[s] / PAPER[1000]:.2f} at {s}' for s in steps)}; the aim is")
+    print("In brackets: the ratio to η = 0 with all steps. For η = 0 and quadratic spacing, DDIM's paper")
+    print(f"(CIFAR-10, Inception) has {', '.join(f'{PAPER[s] / PAPER[1000]:.2f} at {s}' for s in steps)}. The aim is")
     print(f"{', '.join(f'≤ {AIMS[s]} at {s}' for s in steps)}, and ≤ 1.10 at 20 with the best newer sampler.")
     _speed(found, reference, base)
     _plot(found, steps, base)
@@ -82,15 +82,15 @@ def _fid(measurement: Measurement, base: float) -> str:
 
 
 def _speed(found: dict[str, Measurement], reference: Measurement, base: float) -> None:
-    """The fastest row whose FID is within 10 % of that of all steps."""
+    """Print the fastest row whose FID is within 10 % of the FID with all steps."""
     equal = {name: each for name, each in found.items() if each.figures["fid"].value <= 1.1 * base}
     name = min(equal, key=lambda each: equal[each].seconds_per_image)
     kind, spacing, steps = name.split("/")
     ratio = reference.seconds_per_image / equal[name].seconds_per_image
     said = f"{kind}{spacing and f' ({spacing} spacing)'}, {steps} calls"
-    print(f"\nThe fastest with an FID within 10 % of that of all steps: {said}, {ratio:.1f} × as fast:")
+    print(f"\nThe fastest row whose FID is within 10 % of the FID with all steps: {said}. It is {ratio:.1f} × as fast:")
     times = [1e3 * each.seconds_per_image for each in (equal[name], reference)]
-    print(f"{times[0]:.3g} ms an image instead of {times[1]:.3g} ms.")
+    print(f"{times[0]:.3g} ms per image instead of {times[1]:.3g} ms.")
 
 
 def _plot(found: dict[str, Measurement], steps: tuple[int, ...], base: float) -> None:

@@ -1,7 +1,7 @@
-"""FID and the like of each family's run on Fashion-MNIST, side by side, by one judge.
+"""FID and other figures of each family's run on Fashion-MNIST, side by side.
 
-Run with `python benchmarks/results_families.py [RUN …]` once the runs are trained; those that are not there are left
-out. Each is measured as `headrace evaluate` does, in its recipe's own way of drawing.
+Train the runs, then run `python benchmarks/results_families.py [RUN …]`. Runs that do not exist are left out. Each run
+is measured as `headrace evaluate` does, with the `sampling` section of its recipe and the judge of its resolution.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ RUNS = {
     "runs/fashion-lstm": "runs/fashion-judge",
     "runs/fashion-gru": "runs/fashion-judge",
 }
-"""runs, and the judge of each: at the run's own resolution"""
+"""each run, and the judge of its resolution"""
 SHOWN = ("fid", "kid", "precision", "recall", "coverage", "label_agreement", "bits_per_code", "psnr", "ssim")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="*", default=list(RUNS), help="run folders")
-    parser.add_argument("--images", type=int, default=1000, help="images of each run")
-    parser.add_argument("--quick", action="store_true", help="few images, to see that it works")
+    parser.add_argument("--images", type=int, default=1000, help="images per run")
+    parser.add_argument("--quick", action="store_true", help="few images, to check that it works")
     options = parser.parse_args()
     images = 100 if options.quick else options.images
     rows = []
@@ -68,18 +68,20 @@ def main() -> None:
                 f"{1e3 * each.seconds_per_image:.3g}",
             ]
         )
-    print(f"{images:,} images of each against as many real ones; features of {', '.join(sorted(map(str, judges)))}.\n")
+    print(
+        f"{images:,} images of each run against as many real ones; features of {', '.join(sorted(map(str, judges)))}.\n"
+    )
     print(table(["run", "steps", "minutes trained", *SHOWN, "codes used", "ms an image"], rows))
 
 
 def minutes(run: str) -> float:
-    """How long the run was trained, by its own clock."""
+    """Minutes of training, from the run's timings."""
     lines = RunFolder(Path(run)).timings.read_text(encoding="utf-8").splitlines()
     return sum(json.loads(line)["seconds"] for line in lines) / 60
 
 
 def measured(run: str, images: int) -> tuple[Evaluated, int]:
-    """The evaluation of a run, which its folder keeps, and the steps it was trained for."""
+    """Evaluate a run and write the evaluation into its folder. Returns it with the number of steps trained."""
     folder = RunFolder(Path(run))
     judge = RUNS.get(run, "runs/fashion-judge")
     wanted = {"features": judge, "images": images, "label": "label"}

@@ -1,7 +1,7 @@
-"""What guidance trades: label agreement and precision against recall, by classifier-free and by classifier guidance.
+"""What guidance trades: label agreement and precision against recall, for classifier-free and classifier guidance.
 
-Run with `python benchmarks/results_guidance.py` once runs/fashion-ddpm, its judge and the guide are trained. The judge
-is another network than the guide, of another seed.
+Train runs/fashion-ddpm, its judge and the guide, then run `python benchmarks/results_guidance.py`. The judge is not the
+guide: it is another network, trained with another seed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ SHOWN = ("fid", "precision", "recall", "coverage", "label_agreement")
 
 def main() -> None:
     parser = arguments(__doc__ or "", "runs/fashion-ddpm", 1000)
-    parser.add_argument("--guide", default="runs/fashion-guide-16", help="the run of a classifier of noisy images")
+    parser.add_argument(
+        "--guide", default="runs/fashion-guide-16", help="the run folder of a classifier of noisy images"
+    )
     parser.add_argument("--steps", type=int, default=25, help="steps of DPM-Solver++ 2M")
     options = parser.parse_args()
     steps = 5 if options.quick else options.steps
@@ -28,7 +30,7 @@ def main() -> None:
     kinds = {
         "classifier-free": {scale: {"guidance": scale} for scale in (FREE[:3] if options.quick else FREE)},
         "classifier": {
-            # guidance 0 is the unconditional model: what the classifier adds is all that it is told
+            # guidance 0 is the unconditional model: only the classifier brings in the label
             scale: {"guidance": 0.0, "classifier": options.guide, "classifier_scale": scale}
             for scale in (CLASSIFIER[:2] if options.quick else CLASSIFIER)
         },
@@ -49,7 +51,8 @@ def main() -> None:
         )
         agreement = cell(found[best].figures["label_agreement"])
         print(f"\nBest label agreement by {kind} guidance: {agreement} at scale {best.split('/')[1]} (aim: ≥ 0.97).")
-    print("\nScale 0 of classifier-free guidance is the unconditional model, 1 the conditional one without guidance.")
+    print("\nClassifier-free guidance at scale 0 is the unconditional model;", end=" ")
+    print("at scale 1 it is the conditional model without guidance.")
     _plot(found, list(kinds))
 
 

@@ -1,11 +1,11 @@
-"""Stacked Fashion-MNIST: how many of 1,000 modes a GAN finds, and how evenly.
+"""Stacked Fashion-MNIST: how many of 1,000 modes does a GAN find, and how evenly?
 
-An image's three channels are three images drawn at random, so it shows one of 10³ combinations of labels; a classifier
-that this project trained (runs/fashion-judge) reads them from 26,000 samples (Lin et al. 2018, PacGAN, section 4.2,
-whose table gives DCGAN 99 modes of stacked MNIST, and PacDCGAN all 1,000). Run with `python benchmarks/stacked.py`
-after `headrace build recipes/fashion.yaml split=train` and `headrace train recipes/fashion-judge.yaml`; it prints a
-table and writes a picture, docs/stacked.png. The default is sized for 2 CPU cores, `--full` for a GPU; `--quick` only
-shows that it works.
+The three channels of an image are three images drawn at random, so an image shows one of 10³ combinations of labels. A
+classifier (runs/fashion-judge) reads the labels of 26,000 samples. This follows PacGAN (Lin et al. 2018, section 4.2),
+whose table gives DCGAN 99 modes of stacked MNIST, and PacDCGAN all 1,000. Run `headrace build recipes/fashion.yaml
+split=train` and `headrace train recipes/fashion-judge.yaml`, then `python benchmarks/stacked.py`. It prints a table and
+writes a picture, docs/stacked.png. The default size is for 2 CPU cores, `--full` is for a GPU; `--quick` only checks
+that it works.
 """
 
 import argparse
@@ -39,7 +39,7 @@ RESIDUAL = {"backbone": "residual", "patch": 2, "multipliers": [1, 2]}
 
 
 class Kind(NamedTuple):
-    """A kind of GAN, with what its authors train it with."""
+    """A kind of GAN, with the settings that its authors train it with."""
 
     model: dict[str, Any]
     objective: dict[str, Any]
@@ -62,7 +62,7 @@ KINDS = {
 
 
 class Size(NamedTuple):
-    """How much is trained and drawn."""
+    """How much to train and to draw."""
 
     channels: int
     batch: int
@@ -89,13 +89,13 @@ def pictures(path: str) -> Tensor:
 
 
 def stacked(images_NHW: Tensor, draws: Draws) -> Tensor:
-    """Three images at random in the channels of each of the draws' samples: uint8 [N, 3, H, W]."""
+    """Put three random images into the channels of each sample of `draws`: uint8 [N, 3, H, W]."""
     chosen_N3 = (draws.uniform("image", 3).double() * len(images_NHW)).long()
     return images_NHW[chosen_N3.cpu()]
 
 
 def train(kind: Kind, size: Size, images_NHW: Tensor, device: torch.device, advance: Any) -> Tensor:
-    """Samples of a GAN that was trained: uint8 [N, 3, H, W]."""
+    """Train a GAN and draw samples from it: uint8 [N, 3, H, W]."""
     torch.manual_seed(0)
     recipe = Gan.model_validate({"network": "gan", "resolution": 28, "channels": size.channels, **kind.model})
     pair = build_pair(recipe)
@@ -126,17 +126,17 @@ def sample(generator: torch.nn.Module, latent: int, count: int, device: torch.de
 
 
 def read(extractor: ClassifierExtractor, images_N3HW: Tensor) -> Modes:
-    """The modes among stacked images, as the classifier reads their channels."""
-    seen = extract(extractor, images_N3HW.flatten(0, 1)[:, None], 500)
-    assert seen.labels is not None
-    return modes(seen.labels.unflatten(0, (-1, 3)), CLASSES)
+    """The modes among stacked images, from the classifier's label for each channel."""
+    features = extract(extractor, images_N3HW.flatten(0, 1)[:, None], 500)
+    assert features.labels is not None
+    return modes(features.labels.unflatten(0, (-1, 3)), CLASSES)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--full", action="store_true", help="for a GPU: 64 channels, 25,000 steps of 256")
     parser.add_argument("--quick", action="store_true", help="20 steps, no picture")
-    parser.add_argument("--steps", type=int, help="rounds of the discriminator, otherwise as the size says")
+    parser.add_argument("--steps", type=int, help="rounds of the discriminator (default: that of the size)")
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS), help="kinds of GAN")
     arguments = parser.parse_args()
     size = SIZES["full" if arguments.full else "quick" if arguments.quick else "default"]
@@ -146,7 +146,7 @@ def main() -> None:
     images_NHW = pictures(DATA)
     rows = {"data": stacked(images_NHW, Draws(3, torch.arange(size.samples)))}
     print(
-        f"{size.steps:,} rounds of {size.batch}, {size.channels} channels, {size.samples:,} samples; {extractor.name}"
+        f"{size.steps:,} rounds of {size.batch}, {size.channels} channels, {size.samples:,} samples; {extractor.name}\n"
     )
     print("| | modes of 1,000 | KL to the uniform distribution, nats | wall s |\n| --- | --- | --- | --- |")
     found = read(extractor, rows["data"])

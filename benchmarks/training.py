@@ -1,14 +1,14 @@
-"""What training costs here beside others: `python benchmarks/training.py [--quick]`.
+"""The cost of training with headrace and with others: `python benchmarks/training.py [--quick]`.
 
-Three tables, and a fourth on a GPU:
+It prints three tables, and a fourth on a GPU:
 
-- the trainer beside the bare loop (forward, backward, clipping, AdamW) of the same network on a batch that lies ready;
-- a loop by `accelerate` with `diffusers` (its scheduler, its U-Net, its EMA) beside our trainer with that same U-Net,
+- the trainer against a bare loop (forward, backward, clipping, AdamW) over the same network and a batch in memory;
+- a loop with `accelerate` and `diffusers` (its scheduler, its U-Net, its EMA) against our trainer with that same U-Net,
   and with our own U-Net of as many parameters;
-- a whole run with its loader and metrics: time waiting for the loader, and stalls of saves at one a minute;
-- on a GPU: MFU of a large U-Net and a large DiT in bf16, compiled, and what each activation policy holds.
+- a whole run with its loader and metrics: time spent waiting for the loader, and stalls by saves at one a minute;
+- on a GPU: MFU of a large U-Net and a large DiT in bf16, compiled, and the memory that each activation policy holds.
 
-Rounds are interleaved, and medians of the rounds count. Nothing else should run on the machine.
+Rounds are interleaved, and the tables have medians over the rounds. Run nothing else on the machine.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ POLICIES = ("none", "full", "sqrt", "selective")
 
 
 def batch_of(size: int, resolution: int = RESOLUTION) -> dict[str, Tensor]:
-    """Images and captions that lie ready."""
+    """Images and captions in memory."""
     return {
         "image": torch.rand(size, 3, resolution, resolution, device=DEVICE) * 2 - 1,
         "tokens": torch.randint(0, 258, (size, TOKENS), device=DEVICE),
@@ -58,7 +58,7 @@ def batch_of(size: int, resolution: int = RESOLUTION) -> dict[str, Tensor]:
 
 
 def seconds(step: Callable[[], object], count: int) -> float:
-    """Seconds of one step; on a CPU those of the one thread that computes, which others disturb least."""
+    """Seconds of one step; on a CPU, CPU time of the computing thread, which other processes disturb least."""
     clock = time.perf_counter if DEVICE.type == "cuda" else time.thread_time
     started = clock()
     for _ in range(count):
@@ -69,7 +69,7 @@ def seconds(step: Callable[[], object], count: int) -> float:
 
 
 def medians(steps: Mapping[str, Callable[[], object]], rounds: int, count: int) -> dict[str, float]:
-    """Seconds of a step of each side, rounds interleaved."""
+    """Median seconds of a step of each side, with rounds interleaved."""
     for step in steps.values():
         step()
         step()
@@ -81,7 +81,7 @@ def medians(steps: Mapping[str, Callable[[], object]], rounds: int, count: int) 
 
 
 def table(title: str, times: Mapping[str, float], batch: int, base: str) -> None:
-    """Images a second, and how much longer each takes than `base`."""
+    """Print images a second, and how much longer each side takes than `base`."""
     print(f"\n{title}\n{'':44}{'images/s':>10}{'time':>9}")
     for name, time_ in times.items():
         print(f"{name:44}{batch / time_:10.1f}{time_ / times[base] - 1:+9.1%}")
@@ -91,23 +91,23 @@ RECIPE = str(ROOT / "recipes" / "emoji.yaml")
 
 
 def objective_of(**model: Any) -> Objective:
-    """The emoji recipe's objective over its network, or over another one of this description."""
+    """The emoji recipe's objective over its network, or over the network that `model` describes."""
     recipe = load_recipe(RECIPE, [f"model={json.dumps(model)}"] if model else [])
     return systems.of(recipe).objective(sections(recipe), RunFolder(Path("unused")), DEVICE)
 
 
 def parameters(objective: Objective) -> int:
-    """The parameters of all networks."""
+    """The number of parameters of all networks."""
     return sum(p.numel() for network in objective.networks.values() for p in network.parameters())
 
 
 def settings(**changes: Any) -> Training:
-    """The trainer's settings for all sides."""
+    """The trainer's settings, the same for all sides but for `changes`."""
     return Training(run="unused", steps=10_000, warmup=0, **changes)
 
 
 def lists(trainer: Trainer, batch: Batch) -> Callable[[], object]:
-    """A step of `trainer`, with the figures of the step before it read as a run does."""
+    """A step of `trainer` that reads the figures of the previous step, as a run does."""
     unread: list[Any] = []
 
     def step() -> None:
@@ -120,7 +120,7 @@ def lists(trainer: Trainer, batch: Batch) -> Callable[[], object]:
 
 
 def beside_bare(batch_size: int, rounds: int, count: int) -> None:
-    """The emoji network: the trainer against forward, backward, clipping and AdamW, with and without an average."""
+    """The emoji network: the trainer against forward, backward, clipping and AdamW, with and without EMA."""
     of = sections(resolve(load_recipe(RECIPE), SINGLE))
     batch = batch_of(batch_size)
     plain = objective_of()
@@ -227,7 +227,7 @@ def accelerated(batch: Batch, context_NLD: Tensor, precision: str) -> Callable[[
 
 
 def beside_accelerate(batch_size: int, rounds: int, count: int) -> None:
-    """Training loops at the same size."""
+    """Compare training loops at the same network size."""
     precision = "bf16" if DEVICE.type == "cuda" else "fp32"
     batch = batch_of(batch_size)
     context_NLD = torch.randn(batch_size, TOKENS, 64, device=DEVICE)
@@ -254,7 +254,7 @@ def beside_accelerate(batch_size: int, rounds: int, count: int) -> None:
 
 
 def whole_run(batch_size: int, steps: int) -> None:
-    """Time waiting for the loader, and how long a save holds training up."""
+    """Print the time spent waiting for the loader, and how long a save holds training up."""
     from tests.tiny_runs import write_dataset
 
     every = max(1, steps // 5)
@@ -279,7 +279,7 @@ def whole_run(batch_size: int, steps: int) -> None:
 
 
 def on_gpu(rounds: int, count: int) -> None:
-    """MFU and memory of large networks."""
+    """Print MFU and memory of large networks."""
     text: dict[str, Any] = {"width": 512, "layers": 6, "heads": 8}
     u_net = {"resolution": 64, "patch": 1, "channels": 256, "multipliers": [1, 2, 3], "attention": [1, 2], "text": text}
     dit = {"network": "dit", "resolution": 64, "patch": 2, "width": 1152, "layers": 28, "heads": 16, "text": text}
@@ -315,7 +315,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=6, help="steps of a round")
-    parser.add_argument("--quick", action="store_true", help="check that it works: small batches, two rounds")
+    parser.add_argument("--quick", action="store_true", help="small batches and two rounds, to check that it works")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     batch, rounds, steps = (4, 2, 1) if arguments.quick else (arguments.batch, arguments.rounds, arguments.steps)

@@ -1,10 +1,11 @@
-"""Java functions over Optional against hand-written UDFs, Spark's built-ins and Python, in one run.
+"""Java functions over Optional, compared with hand-written UDFs, Spark's built-ins and Python in one run.
 
     python benchmarks/udfs.py [--rows 4000000] [--rounds 5]
 
-Rows lie in memory, results go to Spark's noop sink. Rounds take the ways in turn, so that noise falls on all of them;
-the least time of each counts. «× hand-written» is of whole times, the scan of the rows included. CPU time
-is the JVM's, least of the rounds: it tells more than the clock where other work runs, but leaves Python's own out.
+Rows are in memory, and results go to Spark's noop sink. Each round runs every way, one after the other, so that noise
+affects all of them; the shortest time of each counts. “× hand-written” compares whole times, including the scan of the
+rows. CPU time is that of the JVM, the minimum over the rounds. It is more reliable than wall time on a busy machine,
+but does not include Python's own time.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-if not __package__:  # run as a script: its own folder would hide the package of the same name
+if not __package__:  # run as a script: this file would shadow the package of the same name
     sys.path[0] = str(Path(__file__).parents[1])
 
 from headrace import udfs
@@ -58,7 +59,7 @@ def session(jars: list[Path]) -> SparkSession:
 
 
 def ways(spark: SparkSession, rows: DataFrame) -> dict[tuple[str, str], Callable[[], DataFrame]]:
-    """Each way to compute each function, by (function, way); «hand-written» is what the others are held against."""
+    """Each way to compute each function, by (function, way). “hand-written” is the baseline."""
     fns = udfs.register(spark, "bench.Functions")
     spark.udf.registerJavaFunction("loud_by_hand", "bench.HandWritten$Loud", "string")
     spark.udf.registerJavaFunction("loud_optional", "bench.HandWritten$LoudOptional", "string")
@@ -103,11 +104,11 @@ def measure(spark: SparkSession, rows: DataFrame, count: int, rounds: int) -> Ta
     cpu: dict[tuple[str, str], list[float]] = {}
     heap: dict[tuple[str, str], float] = {}
     jobs = ways(spark, rows)
-    for turn in track(range(rounds + 1), "rounds, the first to warm up"):
+    for number in track(range(rounds + 1), "rounds, the first to warm up"):
         for key, way in jobs.items():
             bytes_before, cpu_before, started = java.allocated(), java.cpu(), time.perf_counter()
             way().write.format("noop").mode("overwrite").save()
-            if turn:
+            if number:
                 seconds.setdefault(key, []).append(time.perf_counter() - started)
                 cpu.setdefault(key, []).append((java.cpu() - cpu_before) / 1e9)
                 heap[key] = (java.allocated() - bytes_before) / count
@@ -129,7 +130,7 @@ def measure(spark: SparkSession, rows: DataFrame, count: int, rounds: int) -> Ta
 
 
 def registration(spark: SparkSession, folder: Path) -> float:
-    """Seconds to register a class of 50 methods, Python functions included."""
+    """Seconds to register a class of 50 methods, including their Python functions."""
     source = folder / "many" / "Many.java"
     source.parent.mkdir()
     argument = "java.util.Optional<java.util.List<java.util.Optional<String>>> texts, int count"

@@ -1,9 +1,9 @@
 """One training step and one sampling step of the U-Net, against `diffusers`' conditional U-Net of equal size.
 
-Both see the same feature maps (32×32 images, unshuffled into 2×2 patches), the same captions' vectors and the same
-precision. Run with `python benchmarks/unet.py`; it prints a table. On a CPU time is CPU time of one thread, the best of
-several runs, so that a busy machine matters little; on a GPU, where there is one, it is that of the GPU, at batch 256.
-Memory is the most bytes of tensors that a step holds at once, beyond weights and inputs; gradients are among them.
+Both get the same feature maps (32×32 images, unshuffled into 2×2 patches), the same caption vectors and the same
+precision. Run `python benchmarks/unet.py`; it prints a table. Without a GPU, time is CPU time of one thread, the best
+of several runs, so that a busy machine matters little. With a GPU, it is GPU time at batch 256. Memory is the most
+bytes of tensors that a step holds at once, beyond weights and inputs; it includes gradients.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def ours() -> tuple[nn.Module, Callable[[nn.Module, Tensor, Tensor, Tensor], Ten
 
 
 def theirs(size: int) -> tuple[nn.Module, Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]]:
-    """Their U-Net with the number of channels that brings it nearest to `size` parameters."""
+    """diffusers' U-Net, with the number of channels that brings it nearest to `size` parameters."""
 
     def build(channels: int) -> UNet2DConditionModel:
         return UNet2DConditionModel(
@@ -66,7 +66,7 @@ def parameters(network: nn.Module) -> int:
 
 
 def step(network: nn.Module, call: Callable[..., Tensor], inputs: tuple[Tensor, ...], bf16: bool, train: bool) -> None:
-    """One call, and the backward pass when training."""
+    """One call, and in training the backward pass too."""
     with torch.autocast(inputs[0].device.type, torch.bfloat16, enabled=bf16), torch.set_grad_enabled(train):
         out = call(network, *inputs)
     if train:
@@ -75,7 +75,7 @@ def step(network: nn.Module, call: Callable[..., Tensor], inputs: tuple[Tensor, 
 
 
 def seconds(run: Callable[[], None], device: torch.device, runs: int) -> float:
-    """Seconds of one step, the best of `runs` after one that warms up."""
+    """Seconds of one step, the best of `runs` after one warm-up run."""
     best = float("inf")
     for number in range(runs + 1):
         if device.type == "cuda":
@@ -104,8 +104,8 @@ def memory(run: Callable[[], None], device: torch.device) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3, help="timed runs of each step, of which the best counts")
-    parser.add_argument("--quick", action="store_true", help="one run, to see that it works")
+    parser.add_argument("--runs", type=int, default=3, help="timed runs of each step; the best counts")
+    parser.add_argument("--quick", action="store_true", help="one run, to check that it works")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(1)
@@ -116,7 +116,7 @@ def main() -> None:
     images, steps = torch.randn(batch, 3, 32, 32), torch.linspace(0, 999, batch)
     inputs = (images.to(device), steps.to(device), torch.randn(batch, LENGTH, WIDTH).to(device))
     machine = torch.cuda.get_device_name() if device.type == "cuda" else "1 thread of a CPU"
-    sizes = f"{parameters(unet):,} parameters, {parameters(peer):,} of diffusers'"
+    sizes = f"headrace's U-Net: {parameters(unet):,} parameters; diffusers': {parameters(peer):,}"
     print(f"{sizes}; batch {batch}, {machine}, torch {torch.__version__}.\n")
     print("| precision | step | ours, s | diffusers, s | ratio | ours, MB | diffusers, MB | ratio |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")

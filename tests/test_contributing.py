@@ -1,7 +1,8 @@
-"""The examples of CONTRIBUTING.md do what it says of them."""
+"""The examples in CONTRIBUTING.md do what it says, and its house is the one that import-linter checks."""
 
 from __future__ import annotations
 
+import configparser
 import math
 import re
 from collections.abc import Iterator
@@ -20,12 +21,14 @@ from headrace.recipe.training import Sampling
 from tests.oracles.mixture import Mixture
 
 PLANE = Mixture([[-1.0, 0.0], [1.0, 0.3], [0.2, 1.2]], [0.5, 0.4, 0.6], [0.3, 0.5, 0.2])
-BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(), re.DOTALL)
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
 def examples() -> Iterator[dict[str, Any]]:
-    """What the examples define; what they register is taken back."""
+    """The names that the examples define. The registries are restored afterwards."""
     kept = dict(samplers.SAMPLERS), dict(PREDICTIONS)
     defined: dict[str, Any] = {}
     for block in BLOCKS:
@@ -68,3 +71,27 @@ def test_the_prediction_makes_the_exact_denoiser_of_an_exact_network(examples: d
     sigma_N = torch.tensor([0.02, 0.3, 1.0, 7.0, 60.0], dtype=torch.float64)
     x_NC = torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * sigma_N[:, None]
     torch.testing.assert_close(denoise(x_NC, sigma_N), x_NC / (1 + sigma_N[:, None] ** 2), rtol=1e-6, atol=1e-9)
+
+
+def house() -> list[tuple[list[str], str]]:
+    """The table of rooms: the rooms of each row, and what they must not import."""
+    (table,) = re.findall(r"\| room \|.*?\n\n", PAGE, re.DOTALL)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
+    return [(re.findall(r"`(?:pipelines/)?(\w+)(?:/|\.py)`", rooms), banned) for rooms, _, banned in rows]
+
+
+def test_the_house_is_the_contract_of_import_linter() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    layers = setup["importlinter:contract:rooms"]["layers"].replace("|", " ").split()
+    assert [room for rooms, _ in house() for room in rooms] == layers
+    for contract, library in (("without-torch", "torch"), ("without-spark", "pyspark")):
+        sources = setup[f"importlinter:contract:{contract}"]["source_modules"].split()
+        stated = {f"headrace.{room}" for rooms, banned in house() for room in rooms if library in banned.split(", ")}
+        assert stated == set(sources)
+
+
+def test_the_house_has_every_room() -> None:
+    on_disk = {path.stem for path in (ROOT / "pipelines").iterdir() if path.is_dir() or path.suffix == ".py"}
+    listed = {room for rooms, _ in house() for room in rooms}
+    assert listed == on_disk - {"__init__", "__pycache__"} | {"jobs", "udfs"}

@@ -1,6 +1,6 @@
-"""The DAG in the real Airflow: it loads, and `airflow dags test` runs its task with real builds by spark-submit.
+"""Test the DAG in the real Airflow: it loads, and `airflow dags test` runs its task with real builds by spark-submit.
 
-Run by `./run test-airflow`, in an environment of Airflow's own; HEADRACE_PYTHON is the Python that headrace is in.
+`./run test-airflow` runs this in an environment of Airflow's own. HEADRACE_PYTHON is the Python that has headrace.
 """
 
 import json
@@ -33,7 +33,7 @@ for number, day in enumerate(sys.argv[2:]):
         rows[0]["image"] = b"no image"
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / "part-0.parquet")
 """
-LOOK = """
+CONTENTS = """
 import json, sys
 from collections import Counter
 from deltalake import DeltaTable
@@ -56,7 +56,7 @@ dataset:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Three days of photos, the last with a broken one; a recipe, and one with a misspelt key; Airflow's database."""
+    """Three days of photos, a broken one on the last; a recipe, and one with a misspelt key; and Airflow's database."""
     made = tmp_path_factory.mktemp("daily")
     subprocess.run([PYTHON, "-c", SOURCE, str(made / "source"), *DAYS], cwd=ROOT, check=True)
     (made / "recipe.yaml").write_text(RECIPE.format(folder=made, shuffle="shuffle"))
@@ -67,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def airflow(folder: Path, *arguments: str, until: str | None = None, **environment: str) -> str:
-    """What a command of Airflow's prints; one that would wait is ended once it has printed `until`."""
+    """Run an Airflow command and return its output. A command that would wait is killed once it has printed `until`."""
     variables = {
         "AIRFLOW_HOME": str(folder / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(HERE),
@@ -85,20 +85,20 @@ def airflow(folder: Path, *arguments: str, until: str | None = None, **environme
         for line in process.stdout:
             printed.append(line)
             if until is not None and until in line:
-                os.killpg(process.pid, signal.SIGKILL)  # it heeds no other
+                os.killpg(process.pid, signal.SIGKILL)  # it ignores every other signal
                 break
     return "".join(printed)
 
 
 def state(folder: Path, day: str, **environment: str) -> tuple[str, str]:
-    """The state that the task of `day` came to, as Airflow logs it, and all that was printed."""
+    """The final state of the task of `day`, as Airflow logs it, and all of the output."""
     printed = airflow(folder, "dags", "test", "headrace_daily", day, **environment)
     return re.findall(r"new_state=(\w+)", printed)[-1], printed
 
 
 def dataset(folder: Path) -> dict:
-    looked = subprocess.run([PYTHON, "-c", LOOK, str(folder / "out")], capture_output=True, text=True, check=True)
-    return json.loads(looked.stdout)
+    done = subprocess.run([PYTHON, "-c", CONTENTS, str(folder / "out")], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
 
 
 def test_it_loads() -> None:
@@ -112,7 +112,7 @@ def test_it_loads() -> None:
     assert (task.task_id, task.retries, task.retry_delay) == ("build", 3, timedelta(minutes=5))
 
 
-def test_days_are_built_and_a_day_again_changes_nothing(folder: Path) -> None:
+def test_days_are_built_and_building_a_day_again_changes_nothing(folder: Path) -> None:
     for day in DAYS[:2]:
         found, printed = state(folder, day)
         assert found == "success", printed
@@ -124,13 +124,13 @@ def test_days_are_built_and_a_day_again_changes_nothing(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("day", "recipe", "says"), [(DAYS[1], "misspelt", "shufle"), (DAYS[2], "recipe", "id020")])
-def test_what_a_person_must_mend_is_not_tried_again(folder: Path, day: str, recipe: str, says: str) -> None:
+def test_what_a_person_must_fix_is_not_retried(folder: Path, day: str, recipe: str, says: str) -> None:
     found, printed = state(folder, day, HEADRACE_RECIPE=str(folder / f"{recipe}.yaml"))
     assert found == "failed"
     assert says in printed
 
 
-def test_anything_else_is_tried_again(folder: Path) -> None:
-    waiting = "No tasks to run"  # before the delay is over
+def test_anything_else_is_retried(folder: Path) -> None:
+    waiting = "No tasks to run"  # printed before the retry delay is over
     command = ("dags", "test", "headrace_daily", DAYS[0])
     assert "[up_for_retry]" in airflow(folder, *command, until=waiting, SPARK_SUBMIT="false")
