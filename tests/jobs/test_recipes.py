@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 import yaml
 
 from headrace.jobs.sample import main as sample
 from headrace.jobs.train import main as train
+from headrace.sampling.draw import slug
 from tests.tiny_runs import losses, write_dataset, write_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -23,20 +28,38 @@ TINY: dict[str, dict[str, Any]] = {
     "fashion-kl": {"channels": 8},
     "fashion-latent": {"channels": 8, "text": {"vocabulary": 300, "length": 8, "width": 16, "layers": 1, "heads": 2}},
 }
-"""in an order in which each follows those that it is built on"""
-SAMPLED = {
-    "fashion-ddpm": ["labels=[1]", "guidance=0", "classifier={runs}/fashion-classifier"],
-    "fashion-smld": [],
-    "fashion-dit": ["labels=[0, 2]"],
-    "fashion-control": ["examples=2"],
-    "fashion-kl": ["examples=2"],
-    "fashion-latent": ["prompts=[a bag]"],
+"""a recipe comes after those that it builds on"""
+SAMPLED: dict[str, tuple[list[str], list[str], int]] = {
+    "fashion-ddpm": (["labels=[1]", "guidance=0", "classifier={runs}/fashion-classifier"], ["1"], 16),
+    "fashion-smld": ([], ["samples"], 16),
+    "fashion-dit": (["labels=[0, 2]"], ["0", "2"], 28),
+    "fashion-control": (["examples=2"], ["sample-0", "sample-1"], 16),
+    "fashion-kl": (["examples=2"], ["sample-0", "sample-1"], 28),
+    "fashion-latent": (["prompts=[a bag]"], ["a-bag"], 28),
 }
+"""overrides, the name of each row's files, and the side of an image"""
+pytestmark = pytest.mark.usefixtures("one_thread")
+COLUMNS = 2
+CLASSIFIED = ["guidance=0", "classifier={runs}/fashion-classifier", "classifier_scale=30000"]
+REQUESTS: dict[str, tuple[str, list[str], list[str], list[bool]]] = {
+    "labels": ("fashion-ddpm", ["labels=[1]"], ["labels=[2]"], [False]),
+    "labels without guidance": (
+        "fashion-ddpm",
+        ["labels=[1]", "guidance=0"],
+        ["labels=[2]", "guidance=0"],
+        [True],
+    ),
+    "a classifier's labels": ("fashion-ddpm", ["labels=[1]", *CLASSIFIED], ["labels=[2]", *CLASSIFIED], [False]),
+    "one label of two": ("fashion-dit", ["labels=[0, 2]"], ["labels=[0, 1]"], [True, False]),
+    "prompts": ("fashion-latent", ["prompts=[a bag]"], ["prompts=[red disc]"], [False]),
+    "conditions": ("fashion-control", ["examples=2"], ["examples=2", "strength=0"], [False, False]),
+}
+"""two requests to one run with the same noise, and whether a row of both is the same"""
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the runs, all trained for two steps and gone on with for one more."""
+    """The folder of the runs, each trained for two steps, then resumed for one more."""
     folder = tmp_path_factory.mktemp("recipes")
     write_dataset(folder / "tiny")
     for name, model in TINY.items():
@@ -55,6 +78,8 @@ def _tiny(recipe: dict[str, Any], model: dict[str, Any], folder: Path) -> dict[s
         if key in recipe["model"]:
             recipe["model"][key] = str(folder / recipe["model"][key])
     recipe["training"] |= {"run": str(folder / recipe["training"]["run"]), "steps": 3, "checkpoint_every": 2}
+    # Three steps of this size are enough for labels, captions and conditions to change pixels.
+    recipe["training"] |= {"warmup": 0, "learning_rate": 1e-2, "decay": "constant"}
     return recipe
 
 
@@ -64,11 +89,61 @@ def test_it_trains_and_goes_on(name: str, runs: Path) -> None:
     assert [path.name for path in sorted((runs / name / "checkpoints").iterdir())] == ["step-00000002", "step-00000003"]
 
 
+def drawn(run: Path, names: Sequence[str], *overrides: str) -> np.ndarray:
+    """The pictures that a request draws, grey uint8 [row, column, H, W]; the request's files are those of `names`."""
+    shutil.rmtree(run / "samples", ignore_errors=True)
+    overrides = tuple(override.replace("{runs}", str(run.parent)) for override in overrides)
+    assert sample([str(run), "steps=3", f"per_prompt={COLUMNS}", *overrides]) == 0
+    files = [[f"{name}-{column}.png" for column in range(COLUMNS)] for name in names]
+    assert {path.name for path in (run / "samples").iterdir()} == {"grid.png", *itertools.chain(*files)}
+    rows = np.stack([[cv2.imread(str(run / "samples" / file)) for file in row] for row in files])
+    assert (rows == rows[..., :1]).all(), "grey pictures"
+    return rows[..., 0]
+
+
 @pytest.mark.parametrize("name", SAMPLED)
-def test_it_samples(name: str, runs: Path) -> None:
-    overrides = [override.format(runs=runs) if "{runs}" in override else override for override in SAMPLED[name]]
-    assert sample([str(runs / name), "steps=3", "per_prompt=2", *overrides]) == 0
-    assert (runs / name / "samples" / "grid.png").stat().st_size > 0
+def test_it_draws_pictures_of_their_own_and_a_grid_of_them(name: str, runs: Path) -> None:
+    overrides, names, side = SAMPLED[name]
+    rows_RCHW = drawn(runs / name, names, *overrides)
+    assert rows_RCHW.shape == (len(names), COLUMNS, side, side)
+    assert rows_RCHW.std((2, 3)).min() > 10, "a picture has an inside"
+    # An autoencoder draws an example again, the same in each column; other systems start from new noise.
+    different = {picture.tobytes() for row in rows_RCHW for picture in row}
+    assert len(different) == (len(names) if name == "fashion-kl" else len(names) * COLUMNS)
+    assert_grid_shows(runs / name / "samples" / "grid.png", rows_RCHW)
+
+
+def assert_grid_shows(path: Path, rows_RCHW: np.ndarray) -> None:
+    """Each image fills a cell of 96 × 96 pixels of its row; 200 pixels at the left hold the row's name."""
+    grid = cv2.imread(str(path))
+    rows, columns, side = rows_RCHW.shape[:3]
+    assert grid.shape == (100 * rows, 200 + 100 * columns, 3)
+    middles = ((np.arange(side) + 0.5) * 96 / side).astype(int)
+    for row, column in np.ndindex(rows, columns):
+        cell = grid[100 * row + 4 + middles[:, None], 200 + 100 * column + middles]
+        assert (cell == rows_RCHW[row, column, ..., None]).all()
+        assert (grid[100 * row : 100 * (row + 1), :190] < 128).any(), "a row has a name"
+
+
+@pytest.mark.parametrize("case", REQUESTS)
+def test_a_picture_depends_on_what_is_asked_for(case: str, runs: Path) -> None:
+    name, first, second, same = REQUESTS[case]
+    one, other = (drawn(runs / name, _names_of(overrides), *overrides) for overrides in (first, second))
+    assert [np.array_equal(a, b) for a, b in zip(one, other, strict=True)] == same
+
+
+def _names_of(overrides: Sequence[str]) -> list[str]:
+    """What the files of a request's rows are called."""
+    key, value = overrides[0].split("=")
+    if key == "examples":
+        return [f"sample-{number}" for number in range(int(value))]
+    return [slug(str(asked)) for asked in yaml.safe_load(value)]
+
+
+def test_an_autoencoder_has_learnt_how_bright_pictures_are(runs: Path) -> None:
+    """Most of each image is white, and a network that has learnt nothing draws grey, 127."""
+    overrides, names, _ = SAMPLED["fashion-kl"]
+    assert drawn(runs / "fashion-kl", names, *overrides).mean() > 160
 
 
 def test_latents_of_a_codebook_are_denoised_and_controlled(runs: Path) -> None:
@@ -88,10 +163,14 @@ def test_latents_of_a_codebook_are_denoised_and_controlled(runs: Path) -> None:
         recipe = _tiny(recipe, model, folder)
         assert train([str(write_recipe(folder / f"{name}.yaml", recipe))]) == 0
         assert len(losses(runs / name)) == 3
-    for name, overrides in {"vq-latent": ["prompts=[a bag]"], "vq-control": ["examples=2"]}.items():
-        assert sample([str(runs / name), "steps=3", "per_prompt=2", *overrides]) == 0
-        drawn = [path for path in (runs / name / "samples").glob("*.png") if path.name != "grid.png"]
-        assert {cv2.imread(str(path)).shape for path in drawn} == {(28, 28, 3)}
+    requests = {
+        "vq-latent": (["prompts=[a bag]"], ["a-bag"]),
+        "vq-control": (["examples=2"], ["sample-0", "green-disc"]),
+    }
+    for name, (overrides, names) in requests.items():
+        rows_RCHW = drawn(runs / name, names, *overrides)
+        assert rows_RCHW.shape == (len(names), COLUMNS, 28, 28)
+        assert rows_RCHW.std((2, 3)).min() > 5
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,16 @@ import pytest
 
 from headrace.loading import ShardLoader
 from headrace.loading import loader as loader_module
+from headrace.loading.feed.stats import Stats
 from headrace.loading.feed.threads import Pool
 from headrace.loading.shard.budget import Budget, Lease
 from tests.loading.shard_tables import captioned, commit
 
+# A shell starts its background jobs with SIGINT ignored, and so would what they start.
 WITH_A_LOOP = """
-import sys, time
+import signal, sys, time
 from headrace.loading import ShardLoader
+signal.signal(signal.SIGINT, signal.default_int_handler)
 batches = iter(ShardLoader(sys.argv[1], batch_size=4, size=8, epochs=None, threads=2))
 next(batches)
 print("begun", flush=True)
@@ -43,9 +46,7 @@ def test_control_c_ends_a_loop(emoji: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGINT)
-    began = time.monotonic()
     _, err = process.communicate(timeout=60)
-    assert time.monotonic() - began < 20
     assert err.strip().endswith("KeyboardInterrupt")
     assert "Fatal" not in err
 
@@ -54,7 +55,7 @@ def test_a_stuck_read_times_out_and_shows_every_thread(emoji: Path, monkeypatch:
     release = threading.Event()
 
     def stuck(*arguments: object) -> object:
-        release.wait(20)
+        release.wait(60)
         raise OSError("let go")
 
     monkeypatch.setattr(loader_module, "read_shard", stuck)
@@ -63,7 +64,7 @@ def test_a_stuck_read_times_out_and_shows_every_thread(emoji: Path, monkeypatch:
         next(iter(ShardLoader(emoji, batch_size=4, timeout=0.2)))
     release.set()
     assert "thread headrace-read-0" in str(caught.value)
-    assert "release.wait(20)" in str(caught.value)
+    assert "release.wait(60)" in str(caught.value)
 
 
 def test_memory_stays_within_its_limit_and_flat(tmp_path: Path) -> None:
@@ -90,28 +91,34 @@ def test_a_lease_gives_its_bytes_back_when_it_is_forgotten() -> None:
 
 def test_a_pool_forgets_what_has_not_begun() -> None:
     pool = Pool(1, "test-pool")
-    began, go_on = threading.Event(), threading.Event()
+    began = threading.Event()
     done: list[int] = []
 
     def first() -> None:
         began.set()
-        go_on.wait(10)
+        pool._closed.wait(60)
         done.append(1)
 
     pool.submit(first)
-    began.wait(10)
+    assert began.wait(60)
     pool.submit(lambda: done.append(2))
-    threading.Timer(0.05, go_on.set).start()
     pool.close()
     assert done == [1]
 
 
-def test_the_trainer_is_named_as_the_bottleneck_where_it_is(table_of: Callable[[list[int]], Path]) -> None:
+def test_the_bottleneck_is_what_the_others_wait_for() -> None:
+    assert Stats(busy_seconds=95, wait_seconds=5, decode_seconds=60).bottleneck() == "trainer"
+    assert Stats(busy_seconds=94, wait_seconds=6, decode_seconds=60, read_seconds=50).bottleneck() == "decoding"
+    assert Stats(busy_seconds=94, wait_seconds=6, decode_seconds=50, read_seconds=60).bottleneck() == "reading"
+
+
+def test_a_loop_is_measured(table_of: Callable[[list[int]], Path]) -> None:
     loader = ShardLoader(table_of([50, 50]), batch_size=10)
     for _ in loader:
         time.sleep(0.02)
     numbers = loader.stats.as_dict()
-    assert loader.stats.bottleneck() == "trainer"
     assert numbers["samples"] == 100
     assert numbers["batches"] == 10
+    assert numbers["busy_seconds"] >= 10 * 0.02
+    assert numbers["wait_seconds"] > 0
     assert "100 samples" in str(loader.stats)
