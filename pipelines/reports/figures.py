@@ -25,7 +25,7 @@ def loss_curve(steps: Sequence[int], losses: Sequence[float]) -> bytes:
     axes = figure.subplots()
     axes.plot(steps, losses, color="#b8c4d6", linewidth=0.6, label="loss")
     axes.plot(steps, running_mean(losses), color="#1f4e9c", linewidth=1.6, label="running mean")
-    if len(losses):
+    if not np.isnan(losses).all():
         axes.set_ylim(0, float(np.nanquantile(losses, 0.995)) * 1.1 or 1.0)
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
@@ -35,12 +35,18 @@ def loss_curve(steps: Sequence[int], losses: Sequence[float]) -> bytes:
 
 
 def running_mean(values: Sequence[float]) -> np.ndarray:
-    """The mean of each value and those before it, over a window of 2 % of all values (at least 10): float64 [N]."""
+    """The mean of each value and those before it, over a window of 2 % of all (at least 10 values).
+
+    NaN stands for a missing value and is left out; where a window has no other, its mean is NaN.
+    """
     window = max(10, round(len(values) * SMOOTHED_OVER))
-    sums = np.concatenate([[0.0], np.cumsum(np.asarray(values, dtype=np.float64))])
+    known = ~np.isnan(np.asarray(values, dtype=np.float64))
+    sums = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(known)])
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(0, ends - window)
-    return (sums[ends] - sums[starts]) / (ends - starts)
+    found = counts[ends] - counts[starts]
+    return np.where(found > 0, (sums[ends] - sums[starts]) / np.maximum(found, 1), np.nan)
 
 
 def rows_of(names: Sequence[object], count: int = COLUMNS) -> list[tuple[str, list[int]]]:

@@ -145,7 +145,7 @@ def test_a_budget_that_no_plan_fits_names_the_least(chain: nn.Module) -> None:
     step(chain)
     activation.apply(chain, least - 1)
     measure(chain)
-    with pytest.raises(RecipeError):
+    with pytest.raises(RecipeError, match=f"found {least - 1:,} bytes, .* expected at least {least:,}"):
         step(chain)
 
 

@@ -1,6 +1,6 @@
 """Small sources for dataset tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -10,7 +10,9 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
+from headrace.dataset.storage import filesystem
 from headrace.recipe.dataset import Dataset
+from tests.object_store import BUCKET, object_store
 
 QUERY = """
 SELECT s.id, s.image, position, caption, c.kind, c.image AS condition
@@ -44,7 +46,7 @@ def row(number: int, captions: list[str | None] | None = None, conditions: int =
     }
 
 
-def recipe(source_path: Path, output_path: Path, query: str = QUERY, **sections: object) -> Dataset:
+def recipe(source_path: Path, output_path: Path | str, query: str = QUERY, **sections: object) -> Dataset:
     """A recipe over the Parquet files at `source_path`."""
     return Dataset.model_validate(
         {
@@ -83,3 +85,43 @@ def expected(spark: SparkSession, source: Path, query: str) -> DataFrame:
     frame.count()
     spark.catalog.dropTempView("source")
     return frame
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A real S3 server; the environment that its clients need."""
+    with object_store(tmp_path_factory.mktemp("s3")) as environment:
+        yield environment
+
+
+@pytest.fixture
+def uri(
+    spark: SparkSession, store: dict[str, str], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """A place of this test's own in the bucket; the driver and Spark's workers find the server by their environment."""
+    for name, value in store.items():
+        monkeypatch.setenv(name, value)
+        monkeypatch.setitem(spark.sparkContext.environment, name, value)
+    return f"s3://{BUCKET}/{request.node.name.replace('[', '-').replace(' ', '-').rstrip(']')}"
+
+
+@pytest.fixture(params=["local folder", "object store"])
+def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a test writes its dataset: a path that does not exist yet, or an empty prefix of a bucket."""
+    return str(tmp_path / "out") if request.param == "local folder" else request.getfixturevalue("uri")
+
+
+def listed(root: str) -> set[str]:
+    """The files at and below `root`, by their paths in it."""
+    files, folder = filesystem(root)
+    found = files.get_file_info(pa.fs.FileSelector(folder, recursive=True, allow_not_found=True))
+    return {file.path.removeprefix(f"{folder}/") for file in found if file.is_file}
+
+
+def put(root: str, name: str, data: bytes) -> None:
+    """Write the file `root`/`name`."""
+    files, folder = filesystem(root)
+    path = f"{folder}/{name}"
+    files.create_dir(path.rpartition("/")[0])
+    with files.open_output_stream(path) as stream:
+        stream.write(data)

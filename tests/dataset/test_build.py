@@ -80,7 +80,9 @@ def test_stores_each_image_once(spark, parquet, tmp_path: Path, query: str) -> N
         {c["image"] for r in many for c in r["conditions"]} if query == QUERY else set()
     )
     assert summary.media_bytes == sum(map(len, images))
-    for path in (tmp_path / "out").glob("*.parquet"):
+    shards = list((tmp_path / "out").glob("*.parquet"))
+    assert sum(pq.read_metadata(path).num_rows for path in shards) == summary.rows
+    for path in shards:
         file = pq.ParquetFile(path)
         assert file.num_row_groups == 1
         column = next(c for c in file.metadata.row_group(0).to_dict()["columns"] if c["path_in_schema"] == "image")
@@ -146,8 +148,9 @@ def test_a_rebuild_replaces_in_one_version(spark, parquet, tmp_path: Path) -> No
 
 
 def test_the_log_knows_the_rows_of_each_shard(spark, parquet, tmp_path: Path) -> None:
-    build(spark, recipe(parquet(rows()), tmp_path / "out"))
+    summary = build(spark, recipe(parquet(rows()), tmp_path / "out"))
     actions = pa.table(DeltaTable(str(tmp_path / "out")).get_add_actions(flatten=True)).to_pylist()
+    assert sum(action["num_records"] for action in actions) == summary.rows
     for action in actions:
         table = pq.read_table(tmp_path / "out" / action["path"])
         assert action["num_records"] == table.num_rows

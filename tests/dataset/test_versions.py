@@ -1,4 +1,4 @@
-"""Versions of a dataset: what stands, what is replaced, what is left over."""
+"""Versions of a dataset, in a local folder and in an object store: what stays, what is replaced, what is left over."""
 
 import json
 import os
@@ -14,11 +14,12 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from headrace.dataset.build import build
+from headrace.dataset.storage import filesystem
 from headrace.dataset.version.commit import File, commit
 from headrace.dataset.version.vacuum import vacuum
 from headrace.dataset.write.shards import QUARANTINE
 from headrace.errors import DataError, RecipeError
-from tests.dataset.conftest import SCHEMA, recipe, row, written
+from tests.dataset.conftest import SCHEMA, listed, put, recipe, row, written
 
 QUERY = "SELECT id, image, caption FROM source LATERAL VIEW explode(captions) t AS caption"
 
@@ -68,17 +69,17 @@ def test_a_partition_is_replaced_alone(spark, parquet, tmp_path: Path) -> None:
         build(spark, recipe(source, output, QUERY))
 
 
-def test_bad_rows_go_to_quarantine_with_their_reason(spark, parquet, tmp_path: Path) -> None:
+def test_bad_rows_go_to_quarantine_with_their_reason(spark, parquet, tmp_path: Path, output: str) -> None:
     bad = [row(i) for i in range(4)]
     bad[2]["image"] = bad[2]["image"][:30]
-    summary = build(spark, recipe(parquet(bad), tmp_path / "out", QUERY, on_bad_row="quarantine"))
+    summary = build(spark, recipe(parquet(bad), output, QUERY, on_bad_row="quarantine"))
     assert (summary.rows, summary.dropped) == (6, {"image: truncated": 2})
-    aside = DeltaTable(str(tmp_path / "out" / QUARANTINE)).to_pyarrow_table().to_pylist()
+    aside = DeltaTable(f"{output}/{QUARANTINE}").to_pyarrow_table().to_pylist()
     assert [(r["key"], r["reason"], r["image"]) for r in aside] == [("id002", "image: truncated", bad[2]["image"])] * 2
     assert {r["caption"] for r in aside} == {"one of 2", "two of 2"}
     pq.write_table(pa.Table.from_pylist([row(i) for i in range(4)], SCHEMA), tmp_path / "good.parquet")
-    build(spark, recipe(tmp_path / "good.parquet", tmp_path / "out", QUERY, on_bad_row="quarantine"))
-    assert DeltaTable(str(tmp_path / "out" / QUARANTINE)).to_pyarrow_table().num_rows == 0
+    build(spark, recipe(tmp_path / "good.parquet", output, QUERY, on_bad_row="quarantine"))
+    assert DeltaTable(f"{output}/{QUARANTINE}").to_pyarrow_table().num_rows == 0
 
 
 def test_a_failed_build_leaves_the_version_before(spark, parquet, tmp_path: Path) -> None:
@@ -93,17 +94,24 @@ def test_a_failed_build_leaves_the_version_before(spark, parquet, tmp_path: Path
     assert written(spark, output).count() == 6
 
 
-def test_a_failed_first_build_leaves_nothing(spark, parquet, tmp_path: Path) -> None:
+def test_a_failed_first_build_leaves_no_file(spark, parquet, output: str) -> None:
     source = parquet([row(0), {**row(1), "image": b"no"}])
     for on_bad_row, query in (("fail", QUERY), ("quarantine", f"{QUERY} WHERE raise_error('on purpose') IS NULL")):
-        made = recipe(source, tmp_path / "new" / "out", query, on_bad_row=on_bad_row, shards={"target_bytes": 1024})
-        with pytest.raises(DataError, match=r"id001|on purpose"):
+        made = recipe(source, output, query, on_bad_row=on_bad_row, shards={"target_bytes": 1024})
+        with pytest.raises(DataError, match="id001" if on_bad_row == "fail" else "on purpose"):
             build(spark, made)
-        assert not (tmp_path / "new").exists()
+        assert listed(output) == set()
+
+
+def test_a_failed_first_build_leaves_only_folders_that_were_there(spark, parquet, tmp_path: Path) -> None:
+    made = recipe(parquet([{**row(1), "image": b"no"}]), tmp_path / "new" / "out", QUERY)
+    with pytest.raises(DataError, match="id001"):
+        build(spark, made)
+    assert not (tmp_path / "new").exists()
     (tmp_path / "new").mkdir()
     with pytest.raises(DataError, match="id001"):
-        build(spark, recipe(source, tmp_path / "new" / "out", QUERY))
-    assert list((tmp_path / "new").iterdir()) == [], "a folder that was there stays"
+        build(spark, made)
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_a_failed_build_deletes_what_it_wrote_and_nothing_else(spark, parquet, tmp_path: Path) -> None:
@@ -174,24 +182,30 @@ def test_a_delta_source_is_known_by_its_files(spark, tmp_path: Path) -> None:
     assert made("2026-11-22").rows == 4
 
 
-def test_vacuum_removes_what_no_version_names(spark, parquet, tmp_path: Path) -> None:
-    source, output = parquet([row(i) for i in range(3)]), tmp_path / "out"
+def test_vacuum_removes_what_no_version_names(spark, parquet, output: str) -> None:
+    source = parquet([row(i) for i in range(3)])
     build(spark, recipe(source, output, QUERY))
     build(spark, recipe(source, output, QUERY, shuffle={"key": "id", "seed": 3}))
+    orphans = ["shard-000001-aaaaaaaaaaaa-7.parquet", f"{QUARANTINE}/shard-000001-bbbbbbbbbbbb-7.parquet"]
+    for name in (*orphans, "notes.parquet"):
+        put(output, name, b"left over")
+    before = listed(output)
+    assert vacuum(output) == [], "a build that runs now may have written them"
+    assert vacuum(output, grace_hours=0) == orphans
+    assert listed(output) == before - set(orphans)
+    for version in (0, 1):
+        assert DeltaTable(output, version=version).to_pyarrow_table().num_rows == 6
+
+
+def test_vacuum_goes_by_the_age_of_a_file(spark, parquet, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    build(spark, recipe(parquet([row(0)]), output, QUERY))
     old, young = (output / f"shard-000001-{name * 12}-7.parquet" for name in "ab")
-    theirs = output / "notes.parquet"
-    for path in (old, young, theirs):
+    for path in (old, young):
         path.write_bytes(b"left over")
     os.utime(old, (time.time() - 7200,) * 2)
     assert vacuum(str(output), grace_hours=1) == [old.name]
     assert young.exists()
-    assert theirs.exists()
-    aside = output / QUARANTINE / old.name
-    aside.parent.mkdir(parents=True)
-    aside.write_bytes(b"left over")
-    assert vacuum(str(output), grace_hours=0) == [young.name, f"{QUARANTINE}/{aside.name}"]
-    for version in (0, 1):
-        assert DeltaTable(str(output), version=version).to_pyarrow_table().num_rows == 6
 
 
 def test_what_a_killed_first_build_left_is_no_obstacle(spark, parquet, tmp_path: Path) -> None:
@@ -202,31 +216,37 @@ def test_what_a_killed_first_build_left_is_no_obstacle(spark, parquet, tmp_path:
     assert written(spark, output).count() == 2
 
 
-def test_vacuum_of_what_is_no_dataset(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"--vacuum: found nothing at .*nowhere', expected a dataset"):
-        vacuum(str(tmp_path / "nowhere"))
-    shard = tmp_path / "shard-000000-0123456789ab-3.parquet"
-    shard.write_bytes(b"of somebody with our habits")
-    (tmp_path / "notes.txt").write_text("mine")
+def test_vacuum_of_what_is_no_dataset(output: str) -> None:
+    shard = "shard-000000-0123456789ab-3.parquet"
+    with pytest.raises(RecipeError, match=r"--vacuum: found nothing at .*, expected a dataset"):
+        vacuum(output)
+    put(output, shard, b"somebody else's file with a name like ours")
+    put(output, "notes.txt", b"mine")
     with pytest.raises(RecipeError, match="--vacuum: found no Delta log"):
-        vacuum(str(tmp_path), grace_hours=0)
+        vacuum(output, grace_hours=0)
     with pytest.raises(RecipeError, match="--vacuum: found a file"):
-        vacuum(str(shard), grace_hours=0)
-    (tmp_path / "notes.txt").unlink()
-    assert vacuum(str(tmp_path), grace_hours=0) == [shard.name], "what a killed first build left"
+        vacuum(f"{output}/{shard}", grace_hours=0)
+    assert listed(output) == {shard, "notes.txt"}
 
 
-def test_builds_at_once_lose_nothing(tmp_path: Path) -> None:
+def test_vacuum_after_a_killed_first_build(tmp_path: Path) -> None:
+    (tmp_path / "shard-000000-0123456789ab-3.parquet").write_bytes(b"half")
+    assert vacuum(str(tmp_path), grace_hours=0) == ["shard-000000-0123456789ab-3.parquet"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_builds_at_once_lose_nothing(output: str) -> None:
     schema = pa.schema([("a", pa.int64()), ("ds", pa.string())])
-    root, start, versions = str(tmp_path / "out"), threading.Barrier(6), []
-    (tmp_path / "out").mkdir()
+    files, folder = filesystem(output)
+    files.create_dir(folder)
+    start, versions = threading.Barrier(6), []
 
     def one(number: int) -> None:
         name = f"shard-00000{number}-0123456789ab-0.parquet"
-        pq.write_table(pa.table({"a": [number]}), f"{root}/{name}")
-        file = File(name, 1, os.path.getsize(f"{root}/{name}"), '{"numRecords": 1}')
+        pq.write_table(pa.table({"a": [number]}), f"{folder}/{name}", filesystem=files)
+        file = File(name, 1, files.get_file_info(f"{folder}/{name}").size, '{"numRecords": 1}')
         start.wait()
-        versions.append(commit(root, schema, [file], {}, ("ds", str(number % 3))))
+        versions.append(commit(output, schema, [file], {}, ("ds", str(number % 3))))
 
     threads = [threading.Thread(target=one, args=(number,)) for number in range(6)]
     for thread in threads:
@@ -234,7 +254,7 @@ def test_builds_at_once_lose_nothing(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(versions) == list(range(6))
-    rows = DeltaTable(root).to_pyarrow_table().to_pylist()
+    rows = DeltaTable(output).to_pyarrow_table().to_pylist()
     assert sorted(r["ds"] for r in rows) == ["0", "1", "2"]
     assert all(r["a"] % 3 == int(r["ds"]) for r in rows)
 

@@ -4,33 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 
 from headrace.jobs.train import main
-from tests.tiny_runs import losses, recipe_of, write_dataset, write_recipe
-
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("jobs")
-    write_dataset(folder / "tiny")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def recipe(folder: Path) -> Path:
-    return write_recipe(
-        folder / "recipe.yaml", recipe_of(folder / "tiny", folder / "run", activation="sqrt", tensorboard=True)
-    )
+from tests.jobs.launched import SECONDS, children, torchrun, wait_for_steps
+from tests.tiny_runs import losses, write_dataset, write_recipe
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +19,6 @@ def run(recipe: Path, folder: Path) -> Path:
     """A finished run, trained in this process."""
     assert main([str(recipe)]) == 0
     return folder / "run"
-
-
-def torchrun(recipe: Path, *arguments: str) -> list[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return [*launcher, *arguments, str(ROOT / "jobs" / "train.py"), str(recipe)]
 
 
 def test_a_run_folder_holds_what_it_should(run: Path) -> None:
@@ -59,27 +35,23 @@ def test_a_run_folder_holds_what_it_should(run: Path) -> None:
     assert yaml.safe_load((run / "recipe.yaml").read_text())["data"]["version"] == 2
 
 
-def test_torchrun_on_two_ranks_survives_the_death_of_one(recipe: Path, run: Path, folder: Path) -> None:
-    """`--max-restarts 1`: the group restarts from the last checkpoint, and its losses are those of an unbroken run."""
-    again = folder / "elastic"
-    command = [*torchrun(recipe, "--max-restarts", "1"), f"training.run={again}", "training.checkpoint_every=2"]
-    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    metrics = again / "metrics.jsonl"
-    deadline = time.monotonic() + 140
-    while not (metrics.exists() and metrics.read_text().count("\n") >= 3):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(children[-1]), signal.SIGKILL)
+def test_torchrun_on_two_ranks_survives_the_death_of_one(recipe: Path, folder: Path) -> None:
+    """`--max-restarts 1`: the group starts again from the last checkpoint, and the record is that of one process."""
+    steps = "training.steps=100"  # so many that the ranks are not done before one is killed
+    again, alone = folder / "elastic", folder / "alone"
+    overrides = (f"training.run={again}", "training.checkpoint_every=2", steps)
+    process = torchrun(recipe, *overrides, launcher="torch.distributed.run", restarts=1)
+    wait_for_steps(process, again, 3)
+    os.kill(children(process)[-1], signal.SIGKILL)
     try:
-        output, errors = process.communicate(timeout=140)
+        output, errors = process.communicate(timeout=SECONDS)
     finally:
         process.terminate()
     assert process.returncode == 0, errors
     assert "exitcode: -9" in errors
     assert output.splitlines()[-1] == str(again)
-    assert losses(again) == pytest.approx(losses(run), abs=1e-6)
+    assert main([str(recipe), f"training.run={alone}", steps]) == 0
+    assert losses(again) == pytest.approx(losses(alone), abs=1e-4)
 
 
 def test_a_run_folder_from_another_recipe_is_left_alone(
@@ -95,10 +67,11 @@ def test_a_run_folder_from_another_recipe_is_left_alone(
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
-def test_a_finished_run_is_done_in_no_time(recipe: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    started = time.process_time()
+def test_a_finished_run_is_left_as_it_is(recipe: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name[0] != "."}
+    capsys.readouterr()
     assert main([str(recipe)]) == 0
-    assert time.process_time() - started < 1
+    assert before == {path: path.stat().st_mtime_ns for path in before}
     assert capsys.readouterr() == (f"{run}\n", f"{run}: finished at step 10; nothing to do\n")
 
 

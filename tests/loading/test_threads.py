@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,19 +31,29 @@ print("begun", flush=True)
 """
 
 
-def child(code: str, path: Path) -> subprocess.Popen[str]:
-    arguments = [sys.executable, "-c", code, str(path)]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def child(emoji: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """Starts Python code that gets the path of a table; what still runs when a test is over is killed."""
+    with contextlib.ExitStack() as started:
+
+        def start(code: str) -> subprocess.Popen[str]:
+            command = [sys.executable, "-c", code, str(emoji)]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            started.enter_context(process)
+            started.callback(process.kill)
+            return process
+
+        yield start
 
 
-def test_a_process_with_an_unfinished_loop_ends(emoji: Path) -> None:
-    process = child(WITH_A_LOOP, emoji)
+def test_a_process_with_an_unfinished_loop_ends(child: Callable[[str], subprocess.Popen[str]]) -> None:
+    process = child(WITH_A_LOOP)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "begun\n", "")
 
 
-def test_control_c_ends_a_loop(emoji: Path) -> None:
-    process = child(WITH_A_LOOP + "for batch in batches:\n    time.sleep(0.001)\n", emoji)
+def test_control_c_ends_a_loop(child: Callable[[str], subprocess.Popen[str]]) -> None:
+    process = child(WITH_A_LOOP + "for batch in batches:\n    time.sleep(0.001)\n")
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGINT)

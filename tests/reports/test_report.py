@@ -19,6 +19,8 @@ from headrace.reports.pictures import data_uri
 from headrace.reports.run_card import read_metrics
 from tests.tiny_runs import recipe_of, write_dataset
 
+RUNNING_MEAN = np.array([0x1F, 0x4E, 0x9C]) / 255
+"""the colour of its line"""
 NOTHING = {"count": 0, "examples": []}
 LEDGER = {
     "columns": {
@@ -90,12 +92,18 @@ def pixels(uri: str) -> np.ndarray:
     return pictures.imread(io.BytesIO(base64.b64decode(data)), format="png")
 
 
+def line_length(uri: str) -> int:
+    """In how many columns of pixels a curve's running mean is drawn."""
+    rgb = pixels(uri)[..., :3]
+    return int((np.abs(rgb - RUNNING_MEAN) < 0.05).all(2).any(0).sum())
+
+
 def test_a_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(run)]) == 0
     assert capsys.readouterr().out == f"report: {run / 'report.html'}\n"
     page = Page(run / "report.html")
     assert pixels(page.images["Samples, one row for each prompt"]).shape == (20, 30, 3)
-    assert pixels(page.images["The loss by step"]).std() > 0
+    assert line_length(page.images["The loss by step"]) > 400, "the line crosses most of 800 pixels"
     text = " ".join(page.texts)
     assert "<run>" in page.texts, "names are escaped"
     assert re.search(r"steps 40 samples seen 320 planned steps 10", " ".join(text.split()))
@@ -151,6 +159,13 @@ def test_half_a_line_of_metrics_is_left_out(run: Path) -> None:
     assert [record["step"] for record in read_metrics(run / "metrics.jsonl")] == list(range(1, 41))
 
 
+def test_a_running_mean_leaves_gaps_out() -> None:
+    means = running_mean([2.0, float("nan"), 4.0, *[6.0] * 20])
+    assert means[:3].tolist() == [2, 2, 3]
+    assert means[-1] == 6
+    assert np.isnan(running_mean([float("nan"), 1.0])[0])
+
+
 def test_running_mean_is_the_mean_of_the_window() -> None:
     values = list(np.random.default_rng(0).normal(size=1000))
     means = running_mean(values)
@@ -158,8 +173,12 @@ def test_running_mean_is_the_mean_of_the_window() -> None:
     assert means[500] == pytest.approx(np.mean(values[481:501]))
 
 
-def test_a_curve_of_losses_with_gaps_is_drawn() -> None:
-    assert loss_curve([1, 2, 3], [1.0, float("nan"), 0.5]).startswith(b"\x89PNG")
+def test_a_curve_goes_on_after_a_gap() -> None:
+    """A skipped step has no loss; the mean's line crosses the whole width nonetheless."""
+    losses = [1.0, 0.9, float("nan"), *(0.8 - 0.01 * step for step in range(30))]
+    steps = range(1, len(losses) + 1)
+    assert line_length(data_uri(loss_curve(steps, losses))) > 400
+    assert line_length(data_uri(loss_curve(steps, [float("nan")] * len(losses)))) < 100
 
 
 def test_only_images_become_data_uris() -> None:

@@ -150,14 +150,16 @@ def test_half_written_and_half_removed_ones_are_cleaned(tmp_path: Path) -> None:
 def test_a_failed_save_is_raised_and_leaves_the_others(tmp_path: Path) -> None:
     checkpoints = saved(tmp_path, 1, keep=1)
     checkpoints.save(2, tensors(2), {"unwritable": {1, 2}})
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="set is not JSON serializable"):
         checkpoints.wait()
     assert steps_of(checkpoints) == [1]
 
 
 def test_a_checkpoint_holds_no_code(tmp_path: Path) -> None:
     """Every file is JSON or safetensors: a JSON header, then numbers."""
-    for path in saved(tmp_path, 1).all()[0].path.iterdir():
+    files = sorted(saved(tmp_path, 1).all()[0].path.iterdir())
+    assert {path.suffix for path in files} == {".json", ".safetensors"}
+    for path in files:
         data = path.read_bytes()
         header = data if path.suffix == ".json" else data[8 : 8 + int.from_bytes(data[:8], "little")]
         json.loads(header)

@@ -51,7 +51,7 @@ def test_a_step_whose_gradients_are_no_numbers_changes_nothing() -> None:
     # batch norm counts batches in a buffer: that, its statistics, weights and moments are as they were
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert [figure["skipped"] for figure in figures] == [0, 0, 1, 1]
-    assert not any(value != value for value in state(trainer)["model/0.weight"].flatten().tolist())
+    assert after["model/0.weight"].isfinite().all()
     figures = run(trainer, 1)
     assert figures[0]["skipped"] == 0
     assert not torch.equal(before["model/0.weight"], state(trainer)["model/0.weight"])
@@ -96,12 +96,11 @@ def test_fp16_is_scaled_and_goes_on_exactly(objective: Callable[[], Regression |
     """Matrix products run in float16, losses are near those of float32, and the scale is saved."""
     plain = run(Trainer(objective(), recipe(), 8, SINGLE), 10)
     whole = Trainer(objective(), recipe(precision="fp16"), 8, SINGLE)
-    for name, scale in whole.scales.items():
+    for scale in whole.scales.values():
         scale.load_state_dict({"scale": torch.tensor(2.0**40), "good": torch.tensor(0.0)})  # overflows at first
-        assert name
     figures = run(whole, 50)
     assert figures[0]["skipped"] >= 1
-    assert sum(figure["skipped"] for figure in figures) < 60
+    assert [figure["skipped"] for figure in figures[-10:]] == [0] * 10
     assert all(scale.state_dict()["scale"] < 2.0**40 for scale in whole.scales.values())
     modest = Trainer(objective(), recipe(precision="fp16"), 8, SINGLE)
     for scale in modest.scales.values():

@@ -28,7 +28,9 @@ def test_the_worked_example(spark, bridge_jar, tmp_path, monkeypatch):
 
 def test_the_page_lists_every_function_of_the_library(spark, bridge_jar):
     page = PAGE.read_text()
-    for name in re.findall(r"^\| `(headrace\.\w+)` \|", page, re.MULTILINE):
+    classes = re.findall(r"^\| `(headrace\.\w+)` \|", page, re.MULTILINE)
+    assert classes == [f"headrace.{name}" for name in ("Captions", "Text", "Language", "Images", "Urls", "Parse")]
+    for name in classes:
         functions = vars(headrace.udfs.register(spark, name))
         missing = [function for function in functions if not function.startswith("_") and f"`{function}" not in page]
         assert not missing, name
