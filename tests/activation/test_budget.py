@@ -240,7 +240,7 @@ def megabytes_of(model: nn.Module, inputs: tuple[object, ...]) -> float:
     return peak_bytes(lambda: model(*inputs).square().mean().backward()) / 1e6
 
 
-def test_players_share_a_budget_and_each_kind_of_pass_has_its_plan(chain: nn.Module) -> None:
+def test_networks_share_a_budget_and_each_kind_of_pass_has_its_plan(chain: nn.Module) -> None:
     """A critic that is called twice in a pass, and a generator that plays through the critic."""
     generator, critic = copy.deepcopy(chain), copy.deepcopy(chain)
     for model in (generator, critic):

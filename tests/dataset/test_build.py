@@ -125,7 +125,7 @@ def test_the_seed_moves_rows_and_keeps_their_ids(spark, parquet, tmp_path: Path)
     assert (ids[0] != ids[1]).mean() > 0.5
 
 
-def test_equal_rows_are_kept_and_told_apart(spark, parquet, tmp_path: Path) -> None:
+def test_equal_rows_are_kept_with_ids_of_their_own(spark, parquet, tmp_path: Path) -> None:
     query = "SELECT id, image, caption FROM source LATERAL VIEW explode(captions) t AS caption"
     build(spark, recipe(parquet([row(0, ["same"] * 5), row(1, ["same"] * 3)]), tmp_path / "out", query))
     found = written(spark, tmp_path / "out").collect()

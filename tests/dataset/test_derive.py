@@ -151,7 +151,7 @@ def failing(batch: pa.RecordBatch) -> pa.Array:
     raise ZeroDivisionError("no\ngood")
 
 
-def test_hooks_that_fail_are_told_by_name() -> None:
+def test_an_error_of_a_hook_names_it() -> None:
     batch = pa.RecordBatch.from_pydict({"image": pa.array([png(0)], pa.binary())})
     with pytest.raises(DataError, match="failing: found ZeroDivisionError: no, expected"):
         Conditions((f"{HERE}:failing",)).of_hooks(batch)

@@ -268,7 +268,7 @@ def test_a_repeated_key_is_found_where_images_differ(spark, parquet, tmp_path: P
         build(spark, recipe(source, tmp_path / "out", images={"identical_once": True}))
 
 
-def test_rows_without_a_key_are_told_apart_by_file_and_place(spark, parquet, tmp_path: Path) -> None:
+def test_rows_without_a_key_are_identified_by_file_and_place(spark, parquet, tmp_path: Path) -> None:
     same = [{**row(0), "id": "same", "image": png(i)} for i in range(6)]
     source = parquet(same)
     query = "SELECT * EXCEPT (conditions) FROM source"
@@ -320,7 +320,7 @@ def test_wrong_recipes_are_one_clear_line(spark, parquet, tmp_path: Path, sectio
     assert not (tmp_path / "out").exists()
 
 
-def test_a_hook_that_fails_is_told_by_its_name(spark, parquet, tmp_path: Path) -> None:
+def test_a_build_whose_hook_fails_names_it(spark, parquet, tmp_path: Path) -> None:
     images = {"conditions": ["tests.dataset.test_derive:too_few"]}
     with pytest.raises(DataError, match="too_few: found 0 values for 1 rows") as error:
         build(spark, recipe(parquet([row(0)]), tmp_path / "out", images=images))

@@ -216,7 +216,7 @@ def test_what_a_killed_first_build_left_is_no_obstacle(spark, parquet, tmp_path:
     assert written(spark, output).count() == 2
 
 
-def test_vacuum_of_what_is_no_dataset(output: str) -> None:
+def test_vacuum_refuses_a_folder_without_a_dataset(output: str) -> None:
     shard = "shard-000000-0123456789ab-3.parquet"
     with pytest.raises(RecipeError, match=r"--vacuum: found nothing at .*, expected a dataset"):
         vacuum(output)

@@ -1,4 +1,4 @@
-"""The order itself, so that no change of code or library alters it unseen: a resumed run would not be the same run."""
+"""The order, number by number: if code or a library changed it, a resumed run would no longer be the same run."""
 
 from __future__ import annotations
 

@@ -243,7 +243,7 @@ def test_bad_images_are_replaced_by_the_next_good_row(tmp_path: Path) -> None:
     assert torch.equal(batches[0]["image"][3], batches[0]["image"][4])
 
 
-def test_a_null_condition_is_black_and_told_by_the_mask(tmp_path: Path) -> None:
+def test_a_null_condition_is_black_and_masked(tmp_path: Path) -> None:
     table = captioned(4, 1, 1)[0]
     column = table.column("condition").to_pylist()
     table = table.set_column(table.column_names.index("condition"), "condition", [[None, *column[1:]]])
@@ -324,7 +324,7 @@ def test_transparent_pixels_lie_on_white(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"epoch": "x"}, {"position": -5}, {"position": None}])
-def test_what_is_no_state_is_refused(emoji: Path, change: dict) -> None:
+def test_a_state_of_another_loader_is_refused(emoji: Path, change: dict) -> None:
     loader = ShardLoader(emoji, batch_size=4)
     state = loader.state_dict()
     (name,) = change

@@ -120,7 +120,7 @@ def test_fixed_width_values_lie_in_runs(tmp_path: Path, version: str) -> None:
     ],
     ids=["compressed", "delta", "list", "integer"],
 )
-def test_what_must_be_decoded_as_a_whole_is_told(tmp_path: Path, column: pa.Array, settings: dict) -> None:
+def test_pages_that_must_be_decoded_whole_are_refused(tmp_path: Path, column: pa.Array, settings: dict) -> None:
     pq.write_table(pa.table({"x": column}), tmp_path / "a.parquet", **settings)
     path = pq.read_metadata(tmp_path / "a.parquet").schema.column(0).path
     with pytest.raises(NotInPlace, match="^encoding 7$" if settings.get("column_encoding") else f"^{path}$"):

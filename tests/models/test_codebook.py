@@ -144,7 +144,7 @@ def test_how_a_batch_is_cut_changes_nothing(cuts: list[int], update: str, seed: 
         torch.testing.assert_close(parts.state_dict()[name], value, rtol=1e-5, atol=1e-6, msg=name)
 
 
-def test_a_batch_that_is_no_number_leaves_the_codebook_alone() -> None:
+def test_a_non_finite_batch_leaves_the_codebook_alone() -> None:
     book = codebook()
     book(features(), draws())
     book.update()

@@ -1,4 +1,4 @@
-"""What networks are told: labels, captions, both or nothing; and encoders of captions that stay as they are."""
+"""Conditioning on labels, captions, both or neither; and frozen caption encoders."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_real_encoder_puts_captions_of_one_meaning_near_each_other() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("text", "labels"), [(TEXT, 3), (None, None)])
-def test_what_is_told_stays_in_one_graph_forwards_and_backwards(text: Text | None, labels: int | None) -> None:
+def test_conditioning_stays_in_one_graph_forwards_and_backwards(text: Text | None, labels: int | None) -> None:
     model, condition = build(text, labels), conditioning([0, 2])
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     x_NCHW = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))

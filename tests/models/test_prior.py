@@ -1,4 +1,4 @@
-"""Priors: the same logits one code at a time, nothing seen of the future, everything told matters."""
+"""Priors: the same logits one code at a time, no code depends on a later one, all conditioning matters."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_every_parameter_matters(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "plain"])
 @torch.no_grad()
-def test_what_is_told_matters_and_nothing_told_is_the_same_for_all(kind: str) -> None:
+def test_conditioning_matters_and_its_absence_is_the_same_for_all(kind: str) -> None:
     model = prior(kind)
     before = codes()[:1, :4].expand(2, 4)
     one, other = model(before, conditioning())

@@ -45,7 +45,7 @@ def test_saved_and_loaded_it_encodes_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", "{}", '{"a": 1}'])
-def test_what_is_no_tokenizer_gives_one_line(text: str | None, tmp_path: Path) -> None:
+def test_a_file_that_holds_no_tokenizer_gives_one_line(text: str | None, tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     if text is not None:
         path.write_text(text)

@@ -105,7 +105,7 @@ def test_the_weight_is_clamped() -> None:
     assert figures["adaptive"] == pytest.approx(1e-3)
 
 
-def test_two_moves_share_one_forward_pass() -> None:
+def test_two_phases_share_one_forward_pass() -> None:
     objective, calls = vqgan(), []
     objective.model.encoder.register_forward_hook(lambda *_: calls.append("encoder"))
     objective.model.decoder.last.register_forward_hook(lambda *_: calls.append("last"))
@@ -142,7 +142,7 @@ def test_evaluation_has_no_adversary_and_counts_nothing() -> None:
 
 
 @pytest.mark.parametrize("bottleneck", BOTTLENECKS)
-def test_a_step_that_is_no_number_leaves_the_state_alone(bottleneck: str) -> None:
+def test_a_non_finite_step_leaves_the_state_alone(bottleneck: str) -> None:
     objective = vqgan(start=9, bottleneck=bottleneck)
     objective.reconstruct({"image": images()}, draws(1))
     objective.model.update()

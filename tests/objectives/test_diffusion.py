@@ -35,7 +35,7 @@ def draws(seed: int = 0, start: int = 0, count: int = COUNT) -> Draws:
     return Draws(seed, torch.arange(start, start + count))
 
 
-def test_one_move_of_one_player() -> None:
+def test_there_is_one_phase_with_one_network() -> None:
     model = Spy()
     objective = objectives.Diffusion(Diffusion(), model)
     (phase,) = objective.phases()

@@ -168,14 +168,14 @@ def test_gamma_falls_by_half_a_cosine_of_samples_seen() -> None:
 
 
 @pytest.mark.parametrize("rounds", [1, 5])
-def test_moves_and_who_is_trained_in_them(rounds: int) -> None:
+def test_phases_and_the_networks_they_train(rounds: int) -> None:
     first, second = adversarial(rounds=rounds).phases()
     assert (first.networks, first.every) == (("discriminator",), 1)
     assert (second.networks, second.every) == (("generator",), rounds)
 
 
 @pytest.mark.parametrize("loss", list(PAIRINGS))
-def test_each_round_reaches_its_own_player_only(loss: str) -> None:
+def test_each_round_reaches_its_own_network_only(loss: str) -> None:
     objective = adversarial(loss=loss)
     value, _ = objective.discriminator_loss(points(), draws())
     value.backward()

@@ -56,7 +56,7 @@ def test_the_loss_is_the_mean_negative_log_likelihood() -> None:
     assert figures["bits"].item() == pytest.approx(nats / 32 / math.log(2), rel=1e-5)
 
 
-def test_a_share_of_the_samples_is_told_nothing() -> None:
+def test_a_share_of_the_samples_loses_its_conditioning() -> None:
     objective, data = likelihood(), batch(400)
     seen: list[Tensor] = []
     objective.model.prefix.register_forward_hook(lambda module, inputs, out: seen.append(inputs[0].label_N))
@@ -68,7 +68,7 @@ def test_a_share_of_the_samples_is_told_nothing() -> None:
 
 @pytest.mark.parametrize("core", ["transformer", "lstm", "gru"])
 def test_every_network_learns_the_entropy_of_the_codes(core: str) -> None:
-    """2 bits of the first code, none of the second and third, 1 of the last: 0.75 a code, for those that are told."""
+    """2 bits of the first code, none of the second and third, 1 of the last: 0.75 a code, for samples that keep their conditioning."""
     objective = likelihood(core, drop=0.1)
     optimizer = torch.optim.Adam(objective.model.parameters(), 5e-3)
     for step in range(1, 251):

@@ -97,7 +97,7 @@ def test_how_many_are_drawn_at_once_changes_nothing() -> None:
     assert torch.equal(whole, torch.cat(parts))
 
 
-def test_guidance_moves_codes_towards_what_is_told() -> None:
+def test_guidance_moves_codes_towards_the_conditioning() -> None:
     model = prior(side=1)
     with torch.no_grad():
         model.head.weight.mul_(3)

@@ -1,4 +1,4 @@
-"""A sampler's noise belongs to each sample, whatever batch it is drawn in."""
+"""A sample's noise does not depend on the batch that it is drawn in."""
 
 from collections.abc import Callable
 from typing import Any

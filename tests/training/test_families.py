@@ -136,7 +136,7 @@ def test_no_step_is_skipped(name: str, plain: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_averages_follow_every_player(name: str, plain: dict[str, Path]) -> None:
+def test_averages_follow_every_network(name: str, plain: dict[str, Path]) -> None:
     tensors = newest(plain[name])
     networks = [group for group in tensors if f"{group}.ema" in tensors]
     assert networks

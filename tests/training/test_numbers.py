@@ -22,7 +22,7 @@ from tests.training.test_trainer import SINGLE, Duel, Regression, batch, recipe,
 
 
 class Poisoned(Regression):
-    """Gives a gradient that is no number in the steps asked for; has a batch norm, whose statistics it poisons too."""
+    """Gives a non-finite gradient in the steps asked for, and poisons the statistics of its batch norm too."""
 
     def __init__(self, *steps: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ def state(trainer: Trainer) -> dict[str, Tensor]:
     return {f"{group}/{name}": value.clone() for group in groups for name, value in tensors[group].items()}
 
 
-def test_a_step_whose_gradients_are_no_numbers_changes_nothing() -> None:
+def test_a_step_with_non_finite_gradients_changes_nothing() -> None:
     trainer = Trainer(Poisoned(3, 4), recipe(), 8, SINGLE)
     figures = run(trainer, 2)
     before = state(trainer)
@@ -57,7 +57,7 @@ def test_a_step_whose_gradients_are_no_numbers_changes_nothing() -> None:
     assert not torch.equal(before["model/0.weight"], state(trainer)["model/0.weight"])
 
 
-def test_of_several_moves_only_the_bad_one_is_skipped() -> None:
+def test_only_the_bad_one_of_several_phases_is_skipped() -> None:
     class Half(Duel):
         def critic_loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
             loss, figures = super().critic_loss(batch, draws)
@@ -135,7 +135,7 @@ def test_the_scale_halves_and_doubles_as_torch_s_own() -> None:
     assert theirs.get_growth_factor() == GROWTH
 
 
-def test_players_have_settings_of_their_own() -> None:
+def test_networks_have_settings_of_their_own() -> None:
     """Against two optimizers with these settings, written out."""
     networks = {"critic": {"learning_rate": 0.2, "beta1": 0.0, "weight_decay": 0.0}, "generator": {"ema": 0.0}}
     objective, twin = Duel(), Duel()
@@ -157,7 +157,7 @@ def test_players_have_settings_of_their_own() -> None:
         Trainer(Duel(), recipe(networks={"judge": {}}), 8, SINGLE)
 
 
-def test_learning_rates_of_players_keep_their_ratio_through_warm_up() -> None:
+def test_learning_rates_of_networks_keep_their_ratio_through_warm_up() -> None:
     trainer = Trainer(Duel(), recipe(networks={"critic": {"learning_rate": 0.1}}, warmup=10), 8, SINGLE)
     run(trainer, 5)
     rates = {name: network.optimizer.param_groups[0]["lr"] for name, network in trainer.networks.items()}

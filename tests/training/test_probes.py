@@ -1,4 +1,4 @@
-"""One batch by heart, and a range of learning rates, as commands."""
+"""Overfitting one batch, and a range of learning rates, as commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def recipe(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_recipe(folder / "recipe.yaml", recipe_of(dataset, folder / "run", learning_rate=5e-3))
 
 
-def test_one_batch_is_learnt_by_heart(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_batch_is_overfit(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two runs of it are equal, the loss falls to a small part, and the run's own folder is not made."""
     assert main([str(recipe), "--overfit=60"]) == 0
     run = recipe.parent / "run-overfit"

@@ -101,7 +101,7 @@ def test_image_facts_agree_with_what_opencv_wrote(spark, extension):
     assert [(fact.format, fact.height, fact.width) for fact in facts] == [(name, *size) for size in sizes]
 
 
-def test_image_facts_of_what_is_no_image(spark):
+def test_image_facts_of_other_bytes(spark):
     images = [
         None,
         b"",
