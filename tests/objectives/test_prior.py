@@ -68,7 +68,7 @@ def test_a_share_of_the_samples_loses_its_conditioning() -> None:
 
 @pytest.mark.parametrize("core", ["transformer", "lstm", "gru"])
 def test_every_network_learns_the_entropy_of_the_codes(core: str) -> None:
-    """2 bits of the first code, none of the second and third, 1 of the last: 0.75 a code, for samples that keep their conditioning."""
+    """2 bits of the first code, none of the second and third, 1 of the last: 0.75 a code where conditioning is kept."""
     objective = likelihood(core, drop=0.1)
     optimizer = torch.optim.Adam(objective.model.parameters(), 5e-3)
     for step in range(1, 251):
