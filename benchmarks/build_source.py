@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headrace.dataset.images.check import PNG
+from headrace.images.headers import PNG_SIGNATURE
 
 SHARD_BYTES = 64 << 20
 FILE_BYTES = 100 << 20
@@ -18,7 +18,7 @@ SCHEMA = pa.schema(
         ("conditions", pa.list_(pa.struct([("kind", pa.string()), ("image", pa.binary())]))),
     ]
 )
-_FRAME = len(PNG) + 25 + 12 + 12  # bytes of a file around its noise
+_FRAME = len(PNG_SIGNATURE) + 25 + 12 + 12  # bytes of a file around its noise
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def image(noise: np.random.Generator, size: float) -> bytes:
     """A file of `size` bytes with the structure of a PNG and noise in place of pixels."""
     header = (64).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
     pixels = noise.bytes(max(16, round(size) - _FRAME))
-    return PNG + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return PNG_SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 def make_source(folder: Path, images: int, shape: Shape) -> int:

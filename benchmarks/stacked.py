@@ -23,6 +23,7 @@ from headrace.evaluation.manifolds import Modes, modes
 from headrace.loading import ShardLoader
 from headrace.models.conditions import Conditioning
 from headrace.models.gan import build_pair
+from headrace.models.pixels import from_uint8, to_uint8
 from headrace.objectives import Adversarial
 from headrace.progress import progress
 from headrace.ranks.workers import Workers
@@ -108,7 +109,7 @@ def train(kind: Kind, size: Size, images_NHW: Tensor, device: torch.device, adva
     trainer = Trainer(objective, training, size.batch, Workers(0, 1, device))
     for step in range(size.steps):
         draws = Draws(1, torch.arange(step * size.batch, (step + 1) * size.batch))
-        trainer.step({"image": stacked(images_NHW, draws).to(device).float() / 127.5 - 1})
+        trainer.step({"image": from_uint8(stacked(images_NHW, draws).to(device))})
         advance(1)
     averages = trainer.networks["generator"].ema.averages
     pair.generator.load_state_dict({**pair.generator.state_dict(), **averages})
@@ -121,7 +122,7 @@ def sample(generator: torch.nn.Module, latent: int, count: int, device: torch.de
     parts = []
     for numbers in torch.arange(count, device=device).split(500):
         x_NCHW = generator(Draws(2, numbers).normal("start", latent), Conditioning())
-        parts.append(((x_NCHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu())
+        parts.append(to_uint8(x_NCHW))
     return torch.cat(parts)
 
 

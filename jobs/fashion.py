@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.errors import DataError, RecipeError
+from headrace.images.edges import canny
 from headrace.jobs.arguments import Parser
 from headrace.jobs.run import run_job
 from headrace.progress import progress
@@ -176,7 +177,7 @@ def conditions(pixels_HW: np.ndarray) -> dict[str, np.ndarray]:
     """Conditions for a drawing, each uint8 [H, W]: Canny edges, the silhouette of the clothes, and the image at 7×7."""
     low = cv2.resize(pixels_HW, (LOW_RESOLUTION, LOW_RESOLUTION), interpolation=cv2.INTER_AREA)
     return {
-        "edges": cv2.Canny(pixels_HW, 100, 200),
+        "edges": canny(pixels_HW),
         "silhouette": np.where(pixels_HW > BACKGROUND, 255, 0).astype(np.uint8),
         "lowres": cv2.resize(low, pixels_HW.shape[::-1], interpolation=cv2.INTER_NEAREST),
     }

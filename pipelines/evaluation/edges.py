@@ -1,13 +1,13 @@
-"""Whether drawn images obey the edges that were asked for."""
+"""How well drawn images follow the edges that their conditions ask for."""
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-CANNY_LOW, CANNY_HIGH = 100, 200
-"""thresholds of Canny's detector, as the conditions of a dataset have them"""
-ASKED_FROM = 128
+from headrace.images.edges import canny
+
+EDGE_FROM = 128
 """gray level from which a pixel of a condition is an edge"""
 
 
@@ -15,32 +15,32 @@ def edge_map(image_CHW: Tensor) -> np.ndarray:
     """Canny edges of a uint8 image, gray or RGB: bool [H, W]."""
     pixels = image_CHW.permute(1, 2, 0).contiguous().numpy()
     gray = pixels[:, :, 0] if pixels.shape[2] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    return cv2.Canny(np.ascontiguousarray(gray), CANNY_LOW, CANNY_HIGH) > 0
+    return canny(gray) > 0
 
 
 def edge_agreement(conditions_N1HW: Tensor, drawn_NCHW: Tensor, tolerance: int = 0) -> Tensor:
     """F1 of the edges of each drawn image against those of its condition: float64 [N].
 
-    Both are uint8. Precision is the share of drawn edge pixels within `tolerance` pixels (in rows and columns) of an
-    asked one, recall the share of asked ones within that of a drawn one. Where neither image has an edge, F1 is 1.
-    Raises ValueError for a condition of another size than its image.
+    Both are uint8. Precision is the share of the drawn image's edge pixels that lie within `tolerance` pixels (in rows
+    and columns) of one in the condition; recall is the share of the condition's that lie as close to a drawn one. If
+    neither image has an edge, F1 is 1. Raises ValueError if a condition and its image differ in size.
     """
     if conditions_N1HW.shape[-2:] != drawn_NCHW.shape[-2:] or len(conditions_N1HW) != len(drawn_NCHW):
         raise ValueError(
             f"conditions: found {list(conditions_N1HW.shape)}, expected one of the size of each of the images "
             f"{list(drawn_NCHW.shape)}"
         )
-    pairs = zip(conditions_N1HW[:, 0].numpy() >= ASKED_FROM, drawn_NCHW, strict=True)
-    return torch.tensor([_f1(request, edge_map(image), tolerance) for request, image in pairs], dtype=torch.float64)
+    pairs = zip(conditions_N1HW[:, 0].numpy() >= EDGE_FROM, drawn_NCHW, strict=True)
+    return torch.tensor([_f1(wanted, edge_map(image), tolerance) for wanted, image in pairs], dtype=torch.float64)
 
 
-def _f1(asked_HW: np.ndarray, drawn_HW: np.ndarray, tolerance: int) -> float:
-    if not asked_HW.any() and not drawn_HW.any():
+def _f1(wanted_HW: np.ndarray, drawn_HW: np.ndarray, tolerance: int) -> float:
+    if not wanted_HW.any() and not drawn_HW.any():
         return 1.0
-    if not asked_HW.any() or not drawn_HW.any():
+    if not wanted_HW.any() or not drawn_HW.any():
         return 0.0
     window = np.ones((2 * tolerance + 1, 2 * tolerance + 1), np.uint8)
-    near_asked, near_drawn = (cv2.dilate(edges.astype(np.uint8), window) > 0 for edges in (asked_HW, drawn_HW))
-    precision = (drawn_HW & near_asked).sum() / drawn_HW.sum()
-    recall = (asked_HW & near_drawn).sum() / asked_HW.sum()
+    near_wanted, near_drawn = (cv2.dilate(edges.astype(np.uint8), window) > 0 for edges in (wanted_HW, drawn_HW))
+    precision = (drawn_HW & near_wanted).sum() / drawn_HW.sum()
+    recall = (wanted_HW & near_drawn).sum() / wanted_HW.sum()
     return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0

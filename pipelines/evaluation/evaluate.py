@@ -28,6 +28,7 @@ from headrace.evaluation.features import (
 from headrace.evaluation.real import Real, read_real
 from headrace.evaluation.reconstruction import codebook_use, similarity
 from headrace.models.bottleneck import Normal
+from headrace.models.pixels import from_uint8
 from headrace.progress import progress
 from headrace.recipe import Recipe
 from headrace.recipe.evaluation import Evaluation
@@ -209,7 +210,7 @@ def _codes(image_generator: ImageGenerator, originals_NCHW: Tensor, evaluation: 
     if isinstance(image_generator.model.bottleneck, Normal):
         return {}
     parts = originals_NCHW.split(evaluation.batch_size)
-    found = [image_generator.model.codes(part.to(image_generator.device).float() / 127.5 - 1).cpu() for part in parts]
+    found = [image_generator.model.codes(from_uint8(part.to(image_generator.device))).cpu() for part in parts]
     size = image_generator.model.discrete.size
     return {f"codebook_{name}": value for name, value in codebook_use(torch.cat(found), size).items()}
 

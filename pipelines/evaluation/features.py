@@ -13,6 +13,7 @@ from torch import Tensor
 
 from headrace.errors import DataError, RecipeError
 from headrace.models import Classifier
+from headrace.models.pixels import from_uint8
 from headrace.runs.checkpoints import Checkpoints
 from headrace.runs.run_folder import RunFolder
 from headrace.systems import classifier
@@ -61,7 +62,7 @@ class ClassifierExtractor:
     def extract(self, images_NCHW: Tensor) -> Features:
         """Features before the last layer, and the likeliest labels; images are scaled to the size that it knows."""
         pixels = fitted(images_NCHW.to(self.device), self.model.image_shape)
-        features_ND = self.model.features(pixels / 127.5 - 1)
+        features_ND = self.model.features(from_uint8(pixels))
         return Features(features_ND.float().cpu(), self.model.logits(features_ND).argmax(1).cpu())
 
 

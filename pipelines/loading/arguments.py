@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from headrace.errors import RecipeError
+from headrace.images.pixels import CHANNELS, Mode
 from headrace.loading.feed.block import Policy
 from headrace.loading.shard.columns import Field, fields_of
-from headrace.loading.shard.decode import CHANNELS, Mode
 from headrace.loading.shard.geometry import Crop
 from headrace.loading.shard.rows import Captions
 from headrace.loading.table.plan import Plan

@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from headrace.errors import DataError, RecipeError
+from headrace.images.pixels import Mode
 from headrace.loading import arguments
 from headrace.loading.feed.block import Batch, Collator, Policy
 from headrace.loading.feed.feed import Cuts, Feed, to_device
@@ -21,7 +22,6 @@ from headrace.loading.feed.shard_cache import ShardCache
 from headrace.loading.feed.stats import BadSample, Stats
 from headrace.loading.order.order import Order, RankOrder
 from headrace.loading.shard.budget import Budget
-from headrace.loading.shard.decode import Mode
 from headrace.loading.shard.geometry import BATCHES, Buckets, Crop, Geometry
 from headrace.loading.shard.memory import Memory
 from headrace.loading.shard.read import Wanted, images_in_shard, read_shard, stays_in_place, with_file_types

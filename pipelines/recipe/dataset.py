@@ -61,8 +61,8 @@ class Images(Section):
     """leave out rows whose image has a side shorter than this, in pixels"""
     drop_near_duplicates: int | None = Field(default=None, ge=0, le=7)
     """of images whose perceptual hashes differ in at most so many bits, keep the one of most pixels; null for all"""
-    max_pixels: int = Field(default=1 << 28, ge=1)
-    """images with more pixels than this by their header are bad, and never decoded"""
+    max_pixels: int | None = Field(default=None, ge=1)
+    """images whose header says more pixels are bad, and never decoded; null for the most that a loader decodes, 2²⁸"""
     identical_once: bool = False
     """bring identical images of several rows into one shard, where they are stored once"""
 

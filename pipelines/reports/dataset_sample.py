@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headrace.loading.shard.decode import BadImage, dimensions
+from headrace.images.headers import BadImage, dimensions
 from headrace.loading.table.plan import Plan
 
 SAMPLE_BYTES = 256 << 20
@@ -108,7 +108,7 @@ def _size(data: bytes | None) -> tuple[int, int] | None:
     if not data:
         return None
     try:
-        return dimensions(np.frombuffer(data, np.uint8))
+        return dimensions(data)
     except BadImage:
         return None
 

@@ -5,16 +5,20 @@ import base64
 import cv2
 import numpy as np
 
-from headrace.loading.shard.decode import BadImage, decode
+from headrace.images.headers import BadImage, media_type
+from headrace.images.pixels import decode
 
 SIDE = 256
-AS_IT_IS_BYTES = 24 << 10
+AS_IS_BYTES = 24 << 10
 JPEG_QUALITY = 88
 
 
 def thumbnail(data: bytes) -> str | None:
-    """`data` as a data URI: as it is where it is small, else shrunk to 256 pixels; None where it is no image."""
-    if len(data) <= AS_IT_IS_BYTES and media_type(data) is not None:
+    """The image in `data` as a data URI, or None if it is not one.
+
+    An image of up to 24 KiB is used as it is; a larger one is shrunk until its longer side is 256 pixels.
+    """
+    if len(data) <= AS_IS_BYTES and media_type(data) is not None:
         return data_uri(data)
     try:
         pixels_HWC = decode(np.frombuffer(data, np.uint8), "rgb", _fitted)
@@ -29,22 +33,7 @@ def _fitted(height: int, width: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-SIGNATURES = {
-    b"\x89PNG\r\n\x1a\n": "image/png",
-    b"\xff\xd8\xff": "image/jpeg",
-    b"GIF8": "image/gif",
-    b"BM": "image/bmp",
-}
-
-
-def media_type(data: bytes) -> str | None:
-    """The media type that the first bytes of `data` claim, or None where they claim no image."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    return next((kind for signature, kind in SIGNATURES.items() if data.startswith(signature)), None)
-
-
 def data_uri(data: bytes) -> str | None:
-    """`data` as a data URI, or None where it is no image."""
+    """`data` as a data URI, or None if it does not begin like an image that a browser shows."""
     kind = media_type(data)
     return f"data:{kind};base64,{base64.b64encode(data).decode()}" if kind else None

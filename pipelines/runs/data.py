@@ -10,9 +10,10 @@ from deltalake.exceptions import TableNotFoundError
 from torch import Tensor
 
 from headrace.errors import DataError, RecipeError
+from headrace.images.pixels import Mode
 from headrace.loading import ShardLoader
-from headrace.loading.shard.decode import Mode
 from headrace.models.conditions import NO_LABEL
+from headrace.models.pixels import from_uint8
 from headrace.models.tokens import CaptionTokenizer
 from headrace.ranks.workers import Workers
 from headrace.recipe.text import FrozenText
@@ -158,7 +159,7 @@ class Collator:
         `tokens` int64 [N, L] and `tokens_mask` bool [N, L]; `label` int64 [N]; `condition` float32 [N, 1, H, W]
         in [0, 1]. Raises DataError for labels that are no whole numbers or that the model does not know.
         """
-        batch = {"image": self._move(raw[self.data.image]).float() / 127.5 - 1}
+        batch = {"image": from_uint8(self._move(raw[self.data.image]))}
         if self.tokenizer is not None and self.data.caption is not None:
             tokens_NL, mask_NL = self.tokenizer.encode(raw[self.data.caption])
             batch |= {"tokens": self._move(tokens_NL), "tokens_mask": self._move(mask_NL)}

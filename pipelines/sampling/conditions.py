@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from headrace.errors import DataError, RecipeError
-from headrace.loading.shard.decode import BadImage, decode
+from headrace.images.headers import BadImage
+from headrace.images.pixels import decode
 from headrace.systems.image_generator import SampleRequest
 
 

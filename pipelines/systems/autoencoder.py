@@ -13,6 +13,7 @@ from headrace.errors import RecipeError
 from headrace.models import Autoencoder, Classifier
 from headrace.models.patchgan import PatchDiscriminator
 from headrace.models.perceptual import VGG, Perceptual
+from headrace.models.pixels import from_uint8, to_uint8
 from headrace.recipe import Recipe
 from headrace.recipe.classifier import Classifier as ClassifierRecipe
 from headrace.recipe.discrete import KL, Autoencoding
@@ -21,7 +22,7 @@ from headrace.recipe.text import Text
 from headrace.recipe.training import Sampling
 from headrace.runs import data, frozen
 from headrace.runs.run_folder import RunFolder, Sections
-from headrace.systems.image_generator import SampleRequest, to_uint8
+from headrace.systems.image_generator import SampleRequest
 
 WANTS: frozenset[str] = frozenset()
 
@@ -57,7 +58,7 @@ def objective(of: Sections, folder: RunFolder, device: torch.device) -> objectiv
         discriminator = PatchDiscriminator(recipe.discriminator, network.image_channels)
         discriminator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     raw = next(iter(data.examples(of.data, image_shape(of), recipe.watched)))
-    fixed_NCHW = raw[of.data.image].to(device).float() / 127.5 - 1
+    fixed_NCHW = from_uint8(raw[of.data.image].to(device))
     return objectives.Reconstruction(
         recipe,
         model,
@@ -79,7 +80,7 @@ class AutoencoderImageGenerator:
         """The reconstructions of the images, uint8 [N, C, H, W]. Raises RecipeError without images."""
         if request.images is None:
             raise RecipeError("sampling.examples: found none, expected some: an autoencoder draws images again")
-        x_NCHW = self.model(request.images.to(self.device).float() / 127.5 - 1)
+        x_NCHW = self.model(from_uint8(request.images.to(self.device)))
         return to_uint8(x_NCHW)
 
 

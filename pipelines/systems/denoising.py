@@ -13,6 +13,7 @@ from headrace.draws import Draws
 from headrace.errors import RecipeError
 from headrace.models import Classifier, Conditioning, Context, Control, Controlled, ControlNet, denoiser
 from headrace.models.conditions import NO_LABEL, Conditioned
+from headrace.models.pixels import from_uint8, to_uint8
 from headrace.models.tokens import CaptionTokenizer
 from headrace.objectives.diffusion import Latents
 from headrace.recipe.objective import Diffusion
@@ -27,7 +28,7 @@ from headrace.samplers import (
     sample,
     sample_levels,
 )
-from headrace.systems.image_generator import SampleRequest, to_uint8
+from headrace.systems.image_generator import SampleRequest
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ class DenoisingImageGenerator:
     def _images(self, request: SampleRequest) -> Tensor:
         if request.images is None:
             raise RecipeError("sampling.start: found 'images', expected sampling.examples to take them from")
-        image_NCHW = request.images.to(self.device).float() / 127.5 - 1
+        image_NCHW = from_uint8(request.images.to(self.device))
         return image_NCHW if self.latents is None else self.latents.encode(image_NCHW)
 
     def _classifier(self, run: str) -> Classifier:

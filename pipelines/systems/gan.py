@@ -14,13 +14,14 @@ from headrace.errors import RecipeError
 from headrace.models import Caption, CaptionTokenizer
 from headrace.models.conditions import Conditioning
 from headrace.models.gan import build_pair
+from headrace.models.pixels import to_uint8
 from headrace.recipe import Recipe
 from headrace.recipe.gan import Adversarial, Gan
 from headrace.recipe.text import Text
 from headrace.recipe.training import Sampling
 from headrace.runs import frozen
 from headrace.runs.run_folder import RunFolder, Sections, sections
-from headrace.systems.image_generator import SampleRequest, to_uint8
+from headrace.systems.image_generator import SampleRequest
 
 WANTS: frozenset[str] = frozenset()
 TWICE = frozenset({"gradient_penalty", "r1_r2"})

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from headrace.recipe.training import Sampling
@@ -47,8 +46,3 @@ class ImageGenerator(Protocol):
     def draw(self, request: SampleRequest, sampling: Sampling) -> Tensor:
         """The images asked for: uint8 [N, C, H, W] on the CPU. How many are asked for at once changes nothing."""
         ...
-
-
-def to_uint8(x_NCHW: Tensor) -> Tensor:
-    """Images in [−1, 1], as networks draw them, as uint8 [N, C, H, W] on the CPU; what is beyond is cut off."""
-    return ((x_NCHW.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()

@@ -15,6 +15,7 @@ from headrace.draws import Draws
 from headrace.errors import RecipeError
 from headrace.models import Autoencoder, Caption, CaptionTokenizer, Conditioning
 from headrace.models.conditions import NO_LABEL
+from headrace.models.pixels import from_uint8, to_uint8
 from headrace.models.prior import Prior
 from headrace.objectives.prior import code_nats
 from headrace.recipe import Recipe
@@ -27,7 +28,7 @@ from headrace.runs import frozen
 from headrace.runs.run_folder import RunFolder, Sections, sections
 from headrace.samplers.autoregressive import Choice, Guidance, sample_codes, sample_window
 from headrace.systems import autoencoder
-from headrace.systems.image_generator import SampleRequest, to_uint8
+from headrace.systems.image_generator import SampleRequest
 
 WANTS: frozenset[str] = frozenset()
 AUTOENCODER = "objective.autoencoder"
@@ -98,7 +99,7 @@ class PriorImageGenerator:
     def bits(self, request: SampleRequest) -> Tensor:
         """−log₂ p of the codes of the images, each told its caption or label; the mean over its codes: float32 [N]."""
         assert request.images is not None
-        image_NCHW = request.images.to(self.device).float() / 127.5 - 1
+        image_NCHW = from_uint8(request.images.to(self.device))
         nats_N = code_nats(
             self.prior, self.autoencoder, image_NCHW, self._told(request.captions, self._labels(request))
         )

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.build_source import image
-from headrace.dataset.images.check import MAX_PIXELS
 from headrace.dataset.query.placement import Placement
 from headrace.dataset.write.shards import Layout, write_stage
 
@@ -66,7 +65,7 @@ def main(folder: str, megabytes: int, samples: int) -> None:
         handles=("image",),
         checked=("image",),
         on_bad_row="fail",
-        max_pixels=MAX_PIXELS,
+        max_pixels=None,
         placement=Placement((1,)),
     )
     stage = write_stage(layout)

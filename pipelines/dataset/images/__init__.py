@@ -1,1 +1,1 @@
-"""Images of the source: checks, facts, derived conditions and near-duplicates, computed before the query runs."""
+"""What a build computes of the source's images before the query runs: facts, conditions, near-duplicates."""

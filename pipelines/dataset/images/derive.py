@@ -1,4 +1,4 @@
-"""Derived conditions: images computed from images, in Arrow batches over unexploded rows."""
+"""Derived conditions: images computed from images, in Arrow batches, before the query explodes the rows."""
 
 import importlib
 from collections.abc import Callable, Iterator, Sequence
@@ -10,49 +10,35 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql.types import ArrayType, BinaryType, StringType, StructField, StructType
 
-from headrace.dataset.images.check import MAX_PIXELS, problem
 from headrace.errors import DataError, RecipeError
+from headrace.images.edges import canny
+from headrace.images.headers import BadImage
+from headrace.images.pixels import Pixels, decode_as_stored, grayscale, over_white
 
-CANNY_LOW, CANNY_HIGH = 100, 200
 LOWRES_SIDE = 16
 PALETTE_COLORS = 8
-# k-means sees at most so many pixels of an image, evenly spread, and stops after so many rounds.
 PALETTE_PIXELS, PALETTE_ROUNDS = 4096, 20
+"""k-means runs on at most this many pixels of an image, evenly spaced, and stops after this many rounds"""
 
-Pixels = np.ndarray  # uint8 [H, W], [H, W, 3] BGR or [H, W, 4] BGRA, as OpenCV decodes them
-# A user's function: from a batch of the source's rows to the condition of each as an encoded image, null for none.
 Hook = Callable[[pa.RecordBatch], pa.Array]
+"""a user's function: takes a batch of the source's rows and returns one encoded image for each, or null"""
 
 CONDITIONS = ArrayType(StructType([StructField("kind", StringType()), StructField("image", BinaryType())]))
 ARROW_CONDITIONS = pa.list_(pa.struct([("kind", pa.string()), ("image", pa.binary())]))
 
 
 def silhouette(pixels: Pixels) -> Pixels | None:
-    """The alpha channel as a gray image [H, W]; None for an image that has none."""
+    """The alpha channel as a gray image [H, W]; None for an image without one."""
     return pixels[:, :, 3] if pixels.ndim == 3 and pixels.shape[2] == 4 else None
 
 
 def edges(pixels: Pixels) -> Pixels:
-    """Canny edges [H, W] of the gray image over white, 255 on an edge (Canny 1986; thresholds 100 and 200)."""
-    return cv2.Canny(grayscale(pixels), CANNY_LOW, CANNY_HIGH)
-
-
-def over_white(pixels: Pixels) -> Pixels:
-    """The image without alpha, composed over white: [H, W] or [H, W, 3]."""
-    if pixels.ndim == 2 or pixels.shape[2] != 4:
-        return pixels
-    alpha = pixels[:, :, 3:].astype(np.uint16)
-    return ((pixels[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
-def grayscale(pixels: Pixels) -> Pixels:
-    """Luma [H, W] of the image composed over white."""
-    pixels = over_white(pixels)
-    return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
+    """Canny edges [H, W] of the gray image over white, 255 on an edge."""
+    return canny(grayscale(pixels))
 
 
 def lowres(pixels: Pixels, side: int = LOWRES_SIDE) -> Pixels:
-    """The image over white, shrunk by areas until its longer side is `side`; a smaller one stays as it is."""
+    """The image over white, shrunk by areas until its longer side is `side`. Smaller images are not scaled."""
     pixels = over_white(pixels)
     height, width = pixels.shape[:2]
     scale = side / max(height, width)
@@ -67,15 +53,15 @@ def palette(pixels: Pixels, colors: int = PALETTE_COLORS) -> Pixels:
     pixels = over_white(pixels)
     pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
     points_N3 = pixels.reshape(-1, 3).astype(np.float32)
-    seen_M3 = points_N3[:: -(-len(points_N3) // PALETTE_PIXELS)]
-    distinct = np.unique(seen_M3, axis=0)
+    sampled_M3 = points_N3[:: -(-len(points_N3) // PALETTE_PIXELS)]
+    distinct = np.unique(sampled_M3, axis=0)
     centers_K3: np.ndarray = distinct
     if len(distinct) > colors:
         nearest = np.linspace(0, len(distinct) - 1, colors).round().astype(int)[np.newaxis]
-        start = np.abs(seen_M3[:, None] - distinct[nearest[0]]).sum(-1).argmin(1).astype(np.int32)
+        start = np.abs(sampled_M3[:, None] - distinct[nearest[0]]).sum(-1).argmin(1).astype(np.int32)
         criteria = (cv2.TERM_CRITERIA_MAX_ITER, PALETTE_ROUNDS, 0.0)
-        centers_K3 = cv2.kmeans(seen_M3, colors, start, criteria, 1, cv2.KMEANS_USE_INITIAL_LABELS)[2]
-    # Of equal distances argmin takes the first, so the result is the same everywhere.
+        centers_K3 = cv2.kmeans(sampled_M3, colors, start, criteria, 1, cv2.KMEANS_USE_INITIAL_LABELS)[2]
+    # argmin takes the first of equal distances, so the result does not depend on the machine.
     squares_NK = ((points_N3**2).sum(1)[:, None] - 2 * points_N3 @ centers_K3.T) + (centers_K3**2).sum(1)
     return centers_K3.round().astype(np.uint8)[squares_NK.argmin(1)].reshape(pixels.shape)
 
@@ -91,13 +77,13 @@ KINDS: dict[str, Callable[..., Pixels | None]] = {
 
 @dataclass(frozen=True)
 class Conditions:
-    """Which conditions to derive: names of `KINDS`, or import paths `module:function` of hooks, with their settings."""
+    """The conditions to derive, with their settings: names in `KINDS`, or hooks as `module:function`."""
 
     kinds: tuple[str, ...]
     settings: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raise RecipeError for a kind that is neither known nor a function that can be imported."""
+        """Raise RecipeError for an unknown kind, a hook that cannot be imported, or a name that appears twice."""
         for kind in self.kinds:
             if ":" in kind:
                 hook(kind)
@@ -110,7 +96,7 @@ class Conditions:
             raise RecipeError(f"conditions: found {', '.join(names)}, expected each kind once")
 
     def of(self, pixels: Pixels | None) -> list[dict[str, object]] | None:
-        """The conditions of one image that are no hooks', each encoded as PNG; None if it could not be decoded."""
+        """The conditions of one image as PNGs, without those of hooks; None if the image could not be decoded."""
         if pixels is None:
             return None
         plain = [kind for kind in self.kinds if ":" not in kind]
@@ -122,7 +108,10 @@ class Conditions:
         ]
 
     def of_hooks(self, batch: pa.RecordBatch) -> list[tuple[str, pa.Array]]:
-        """What each hook gives for the rows of `batch`, in the order of kinds. Raises DataError for anything else."""
+        """The name and the images of each hook for the rows of `batch`, in the order of `kinds`.
+
+        Raises DataError if a hook fails, or returns anything but one binary value for each row.
+        """
         found = []
         for kind in self.kinds:
             if ":" in kind:
@@ -141,12 +130,12 @@ def _called(kind: str, batch: pa.RecordBatch) -> pa.Array:
     try:
         return hook(kind)(batch)
     except Exception as error:
-        said = str(error).split("\n", 1)[0]
-        raise DataError(f"{kind}: found {type(error).__name__}: {said}, expected an Arrow array of binary") from error
+        message = f"{type(error).__name__}: " + str(error).split("\n", 1)[0]
+        raise DataError(f"{kind}: found {message}, expected an Arrow array of binary") from error
 
 
 def name_of(kind: str) -> str:
-    """The name that conditions of `kind` carry: of a hook that of its function."""
+    """The name under which conditions of `kind` are stored: for a hook, the name of its function."""
     return kind.rpartition(":")[2]
 
 
@@ -158,27 +147,30 @@ def hook(path: str) -> Hook:
     except (ImportError, AttributeError, ValueError) as error:
         raise RecipeError(f"conditions: found {path!r}, expected a function that can be imported: {error}") from None
     if not callable(found):
-        raise RecipeError(f"conditions: found {path!r}, which is no function, expected one over Arrow batches")
+        raise RecipeError(f"conditions: found {path!r}, which is not a function, expected one that takes Arrow batches")
     return found
 
 
-def decoded(image: bytes | None, max_pixels: int = MAX_PIXELS) -> Pixels | None:
-    """The pixels of an encoded image; None if it is null, broken, or too large by its header, read first."""
-    if image is None or problem(image, max_pixels) is not None:
+def decoded(image: bytes | None, max_pixels: int | None = None) -> Pixels | None:
+    """The pixels of an encoded image, as `decode_as_stored` gives them; None if it is null or bad."""
+    if image is None:
         return None
-    return cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        return decode_as_stored(image, max_pixels)
+    except BadImage:
+        return None
 
 
 def with_conditions(frame: DataFrame, kinds: Sequence[str], image: str = "image") -> DataFrame:
-    """`frame` with the column `conditions` array<struct<kind, image>>: one PNG for each of `kinds` that there is.
+    """`frame` with a new column `conditions`, array<struct<kind, image>>: a PNG for each of `kinds` that the image has.
 
-    An image that cannot be decoded gets null, one that is null too. Raises RecipeError for an unknown kind or column,
+    The column is null where the image is null or cannot be decoded. Raises RecipeError for an unknown kind or column,
     and for hooks.
     """
     conditions = Conditions(tuple(kinds))
     conditions.check()
     if any(":" in kind for kind in kinds):
-        raise RecipeError(f"conditions: found {', '.join(kinds)}, expected no hook: those are for recipes alone")
+        raise RecipeError(f"conditions: found {', '.join(kinds)}, expected no hooks: only recipes have them")
     if image not in frame.columns:
         raise RecipeError(f"conditions: found no column {image!r}, expected one among {', '.join(frame.columns)}")
     schema = StructType([*frame.schema.fields, StructField("conditions", CONDITIONS)])

@@ -1,21 +1,24 @@
-"""Near-duplicates: images whose perceptual hashes differ in few bits, and which of them stays.
+"""Near-duplicates: images whose perceptual hashes differ in few bits, and which of them are kept.
 
-Of two such images the better one stays: that with more pixels, of as many that with the smaller key. Which of a pair
-goes does not depend on others, so the choice is the same whatever the order and number of tasks.
+Of two such images the one with more pixels is kept; if they have equally many, the one with the smaller key. Whether an
+image goes is decided pair by pair, so the result does not depend on the order or number of tasks.
 
-Two hashes that differ in at most d bits are equal in one of d + 1 bands of bits at least, so hashes are compared only
-with those that share a band (multi-index hashing, Norouzi et al. 2012). Equal hashes are brought together first: a
-hash that very many images have (all blank ones) costs no more than their number.
+Two hashes that differ in at most d bits agree on at least one of d + 1 bands of bits, so a hash is compared only with
+those that share a band (multi-index hashing, Norouzi et al. 2012). Equal hashes are grouped first, so a hash that very
+many images share (blank ones, say) costs no more than their number.
 """
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-HASH_BITS = 64
+from headrace.images.hashes import HASH_BITS
 
 
 def near_duplicates(facts: DataFrame, distance: int) -> DataFrame:
-    """The `key`s that go, of `facts` with the columns `key`, `hash` (null: never a duplicate) and `pixels`."""
+    """The column `key` of the images to leave out.
+
+    `facts` has the columns `key`, `hash` (null: never a duplicate) and `pixels`, the number of them.
+    """
     ranked = facts.where("hash IS NOT NULL").select("key", "hash", F.struct(-F.col("pixels"), "key").alias("rank"))
     best = ranked.groupBy("hash").agg(F.min("rank").alias("best"))
     if distance:
@@ -24,7 +27,7 @@ def near_duplicates(facts: DataFrame, distance: int) -> DataFrame:
 
 
 def _better(best: DataFrame, distance: int) -> DataFrame:
-    """For each hash the best rank among all hashes within `distance`, itself among them."""
+    """For each hash, the best rank among all hashes within `distance` of it, its own included."""
     bands = F.array(
         *(F.struct(F.lit(i).alias("band"), _band(i, distance + 1).alias("bits")) for i in range(distance + 1))
     )

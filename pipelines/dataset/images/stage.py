@@ -1,7 +1,7 @@
-"""What is computed of each image of the source before the query runs: facts, derived conditions, and who stays.
+"""Computes facts and conditions of each image of the source before the query runs, and decides which rows are dropped.
 
-One pass in Arrow batches over the unexploded rows decodes each image at most once, after its header was looked at. Its
-result is kept on disk while the build runs, since the query and the write stage both read it.
+One pass in Arrow batches over the unexploded rows decodes each image at most once, and only if its header is sound. The
+result is kept on disk while the build runs, because both the query and the write stage read it.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -11,23 +11,32 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_type
-from pyspark.sql.types import BinaryType, StringType, StructField, StructType
+from pyspark.sql.types import BinaryType, DataType, IntegerType, LongType, StringType, StructField, StructType
 
-from headrace.dataset.images.check import Header, header
-from headrace.dataset.images.derive import ARROW_CONDITIONS, CONDITIONS, Conditions, Pixels, decoded
+from headrace.dataset.images.derive import ARROW_CONDITIONS, CONDITIONS, Conditions, decoded
 from headrace.dataset.images.duplicates import near_duplicates
-from headrace.dataset.images.facts import FACTS, fact
 from headrace.dataset.query.media import quoted
 from headrace.errors import RecipeError
+from headrace.images.hashes import content_hash, perceptual_hash
+from headrace.images.headers import MAX_PIXELS, Header, read_header
+from headrace.images.pixels import Pixels
 from headrace.recipe.dataset import Images
 
-# Hidden columns: why a row is left out, and what near-duplicates are told by.
+FACTS: dict[str, DataType] = {
+    "format": StringType(),
+    "width": IntegerType(),
+    "height": IntegerType(),
+    "content_hash": StringType(),
+    "perceptual_hash": LongType(),
+}
+"""the type of each fact's column"""
 DROPPED, HASH, PIXELS = "__dropped", "__perceptual_hash", "__pixels"
+"""hidden columns: why a row is dropped, and what near-duplicates are found by"""
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What a task has to know."""
+    """What a task needs to know of the recipe and the source."""
 
     images: Images
     conditions: Conditions
@@ -41,27 +50,36 @@ class _Work:
 
 
 def conditions_of(images: Images) -> Conditions:
-    """The conditions that a recipe asks for."""
+    """The conditions that the recipe asks for."""
     settings = {"lowres": {"side": images.lowres_side}, "palette": {"colors": images.palette_colors}}
     return Conditions(images.conditions, settings)
 
 
 def with_images(source: DataFrame, images: Images, kept: Collection[str]) -> DataFrame:
-    """The columns `kept` of `source`, facts and conditions of its images, and the hidden columns.
+    """The columns `kept` of `source`, the facts and conditions of its images, and the hidden columns.
 
-    Every row is there: `DROPPED` says why one is to go. Raises RecipeError for columns that are not there or are taken.
+    No row is removed yet: `DROPPED` gives the reason where one should be. Raises RecipeError for columns that are
+    missing or taken.
     """
     conditions = conditions_of(images)
-    try:
-        conditions.check()
-    except RecipeError as error:
-        raise RecipeError(f"dataset.images.{error}") from None
     _check_columns(source, images)
     columns = [name for name in source.columns if name in set(kept) | {images.column}]
     frame = source.select(*(F.col(quoted(name)) for name in columns))
     return frame.mapInArrow(
         _stage(_Work(images, conditions, tuple(columns)), frame.schema), image_schema(frame.schema, images)
     )
+
+
+def check_images(images: Images) -> None:
+    """Raise RecipeError for unknown conditions, and for a `max_pixels` beyond what the loader decodes."""
+    try:
+        conditions_of(images).check()
+    except RecipeError as error:
+        raise RecipeError(f"dataset.images.{error}") from None
+    if images.max_pixels is not None and images.max_pixels > MAX_PIXELS:
+        raise RecipeError(
+            f"dataset.images.max_pixels: found {images.max_pixels}, expected at most {MAX_PIXELS}, the loader's limit"
+        )
 
 
 def image_schema(schema: StructType, images: Images) -> StructType:
@@ -75,7 +93,7 @@ def image_schema(schema: StructType, images: Images) -> StructType:
 
 
 def without_near_duplicates(frame: DataFrame, images: Images, key: str) -> tuple[DataFrame, DataFrame | None]:
-    """`frame` without the rows that go as near-duplicates, and the keys of those rows; None if the recipe keeps all."""
+    """`frame` without near-duplicates, and the keys of the rows left out; None if the recipe keeps near-duplicates."""
     if images.drop_near_duplicates is None:
         return frame, None
     facts = frame.select(F.col(quoted(key)).alias("key"), F.col(HASH).alias("hash"), F.col(PIXELS).alias("pixels"))
@@ -109,7 +127,7 @@ def _stage(work: _Work, schema: StructType) -> Callable[[Iterator[pa.RecordBatch
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            found = [_looked_at(value.as_py(), work) for value in batch.column(images.column)]
+            found = [_found(value.as_py(), work) for value in batch.column(images.column)]
             columns = {name: batch.column(name) for name in work.columns}
             for name in images.facts:
                 columns[name] = pa.array([one.facts[name] for one in found], to_arrow_type(FACTS[name]))
@@ -132,19 +150,30 @@ class _Found:
     dropped: str | None
 
 
-def _looked_at(image: bytes | None, work: _Work) -> _Found:
+def _found(image: bytes | None, work: _Work) -> _Found:
     images = work.images
-    head = header(image, images.max_pixels) if image is not None else Header(problem="missing")
+    head = read_header(image, images.max_pixels) if image is not None else Header(problem="missing")
     pixels = decoded(image, images.max_pixels) if work.decodes else None
     near = [] if images.drop_near_duplicates is None else ["perceptual_hash"]
-    facts: dict[str, object] = {name: fact(name, image, head, pixels) for name in (*images.facts, *near)}
+    facts: dict[str, object] = {name: _fact(name, image, head, pixels) for name in (*images.facts, *near)}
     return _Found(
         facts, work.conditions.of(pixels), (head.width or 0) * (head.height or 0), _reason(images, head, pixels)
     )
 
 
+def _fact(name: str, image: bytes | None, header: Header, pixels: Pixels | None) -> object:
+    """The value of the column `name` for one image; None where the image is null or the fact is unknown."""
+    if image is None:
+        return None
+    if name == "content_hash":
+        return content_hash(image)
+    if name == "perceptual_hash":
+        return None if pixels is None else perceptual_hash(pixels)
+    return getattr(header, name)
+
+
 def _reason(images: Images, head: Header, pixels: Pixels | None) -> str | None:
-    """Why the row is to go, or None."""
+    """Why the row is dropped, or None."""
     if images.drop_undecodable and pixels is None:
         return f"{images.column} cannot be decoded"
     if head.width is not None and head.height is not None and min(head.width, head.height) < images.min_side:
@@ -155,7 +184,7 @@ def _reason(images: Images, head: Header, pixels: Pixels | None) -> str | None:
 def _conditions(
     conditions: Conditions, batch: pa.RecordBatch, given: pa.Array | None, derived: list[list[dict[str, object]] | None]
 ) -> pa.Array:
-    """The conditions of each row: those it has, then those derived; null where there are neither."""
+    """The conditions of each row: those of the source, then derived ones; null where it has neither."""
     hooked = conditions.of_hooks(batch)
     made = []
     for row, own in enumerate(derived):

@@ -9,7 +9,15 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from headrace.dataset.images.stage import DROPPED, HASH, PIXELS, image_schema, with_images, without_near_duplicates
+from headrace.dataset.images.stage import (
+    DROPPED,
+    HASH,
+    PIXELS,
+    check_images,
+    image_schema,
+    with_images,
+    without_near_duplicates,
+)
 from headrace.dataset.query.media import quoted
 from headrace.dataset.query.placement import MOST_PARTITIONS, Rows
 from headrace.dataset.query.plan import used_columns
@@ -76,6 +84,8 @@ def prepared(source: DataFrame, recipe: Dataset, partition: tuple[str, str] | No
 
 
 def _prepared(source: DataFrame, recipe: Dataset, partition: tuple[str, str] | None, kept: list[DataFrame]) -> Prepared:
+    if recipe.images is not None:
+        check_images(recipe.images)
     source, key = _keyed(source, recipe.shuffle.key)
     hidden = [PLACE] if key == PLACE else []
     inspected, near = None, None

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from pyspark.sql import DataFrame, SparkSession
 
-from headrace.dataset.images.check import MAX_PIXELS
 from headrace.dataset.query.media import Leaf
 from headrace.dataset.query.placement import Placement
 from headrace.dataset.query.samples import Samples
@@ -57,7 +56,7 @@ def layout_of(recipe: Dataset, build: str, samples: Samples, leaves: Sequence[Le
         # By value, a column may hold any bytes: only those named like a media column of the source are checked.
         checked=samples.handles + tuple(name for name in samples.binary if name in named),
         on_bad_row=recipe.on_bad_row,
-        max_pixels=recipe.images.max_pixels if recipe.images is not None else MAX_PIXELS,
+        max_pixels=None if recipe.images is None else recipe.images.max_pixels,
         placement=where,
     )
 

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark import TaskContext
 
-from headrace.dataset.images.check import problem
 from headrace.dataset.query.absence import CAUSES, DATA
 from headrace.dataset.query.placement import Placement
 from headrace.dataset.storage import filesystem
 from headrace.dataset.write.handles import Media, column_of_bytes, column_of_handles, first_used
+from headrace.images.headers import read_header
 
 EXAMPLES = 10
 # The table of bad rows, relative to the dataset's folder.
@@ -50,7 +50,8 @@ class Layout:
     handles: tuple[str, ...]
     checked: tuple[str, ...]
     on_bad_row: str
-    max_pixels: int
+    max_pixels: int | None
+    """as in `headrace.images.headers.read_header`"""
     placement: Placement
 
 
@@ -240,7 +241,8 @@ def _bad(shard: Shard, layout: Layout) -> tuple[np.ndarray, np.ndarray, dict[str
             count(f"{name} is missing", indices < 0)
         if name not in layout.checked:
             continue
-        found = np.array([problem(value.as_py(), layout.max_pixels) or "" for value in column.dictionary] or [""])
+        headers = [read_header(value.as_py(), layout.max_pixels) for value in column.dictionary]
+        found = np.array([header.problem or "" for header in headers] or [""])
         for reason in sorted(set(found) - {""}):
             count(f"{name}: {reason}", (indices >= 0) & (found[indices] == reason))
     return bad, reasons_of, reasons

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from headrace.images.pixels import Mode
 from headrace.loading.feed.stats import Stats
 from headrace.loading.order.hashing import Stream, hashes_at, mix
 from headrace.loading.shard.columns import Dest, Field, null_at
-from headrace.loading.shard.decode import Mode
 from headrace.loading.shard.geometry import Buckets, Geometry
 from headrace.loading.shard.memory import Memory
 from headrace.loading.shard.read import Shard

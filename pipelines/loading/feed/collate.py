@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from headrace.errors import DataError
+from headrace.images.headers import BadImage, dimensions
+from headrace.images.pixels import CHANNELS, Mode, decode
 from headrace.loading.feed.block import Batch, Block
 from headrace.loading.feed.stats import BadSample
-from headrace.loading.shard.decode import CHANNELS, BadImage, Mode, decode, dimensions
 from headrace.loading.shard.read import Shard
 
 POSITION = "_position"

@@ -1,4 +1,4 @@
-"""How a decoded image is fitted to its place in a batch: scaled, cropped, flipped; conditions alike."""
+"""How a decoded image is fitted to its place in a batch: scaled, cropped, flipped, its conditions in the same way."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from headrace.images.headers import BadImage, dimensions
 from headrace.loading.order.hashing import mix
-from headrace.loading.shard.decode import BadImage, dimensions
 
 BATCHES = 16
-"""consecutive batches whose samples are sorted by bucket together"""
+"""how many consecutive batches are sorted into buckets together"""
 
 
 class Buckets:
-    """Sizes (height, width) that images are scaled and cut to; each image goes to the one nearest in shape."""
+    """Sizes (height, width) that images are scaled and cropped to. Each image goes to the one nearest in shape."""
 
     def __init__(self, sizes: Sequence[tuple[int, int]]) -> None:
         self.sizes = tuple(sizes)
         self._ratios = np.log([width / height for height, width in sizes])
 
     def nearest(self, height: int, width: int) -> int:
-        """The bucket of an image: the one whose log(width / height) differs least."""
+        """The bucket of an image: the one whose log(width / height) is closest to the image's."""
         return int(np.abs(self._ratios - np.log(width / height)).argmin())
 
     def of(self, shards: np.ndarray, rows: np.ndarray, column: str) -> np.ndarray:
-        """The bucket of each sample, int64, by the header of its image; that of a bad one is the first."""
+        """The bucket of each sample, int64, from the header of its image. Bad images go to the first."""
         found = np.zeros(len(rows), np.int64)
         for place, (shard, row) in enumerate(zip(shards, rows.tolist(), strict=True)):
             picture = int(shard.pictures[column].picture_of_row[row]) if shard is not None else -1
@@ -45,21 +45,21 @@ Crop = Literal["none", "centre", "random"]
 
 @dataclass(frozen=True)
 class Geometry:
-    """`size` (height, width) is what images come to; None: they stay as they are stored."""
+    """`size` (height, width) is the size that images get; None: they keep the size that they are stored in."""
 
     size: tuple[int, int] | None = None
     crop: Crop = "none"
-    """`none`: scaled to `size` whatever its shape; else scaled to cover `size` and cut in the centre or at random"""
+    """`none`: images are stretched to `size`; else they are scaled to cover `size` and cropped, centred or at random"""
     flip: float = 0.0
     """the share of samples that are mirrored, left to right"""
 
     @property
     def random(self) -> bool:
-        """Whether samples draw numbers."""
+        """Whether crop or flip need random numbers."""
         return self.crop == "random" or self.flip > 0
 
     def scaled(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width that an image of this height and width is scaled to, before it is cropped."""
+        """The height and width that an image of this height and width is scaled to before it is cropped."""
         if self.size is None:
             return height, width
         if self.crop == "none":
@@ -70,7 +70,7 @@ class Geometry:
     def place(self, pixels: np.ndarray, room_CHW: np.ndarray, draw: int) -> None:
         """Crop, flip and copy H×W×3 or H×W pixels to C×H×W. `draw`: 64 random bits of the sample.
 
-        Raises BadImage where the pixels do not fit.
+        Raises BadImage if the result does not have the size of `room_CHW`.
         """
         height, width = room_CHW.shape[1:]
         if self.crop != "none":

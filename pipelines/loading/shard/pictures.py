@@ -1,4 +1,4 @@
-"""The encoded images of a shard: each stored once, decoded once for all rows of the window that show it."""
+"""The encoded images of a shard. Each is stored once, and decoded once for all rows of the window that use it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headrace.images.headers import BadImage
 from headrace.loading.shard.budget import Lease
 from headrace.loading.shard.columns import one_array
-from headrace.loading.shard.decode import BadImage
 from headrace.loading.shard.pages import LocalFile, Values
 
 _thread = threading.local()
@@ -22,18 +22,18 @@ class Encoded(Protocol):
     """Encoded images by number."""
 
     picture_of_row: np.ndarray
-    """int64: which picture each row shows, −1 for null"""
+    """int64: the number of each row's picture, −1 for null"""
     nbytes: int
-    """bytes of memory that they take"""
+    """bytes of memory that they occupy"""
 
     def __len__(self) -> int: ...
 
     def bytes_of(self, picture: int) -> np.ndarray:
-        """The bytes of a picture, uint8, which the thread's next call may overwrite."""
+        """The bytes of a picture, uint8. The thread's next call may overwrite them."""
 
 
 class InMemory:
-    """Images in Arrow's buffers: a column of binary, of dictionaries of binary, or of structs with `bytes`."""
+    """Images in Arrow's buffers: a column of binary, of dictionary-encoded binary, or of structs with `bytes`."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
         if pa.types.is_struct(column.type):
@@ -60,7 +60,7 @@ class InMemory:
 
 
 class InFile:
-    """Images that stay in their file until they are wanted."""
+    """Images that stay in their file until they are needed."""
 
     def __init__(self, file: LocalFile, values: Values) -> None:
         self._file, self._values = file, values
@@ -77,7 +77,7 @@ class InFile:
 
 
 def _room(count: int) -> np.ndarray:
-    """Bytes of this thread that each call overwrites."""
+    """A buffer of this thread, which each call overwrites."""
     memory = getattr(_thread, "memory", None)
     if memory is None or memory.size < count:
         memory = _thread.memory = np.empty(max(count, 1 << 17), np.uint8)
@@ -85,7 +85,7 @@ def _room(count: int) -> np.ndarray:
 
 
 class _Slot:
-    """A decoded image that is there, or is on its way."""
+    """A decoded image, or one that a thread is decoding."""
 
     def __init__(self, nbytes: int) -> None:
         self.ready = threading.Event()
@@ -95,10 +95,10 @@ class _Slot:
 
 
 class Pictures:
-    """One media column of a shard, with the decoded images that other rows of the window will show again."""
+    """One media column of a shard, with the decoded images that other rows of the window will need again."""
 
     def __init__(self, encoded: Encoded, lease: Lease, keep: bool) -> None:
-        """`keep`: hold decoded images for as long as the shard is held, for datasets that fit in memory."""
+        """`keep`: hold decoded images for as long as the shard is open, for datasets that fit in memory."""
         self.encoded = encoded
         self.picture_of_row = encoded.picture_of_row
         self._rows_left = np.bincount(self.picture_of_row[self.picture_of_row >= 0], minlength=len(encoded))
@@ -109,10 +109,10 @@ class Pictures:
     def pixels(
         self, picture: int, decode: Callable[[np.ndarray], np.ndarray], nbytes: int, size: Hashable = None
     ) -> tuple[np.ndarray, bool]:
-        """A picture's pixels for one row that shows it at `size`, and whether that took a call of `decode`.
+        """A picture's pixels for one of the rows that use it at `size`, and whether this call decoded them.
 
-        The first of several rows decodes, the others find (or wait for) its result, provided that the byte budget has
-        room for about `nbytes` more; else each decodes for itself. Raises what `decode(encoded)` raises.
+        The first of several rows decodes; the others use its result, or wait for it, if the byte budget has room for
+        about `nbytes` more. If not, each row decodes for itself. Raises what `decode(encoded)` raises.
         """
         if self._rows_left[picture] <= 1 and not self._keep and not self._slots:
             return decode(self.encoded.bytes_of(picture)), True
@@ -143,7 +143,7 @@ class Pictures:
             slot.ready.set()
 
     def _count_down(self, picture: int) -> None:
-        """Let go of a picture when its last row has been served."""
+        """Release a picture when its last row has been served."""
         with self._lock:
             self._rows_left[picture] -= 1
             if self._rows_left[picture] <= 0 and not self._keep:

@@ -1,0 +1,174 @@
+"""From an image file to its pixels: 8 bits, over white, gray or RGB. simplejpeg decodes JPEG, OpenCV the rest.
+
+Both decoders release the GIL. Orientation tags are not applied. Whoever adds that turns the pixels in `decode` and
+`decode_as_stored`, and swaps the sides in `headers.dimensions`: nothing else asks for either.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Literal
+
+import cv2
+import numpy as np
+import simplejpeg
+
+from headrace.images.headers import BadImage, check_size, dimensions, format_of, has_transparency, read_header
+
+Mode = Literal["rgb", "gray"]
+CHANNELS: dict[str, int] = {"rgb": 3, "gray": 1}
+Pixels = np.ndarray
+"""uint8 [H, W], [H, W, 3] or [H, W, 4]; BGR and BGRA, as OpenCV has them, unless it says RGB"""
+Scaled = Callable[[int, int], tuple[int, int]]
+"""the height and width to scale to, from those of the image"""
+
+_PNG_BITS = 24
+"""where a PNG's header says how many bits a sample has"""
+_KEPT_SCRATCH = 1 << 26
+"""bytes that a thread keeps for the next JPEG it decodes; a larger one takes its own memory and gives it back"""
+_thread = threading.local()
+
+
+def decode(data: np.ndarray, mode: Mode, scaled: Scaled | None = None) -> Pixels:
+    """Decode an image, compose it over white where it is transparent, and scale it by area.
+
+    `data` holds the encoded bytes, uint8. Returns [H, W, 3] (RGB) or [H, W] (gray), which the thread's next call may
+    overwrite. Raises BadImage.
+    """
+    if format_of(data) == "jpeg":
+        size, pixels = _jpeg(data, mode, scaled)
+    else:
+        _check(data)
+        pixels = _png(data, mode) if format_of(data) == "png" else _other(data, mode)
+        size = scaled(*pixels.shape[:2]) if scaled else pixels.shape[:2]
+    if pixels.shape[:2] != size:
+        pixels = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
+    return pixels
+
+
+def decode_as_stored(image: bytes, max_pixels: int | None = None) -> Pixels:
+    """The pixels of an image in the channels that it has, in 8 bits: gray, BGR or BGRA.
+
+    Takes the five formats that `read_header` knows, of up to `max_pixels` (None: `MAX_PIXELS`). Raises BadImage.
+    """
+    header = read_header(image, max_pixels)
+    if header.problem is not None:
+        raise BadImage(header.problem)
+    data = np.frombuffer(image, np.uint8)
+    if header.format != "jpeg":
+        return eight_bits(_imdecode(data, cv2.IMREAD_UNCHANGED))
+    colours = _jpeg_header(data)[2]
+    if colours == "CMYK":
+        return _imdecode(data, cv2.IMREAD_COLOR)
+    pixels = _decode_jpeg(data, "GRAY" if colours == "Gray" else "BGR")
+    return pixels[:, :, 0] if colours == "Gray" else pixels
+
+
+def eight_bits(pixels: np.ndarray) -> Pixels:
+    """uint16 as uint8: v / 257, rounded, so that 65535 becomes 255; uint8 as it is."""
+    return cv2.convertScaleAbs(pixels, alpha=1 / 257) if pixels.dtype == np.uint16 else pixels
+
+
+def over_white(pixels: Pixels) -> Pixels:
+    """The image without alpha, composed over white: c·a + 1·(1 − a), rounded to 8 bits. Returns [H, W] or [H, W, 3]."""
+    if pixels.ndim == 2 or pixels.shape[2] != 4:
+        return pixels
+    alpha = cv2.merge([pixels[:, :, 3]] * 3)
+    colours = cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR)
+    return cv2.add(cv2.multiply(colours, alpha, scale=1 / 255), cv2.bitwise_not(alpha))
+
+
+def grayscale(pixels: Pixels) -> Pixels:
+    """Luma [H, W] of the image composed over white (ITU-R BT.601)."""
+    pixels = over_white(pixels)
+    return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
+
+
+def _check(data: np.ndarray) -> None:
+    """Raise BadImage for what need not be decoded to be known as bad."""
+    if format_of(data) is None:
+        dimensions(data)
+        return
+    problem = read_header(data).problem
+    if problem is not None:
+        raise BadImage(problem)
+
+
+def _jpeg(data: np.ndarray, mode: Mode, scaled: Scaled | None) -> tuple[tuple[int, int], Pixels]:
+    """The size to scale to, and pixels of that size or a little more."""
+    height, width, colours = _jpeg_header(data)
+    size = scaled(height, width) if scaled else (height, width)
+    if colours == "CMYK":
+        return size, _imdecode(data, _flags(mode))
+    # The smallest of the decoder's reduced scales that is not below the wanted size: most of the work is saved.
+    scratch = _scratch(height * width * CHANNELS[mode])
+    pixels = _decode_jpeg(data, "GRAY" if mode == "gray" else "RGB", size, scratch)
+    return size, pixels[:, :, 0] if mode == "gray" else pixels
+
+
+def _jpeg_header(data: np.ndarray) -> tuple[int, int, str]:
+    """Height, width and colour space. Raises BadImage."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError as error:
+        raise BadImage(read_header(data).problem or "corrupt") from error
+    check_size("jpeg", width, height)
+    return height, width, colours
+
+
+def _decode_jpeg(
+    data: np.ndarray, colours: str, size: tuple[int, int] = (0, 0), buffer: np.ndarray | None = None
+) -> Pixels:
+    try:
+        return simplejpeg.decode_jpeg(data, colours, min_height=size[0], min_width=size[1], buffer=buffer)
+    except ValueError as error:
+        raise BadImage("truncated" if "premature" in str(error).lower() else "corrupt") from error
+
+
+def _scratch(count: int) -> np.ndarray:
+    """Bytes of this thread that each call overwrites: fresh memory would cost as much as a tenth of decoding."""
+    if count > _KEPT_SCRATCH:
+        return np.empty(count, np.uint8)
+    memory = getattr(_thread, "memory", None)
+    if memory is None or memory.size < count:
+        memory = _thread.memory = np.empty(count, np.uint8)
+    return memory
+
+
+def _png(data: np.ndarray, mode: Mode) -> Pixels:
+    """OpenCV drops alpha, and cuts 16 bits to 8, unless it is asked for pixels as they are stored."""
+    if data[_PNG_BITS] == 16 or has_transparency(data):
+        return _opaque(_imdecode(data, cv2.IMREAD_UNCHANGED), mode)
+    return _imdecode(data, _flags(mode))
+
+
+def _other(data: np.ndarray, mode: Mode) -> Pixels:
+    pixels = _imdecode(data, cv2.IMREAD_UNCHANGED)
+    common = pixels.dtype in (np.uint8, np.uint16) and (pixels.ndim == 2 or pixels.shape[2] in (3, 4))
+    # Floating point and odd numbers of channels: OpenCV knows how to make them 8 bits of gray or RGB.
+    return _opaque(pixels, mode) if common else _imdecode(data, _flags(mode))
+
+
+def _opaque(pixels: np.ndarray, mode: Mode) -> Pixels:
+    """Gray or RGB in 8 bits, over white, from pixels as they are stored."""
+    pixels = eight_bits(pixels)
+    if mode == "gray":
+        return grayscale(pixels)
+    return cv2.cvtColor(over_white(pixels), cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB)
+
+
+def _flags(mode: Mode) -> int:
+    return cv2.IMREAD_GRAYSCALE if mode == "gray" else cv2.IMREAD_COLOR_RGB
+
+
+def _imdecode(data: np.ndarray, flags: int) -> np.ndarray:
+    if flags != cv2.IMREAD_UNCHANGED:
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        pixels = cv2.imdecode(data, flags)
+    except cv2.error as error:
+        raise BadImage("corrupt") from error
+    if pixels is None:
+        raise BadImage("corrupt" if format_of(data) else "unknown format")
+    return pixels
