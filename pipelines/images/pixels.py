@@ -36,11 +36,12 @@ def decode(data: np.ndarray, mode: Mode, scaled: Scaled | None = None) -> Pixels
     `data` holds the encoded bytes, uint8. Returns [H, W, 3] (RGB) or [H, W] (gray), which the thread's next call may
     overwrite. Raises BadImage.
     """
-    if format_of(data) == "jpeg":
+    name = format_of(data)
+    if name == "jpeg":
         size, pixels = _jpeg(data, mode, scaled)
     else:
-        _check(data)
-        pixels = _png(data, mode) if format_of(data) == "png" else _other(data, mode)
+        _check(data, name)
+        pixels = _png(data, mode) if name == "png" else _other(data, mode)
         size = scaled(*pixels.shape[:2]) if scaled else pixels.shape[:2]
     if pixels.shape[:2] != size:
         pixels = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
@@ -57,7 +58,9 @@ def decode_as_stored(image: bytes, max_pixels: int | None = None) -> Pixels:
         raise BadImage(header.problem)
     data = np.frombuffer(image, np.uint8)
     if header.format != "jpeg":
-        return eight_bits(_imdecode(data, cv2.IMREAD_UNCHANGED))
+        pixels = eight_bits(_imdecode(data, cv2.IMREAD_UNCHANGED))
+        # OpenCV makes coloured bitmaps of OS/2 gray.
+        return _imdecode(data, cv2.IMREAD_COLOR) if header.format == "bmp" and pixels.ndim == 2 else pixels
     colours = _jpeg_header(data)[2]
     if colours == "CMYK":
         return _imdecode(data, cv2.IMREAD_COLOR)
@@ -85,9 +88,9 @@ def grayscale(pixels: Pixels) -> Pixels:
     return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
 
 
-def _check(data: np.ndarray) -> None:
-    """Raise BadImage for what need not be decoded to be known as bad."""
-    if format_of(data) is None:
+def _check(data: np.ndarray, name: str | None) -> None:
+    """Raise BadImage for what is bad by its header. `name`: the format, if `read_header` knows it."""
+    if name is None:
         dimensions(data)
         return
     problem = read_header(data).problem
@@ -112,7 +115,7 @@ def _jpeg_header(data: np.ndarray) -> tuple[int, int, str]:
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
-        raise BadImage(read_header(data).problem or "corrupt") from error
+        raise _bad(data) from error
     check_size("jpeg", width, height)
     return height, width, colours
 
@@ -123,7 +126,7 @@ def _decode_jpeg(
     try:
         return simplejpeg.decode_jpeg(data, colours, min_height=size[0], min_width=size[1], buffer=buffer)
     except ValueError as error:
-        raise BadImage("truncated" if "premature" in str(error).lower() else "corrupt") from error
+        raise _bad(data) from error
 
 
 def _scratch(count: int) -> np.ndarray:
@@ -145,9 +148,10 @@ def _png(data: np.ndarray, mode: Mode) -> Pixels:
 
 def _other(data: np.ndarray, mode: Mode) -> Pixels:
     pixels = _imdecode(data, cv2.IMREAD_UNCHANGED)
-    common = pixels.dtype in (np.uint8, np.uint16) and (pixels.ndim == 2 or pixels.shape[2] in (3, 4))
-    # Floating point and odd numbers of channels: OpenCV knows how to make them 8 bits of gray or RGB.
-    return _opaque(pixels, mode) if common else _imdecode(data, _flags(mode))
+    in_colour = pixels.ndim == 3 and pixels.shape[2] in (3, 4)
+    if pixels.dtype == np.uint16 or (pixels.dtype == np.uint8 and in_colour):
+        return _opaque(pixels, mode)
+    return _imdecode(data, _flags(mode))  # floating point, or gray, which OS/2's bitmaps seem to be but are not
 
 
 def _opaque(pixels: np.ndarray, mode: Mode) -> Pixels:
@@ -168,7 +172,12 @@ def _imdecode(data: np.ndarray, flags: int) -> np.ndarray:
     try:
         pixels = cv2.imdecode(data, flags)
     except cv2.error as error:
-        raise BadImage("corrupt") from error
+        raise _bad(data) from error
     if pixels is None:
-        raise BadImage("corrupt" if format_of(data) else "unknown format")
+        raise _bad(data)
     return pixels
+
+
+def _bad(data: np.ndarray) -> BadImage:
+    """Why an image of a format that we know cannot be decoded."""
+    return BadImage((format_of(data) and read_header(data).problem) or "corrupt")

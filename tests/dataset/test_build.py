@@ -160,7 +160,7 @@ def test_the_log_knows_the_rows_of_each_shard(spark, parquet, tmp_path: Path) ->
 
 BROKEN = {
     "truncated": (lambda image: image[: len(image) // 2], "truncated"),
-    "not an image": (lambda image: b"<html>" + image, "no known image format"),
+    "not an image": (lambda image: b"<html>" + image, "unknown format"),
     "missing": (lambda image: None, "missing"),
     "empty": (lambda image: b"", "empty"),
 }

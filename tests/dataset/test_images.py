@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from headrace.dataset.build import build
 from headrace.dataset.images.derive import decoded
 from headrace.dataset.images.duplicates import near_duplicates
-from headrace.dataset.images.facts import content_hash, perceptual_hash
 from headrace.errors import DataError, RecipeError
+from headrace.images.hashes import content_hash, perceptual_hash
 from headrace.recipe.dataset import Dataset
 from tests.dataset.conftest import png, recipe, row, written
 

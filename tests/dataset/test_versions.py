@@ -131,7 +131,7 @@ def test_the_log_says_what_a_version_was_made_from(spark, parquet, tmp_path: Pat
     assert entry["headrace.code"] == metadata.version("headrace")
     assert entry["headrace.query"] == QUERY
     assert (entry["headrace.rows_in"], entry["headrace.rows"], entry["headrace.images"]) == ("3", "4", "2")
-    assert json.loads(entry["headrace.dropped"]) == {"image: no known image format": 2} == summary.dropped
+    assert json.loads(entry["headrace.dropped"]) == {"image: unknown format": 2} == summary.dropped
     assert int(entry["headrace.stored_bytes"]) == sum(file.stat().st_size for file in output.glob("*.parquet"))
     assert int(entry["headrace.media_bytes"]) == len(row(0)["image"]) + len(row(2)["image"])
     assert set(json.loads(entry["headrace.seconds"])) >= {"survey", "write"}

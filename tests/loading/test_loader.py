@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import DataError, RecipeError
+from headrace.images.pixels import decode
 from headrace.loading import ShardLoader
-from headrace.loading.shard.decode import decode
 from tests.loading.shard_tables import captioned, commit, numbered, png
 
 TableOf = Callable[[list[int]], Path]

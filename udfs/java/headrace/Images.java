@@ -11,14 +11,13 @@ import javax.imageio.ImageReader;
 import javax.imageio.stream.ImageInputStream;
 import javax.imageio.stream.MemoryCacheImageInputStream;
 
-/** Facts about encoded images. */
+/** Facts about encoded images, and what is wrong with them. */
 public final class Images {
     private Images() {}
 
-    /** The side, in pixels, below which an image is not thinned out before its key is computed. */
+    /** An image is subsampled to sides of this many pixels, up to twice as many, before its key is computed. */
     private static final int ENOUGH = 128;
 
-    private static final int LONGEST_SIDE = 1 << 15;
     private static final int KEY_WIDTH = 8;
     private static final int KEY_HEIGHT = 8;
 
@@ -30,14 +29,23 @@ public final class Images {
 
     /**
      * Format, width and height from the header of a PNG, JPEG, GIF, WebP or BMP, without decoding. Empty when the bytes
-     * are none of these or end before the size.
+     * are none of these, or end before the size.
      */
     public static Optional<ImageFacts> imageFacts(byte[] image) {
-        return Headers.read(image);
+        return Headers.read(image).facts();
     }
 
     /**
-     * The nearest usual proportion, {@code width:height} from {@code 1:3} to {@code 3:1}, by the ratio's logarithm.
+     * What is wrong with an image, without decoding: {@code empty}, {@code unknown format} (no PNG, JPEG, GIF, WebP or
+     * BMP), {@code truncated}, {@code corrupt}, {@code no pixels} or {@code too large} (over 2²⁸ pixels, or a side of
+     * over 1,000,000, for JPEG 65,500). Empty when a dataset build would take the image.
+     */
+    public static Optional<String> imageProblem(byte[] image) {
+        return Headers.read(image).problem();
+    }
+
+    /**
+     * The nearest common proportion, {@code width:height} from {@code 1:3} to {@code 3:1}, by the ratio's logarithm.
      * Empty when a side is not positive.
      */
     public static Optional<String> aspectBucket(int width, int height) {
@@ -59,13 +67,13 @@ public final class Images {
     }
 
     /**
-     * A key that images which look alike share, or differ from in few bits: the signs of the horizontal differences of
-     * brightness on a grid of 9 × 8, over white, as 16 hexadecimal digits (dHash). Empty for what is no PNG, JPEG, GIF or
-     * BMP, is damaged, or has a side of more than 32,768 pixels.
+     * A key of 64 bits that differs in few bits between images that look alike: the signs of the horizontal differences
+     * of brightness on a grid of 9 × 8, over white, as 16 hexadecimal digits (dHash). Empty for WebP, for files that are
+     * damaged or have an {@code imageProblem}, and for formats other than PNG, JPEG, GIF and BMP.
      */
     public static Optional<String> nearDuplicateKey(byte[] image) {
-        Optional<ImageFacts> facts = Headers.read(image);
-        if (facts.isEmpty() || Math.max(facts.get().width(), facts.get().height()) > LONGEST_SIDE) {
+        Headers.Header header = Headers.read(image);
+        if (header.problem().isPresent() || header.facts().isEmpty()) {
             return Optional.empty();
         }
         try (ImageInputStream stream = new MemoryCacheImageInputStream(new ByteArrayInputStream(image))) {
@@ -76,16 +84,16 @@ public final class Images {
             ImageReader reader = readers.next();
             try {
                 reader.setInput(stream, true, true);
-                return Optional.of(key(thinned(reader, facts.get())));
+                return Optional.of(key(subsampled(reader, header.facts().get())));
             } finally {
                 reader.dispose();
             }
         } catch (IOException | RuntimeException damaged) {
-            return Optional.empty(); // the decoders of the JDK throw many kinds of these on damaged bytes
+            return Optional.empty(); // the JDK's decoders throw many kinds of RuntimeException on damaged bytes
         }
     }
 
-    private static BufferedImage thinned(ImageReader reader, ImageFacts facts) throws IOException {
+    private static BufferedImage subsampled(ImageReader reader, ImageFacts facts) throws IOException {
         ImageReadParam parameters = reader.getDefaultReadParam();
         int across = Math.max(1, facts.width() / ENOUGH);
         int down = Math.max(1, facts.height() / ENOUGH);

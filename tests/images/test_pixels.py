@@ -1,0 +1,205 @@
+"""Decoding against OpenCV and closed forms, and why bytes are refused."""
+
+from __future__ import annotations
+
+import zlib
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+import simplejpeg
+
+from headrace.images import headers
+from headrace.images.headers import BadImage, read_header
+from headrace.images.pixels import decode, decode_as_stored, eight_bits, grayscale, over_white
+from tests.images.files import BGR, BGRA, FILES, HEIGHT, WIDTH, mutated, opencv, resized
+from tests.loading.shard_tables import jpeg, png
+
+
+def array(data: bytes) -> np.ndarray:
+    return np.frombuffer(data, np.uint8)
+
+
+@pytest.mark.parametrize("encoded", [png(1), png(1, channels=1), jpeg(1, 24)])
+@pytest.mark.parametrize(("mode", "flag"), [("rgb", cv2.IMREAD_COLOR_RGB), ("gray", cv2.IMREAD_GRAYSCALE)])
+def test_pixels_are_those_of_opencv(encoded: bytes, mode: str, flag: int) -> None:
+    # two JPEG decoders may round differently
+    difference = decode(array(encoded), mode).astype(int) - cv2.imdecode(array(encoded), flag)
+    assert np.abs(difference).max() <= (0 if encoded[:4] == b"\x89PNG" else 3)
+
+
+def test_transparency_is_composed_over_white() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 4), np.uint8)
+    found = decode(array(cv2.imencode(".png", pixels)[1].tobytes()), "rgb")
+    alpha = pixels[:, :, 3:].astype(float) / 255
+    expected = pixels[:, :, 2::-1] * alpha + 255 * (1 - alpha)
+    assert np.abs(found - expected).max() <= 0.51
+
+
+def test_a_palette_with_a_transparent_entry_is_composed_over_white() -> None:
+    # 1×1, 1 bit, a palette of one red, wholly transparent: written chunk by chunk
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+
+    head = chunk(b"IHDR", (1).to_bytes(4, "big") * 2 + bytes([1, 3, 0, 0, 0]))
+    body = chunk(b"PLTE", b"\xff\x00\x00") + chunk(b"tRNS", b"\x00") + chunk(b"IDAT", zlib.compress(b"\x00\x00"))
+    encoded = b"\x89PNG\r\n\x1a\n" + head + body + chunk(b"IEND", b"")
+    assert decode(array(encoded), "rgb").tolist() == [[[255, 255, 255]]]
+
+
+def test_scaling_averages_areas() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16), np.uint8)
+    found = decode(array(cv2.imencode(".png", pixels)[1].tobytes()), "gray", lambda height, width: (4, 4))
+    assert np.abs(found - pixels.reshape(4, 4, 4, 4).mean((1, 3))).max() <= 0.51
+
+
+def test_a_jpeg_scaled_down_while_decoding_looks_as_if_scaled_afterwards() -> None:
+    smooth = cv2.resize(np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8), (256, 256), interpolation=2)
+    encoded = array(cv2.imencode(".jpg", smooth, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
+    after = cv2.resize(decode(encoded, "rgb").copy(), (64, 64), interpolation=cv2.INTER_AREA)
+    assert np.abs(decode(encoded, "rgb", lambda height, width: (64, 64)).astype(int) - after).mean() < 1.5
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_format_has_the_pixels_of_the_picture(name: str) -> None:
+    found = decode(array(FILES[name]), "rgb").astype(int)
+    assert found.shape == (HEIGHT, WIDTH, 3)
+    gray = decode(array(FILES[name]), "gray").astype(int)
+    luma = found @ [0.299, 0.587, 0.114]
+    assert np.abs(gray - luma).max() <= 6  # a JPEG's own luma is from before colours are cut off at 0 and 255
+    stored = decode_as_stored(FILES[name])
+    assert np.abs(grayscale(stored) - gray).max() <= 6
+
+
+EXACT = ("png", "png 16 bits", "webp lossless", "bmp", "bmp top row first", "bmp of OS/2")
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_formats_without_loss_have_the_very_pixels(name: str) -> None:
+    assert (decode(array(FILES[name]), "rgb")[:, :, ::-1] == BGR).all()
+    assert (decode_as_stored(FILES[name]) == BGR).all()
+
+
+def test_pixels_as_stored_have_the_channels_of_the_file() -> None:
+    assert decode_as_stored(FILES["png gray"]).shape == (HEIGHT, WIDTH)
+    assert decode_as_stored(FILES["jpeg gray"]).shape == (HEIGHT, WIDTH)
+    assert (decode_as_stored(FILES["png alpha"]) == BGRA).all()
+    assert (decode_as_stored(FILES["png 16 bits alpha"]) == BGRA).all()
+    assert np.abs(decode_as_stored(FILES["jpeg"]) - BGR.astype(int)).mean() < 12
+
+
+def test_16_bits_become_8_by_rounding() -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256)
+    expected = [[round(Fraction(int(v), 257)) for v in row] for row in every]
+    assert eight_bits(every).tolist() == expected
+    assert decode(array(opencv(".png", every)), "gray").tolist() == expected
+    assert decode_as_stored(opencv(".png", every)).tolist() == expected
+    assert decode(array(opencv(".tiff", every)), "gray").tolist() == expected
+
+
+def test_every_colour_with_every_alpha_over_white_is_exact() -> None:
+    colour, alpha = np.mgrid[0:256, 0:256].astype(np.uint8)
+    found = over_white(np.dstack([colour, colour, colour, alpha]))
+    assert (found == found[:, :, :1]).all()
+    c, a = colour.astype(int), alpha.astype(int)
+    assert (found[:, :, 0] == (c * a + 255 * (255 - a) + 127) // 255).all()
+    assert over_white(BGR) is BGR
+
+
+def test_the_build_and_the_loader_see_the_same_gray() -> None:
+    for name in ("png alpha", "png 16 bits alpha", "webp alpha", "bmp alpha", "gif"):
+        assert (grayscale(decode_as_stored(FILES[name])) == decode(array(FILES[name]), "gray")).all(), name
+
+
+def refused(data: bytes) -> str | None:
+    """Why the loader does not decode `data`."""
+    try:
+        decode(array(data), "rgb")
+    except BadImage as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "appendix" not in name])
+def test_the_loader_refuses_every_truncated_file_as_the_build_does(name: str) -> None:
+    data = FILES[name]
+    for end in range(0, len(data), 7):
+        assert refused(data[:end]) == read_header(data[:end]).problem is not None, end
+
+
+def test_the_loader_refuses_what_the_build_refuses() -> None:
+    for seed in range(2000):
+        data = mutated(seed)
+        problem = read_header(data).problem
+        if problem is not None:
+            assert refused(data) == problem, (seed, data)
+
+
+def test_at_the_limit_the_build_and_the_loader_agree() -> None:
+    """2²⁸ pixels are decoded, at an eighth of their size, and a row more is not."""
+    data = cv2.imencode(".jpg", np.full((1 << 14, 1 << 14), 77, np.uint8))[1].tobytes()
+    assert read_header(data).problem is None
+    found = decode(array(data), "gray", lambda height, width: (4, 4))
+    assert found.tolist() == [[77] * 4] * 4
+    frame = data.find(b"\xff\xc0")
+    beyond = data[: frame + 5] + ((1 << 14) + 1).to_bytes(2, "big") + data[frame + 7 :]
+    assert read_header(beyond).problem == refused(beyond) == "too large"
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "height"),
+    [
+        ("png", 1 << 14, (1 << 14) + 1),
+        ("png", 1_000_001, 1),
+        ("png 16 bits alpha", 1, 1_000_001),
+        ("jpeg", 65_501, 1),
+        ("jpeg cmyk", 1 << 14, (1 << 14) + 1),
+        ("gif", 1 << 14, (1 << 14) + 1),
+        ("webp exif", 1 << 14, (1 << 14) + 1),
+        ("bmp", 1 << 14, (1 << 14) + 1),
+    ],
+)
+def test_a_bomb_is_never_decoded(name: str, width: int, height: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = resized(name, width, height)
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
+    assert read_header(bomb).problem == refused(bomb) == "too large"
+    with pytest.raises(BadImage, match=r"^too large$"):
+        decode_as_stored(bomb)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".gif", ".webp", ".tiff", ".ppm", ".avif"])
+def test_the_limit_holds_for_every_format(suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = opencv(suffix, np.zeros((12, 20, 3), np.uint8))
+    monkeypatch.setattr(headers, "MAX_PIXELS", 240)
+    assert refused(data) is None
+    monkeypatch.setattr(headers, "MAX_PIXELS", 239)
+    assert refused(data) == "too large"
+
+
+def test_a_large_photograph_leaves_no_memory_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.images.pixels._KEPT_SCRATCH", 64 * 64 * 3)
+    small, large = (array(opencv(".jpg", np.zeros((side, side, 3), np.uint8))) for side in (64, 65))
+    kept = decode(small, "rgb")
+    assert np.shares_memory(kept, decode(small, "rgb"))
+    assert not np.shares_memory(decode(large, "rgb"), decode(large, "rgb"))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"no image at all", "unknown format"),
+        (png(1)[:-30], "truncated"),
+        (png(1)[:20], "truncated"),
+        (png(1)[:200] + bytes(40) + png(1)[240:], "corrupt"),
+        (jpeg(1)[:-100], "truncated"),
+        (jpeg(1)[:30], "truncated"),
+        (FILES["jpeg cmyk"][:-20], "truncated"),
+        (opencv(".tiff")[:-20], "corrupt"),
+        (resized("gif", 0, 5), "no pixels"),
+    ],
+)
+def test_reasons_for_bad_images(data: bytes, reason: str) -> None:
+    assert refused(data) == reason
