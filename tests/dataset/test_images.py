@@ -18,6 +18,7 @@ from headrace.dataset.images.derive import decoded
 from headrace.dataset.images.duplicates import near_duplicates
 from headrace.errors import DataError, RecipeError
 from headrace.images.hashes import content_hash, perceptual_hash
+from headrace.images.headers import MAX_PIXELS, dimensions
 from headrace.recipe.dataset import Dataset
 from tests.dataset.conftest import png, recipe, row, written
 
@@ -95,6 +96,26 @@ def test_rows_are_left_out_by_reason(spark, parquet, tmp_path: Path) -> None:
     assert summary.dropped_rows == {"image cannot be decoded": 3, "image has a side shorter than 4": 1}
     assert {r["id"] for r in written(spark, tmp_path / "out").collect()} == {"id000", "id005"}
     assert json.loads(DeltaTable(str(tmp_path / "out")).history(1)[0]["headrace.dropped_rows"]) == summary.dropped_rows
+
+
+def test_a_build_takes_no_image_that_a_loader_calls_too_large(spark, parquet, tmp_path: Path) -> None:
+    source = [row(i) for i in range(4)]
+    for place, (width, height) in enumerate([(1 << 14, 1 << 14), (1 << 14, (1 << 14) + 1), (1_000_001, 1)]):
+        header = bytearray(source[place]["image"])
+        header[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+        source[place]["image"] = bytes(header)
+    made = recipe(parquet(source), tmp_path / "out", "SELECT id, image FROM source", on_bad_row="drop")
+    assert build(spark, made).dropped == {"image: too large": 2}
+    rows = {r["id"]: np.frombuffer(r["image"], np.uint8) for r in written(spark, tmp_path / "out").collect()}
+    assert {key: dimensions(image) for key, image in rows.items()} == {"id000": (1 << 14, 1 << 14), "id003": (8, 8)}
+    lower = {"images": {"max_pixels": 63}, "output": {"path": str(tmp_path / "lower")}}
+    with pytest.raises(DataError, match="image: too large"):
+        build(spark, recipe(tmp_path / "source", tmp_path / "lower", "SELECT id, image FROM source", **lower))
+    higher = {"images": {"max_pixels": MAX_PIXELS + 1}}
+    with pytest.raises(
+        RecipeError, match=rf"images\.max_pixels: found {MAX_PIXELS + 1}, expected at most {MAX_PIXELS}"
+    ):
+        build(spark, recipe(tmp_path / "source", tmp_path / "higher", "SELECT id, image FROM source", **higher))
 
 
 def test_of_near_duplicates_the_larger_stays(spark, parquet, tmp_path: Path) -> None:
