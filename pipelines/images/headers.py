@@ -66,7 +66,7 @@ def read_header(image: Encoded, max_pixels: int | None = None) -> Header:
 
     Format and size are given wherever the header has them, also for a file that is truncated or too large.
     """
-    data = memoryview(image)
+    data = _view(image)
     name = format_of(data)
     if name is None:
         return Header(problem="unknown format" if len(data) else "empty")
@@ -87,7 +87,7 @@ def dimensions(image: Encoded) -> tuple[int, int]:
 
     Raises BadImage where the header is damaged or the size is beyond the limits. The file's end is not looked for.
     """
-    data = memoryview(image)
+    data = _view(image)
     if not len(data):
         raise BadImage("empty")
     name = format_of(data)
@@ -98,7 +98,7 @@ def dimensions(image: Encoded) -> tuple[int, int]:
 
 def format_of(image: Encoded | memoryview) -> str | None:
     """The format that the first bytes claim: png, jpeg, gif, webp or bmp; None for any other."""
-    data = memoryview(image)
+    data = _view(image)
     if data[:4] == b"RIFF":
         return "webp" if data[8:12] == b"WEBP" else None
     return next((name for signature, name in _SIGNATURES if data[: len(signature)] == signature), None)
@@ -112,13 +112,17 @@ def media_type(image: Encoded) -> str | None:
 
 def has_transparency(image: Encoded) -> bool:
     """Whether a PNG whose header is whole has an alpha channel, or a tRNS chunk (which stands before the pixels)."""
-    data = memoryview(image)
+    data = _view(image)
     if data[25] in (4, 6):  # gray with alpha, RGB with alpha
         return True
     for kind in _png_chunks(data):
         if kind in (b"tRNS", b"IDAT"):
             return kind == b"tRNS"
     return False
+
+
+def _view(image: Encoded | memoryview) -> memoryview:
+    return image.data if isinstance(image, np.ndarray) else memoryview(image)
 
 
 def _size(name: str | None, data: memoryview) -> tuple[int, int]:
