@@ -24,7 +24,7 @@ from headrace.loading.order.order import Order, RankOrder
 from headrace.loading.shard.budget import Budget
 from headrace.loading.shard.geometry import BATCHES, Buckets, Crop, Geometry
 from headrace.loading.shard.memory import Memory
-from headrace.loading.shard.read import Wanted, images_in_shard, read_shard, stays_in_place, with_file_types
+from headrace.loading.shard.read import Selection, images_in_shard, read_shard, stays_in_place, with_file_types
 from headrace.loading.shard.rows import Captions
 from headrace.loading.table.cache import Cache
 from headrace.loading.table.plan import plan
@@ -175,7 +175,7 @@ class ShardLoader(IterableDataset[Batch]):
             crop = "centre"
         image_key, weight = arguments.grouping(self._plan, captions, image_key or next(iter(decoded), None), weight)
         names = arguments.SAMPLE_ID if arguments.SAMPLE_ID in self._plan.schema.names and decoded else None
-        self._wanted = Wanted(fields, tuple(decoded), image_key, weight, seed, names)
+        self._selection = Selection(fields, tuple(decoded), image_key, weight, seed, names)
         self._collator = Collator(
             decoded,
             fields,
@@ -195,9 +195,9 @@ class ShardLoader(IterableDataset[Batch]):
         self._pass_ended = False
 
     def _count(self) -> np.ndarray:
-        if self._wanted.image_key is None:
+        if self._selection.image_key is None:
             return self._plan.rows
-        count = partial(images_in_shard, self._plan, image_key=self._wanted.image_key)
+        count = partial(images_in_shard, self._plan, image_key=self._selection.image_key)
         with ThreadPoolExecutor(self.threads) as pool:
             return np.array(list(pool.map(count, range(len(self._plan)))))
 
@@ -206,7 +206,7 @@ class ShardLoader(IterableDataset[Batch]):
             return 1
         lanes = min(DEFAULT_LANES, len(self._plan))
         each = self.window * int(self._plan.sizes.max())
-        if lanes * each > self.memory // 2 and not stays_in_place(self._plan, self._wanted.media):
+        if lanes * each > self.memory // 2 and not stays_in_place(self._plan, self._selection.media):
             lanes = max(1, self.memory // 2 // each)
         return lanes
 
@@ -251,8 +251,8 @@ class ShardLoader(IterableDataset[Batch]):
             "seed": self.seed,
             "shuffle": self.shuffle,
             "captions": self.captions,
-            "image_key": self._wanted.image_key,
-            "weight": self._wanted.weight,
+            "image_key": self._selection.image_key,
+            "weight": self._selection.weight,
             "drop": self.drop,
             **self._bucket_settings(),
             "lanes": self.lanes,
@@ -362,7 +362,7 @@ class ShardLoader(IterableDataset[Batch]):
         budget = Budget(self.memory)
         keep = self.epochs != 1 and int(self._plan.sizes.sum()) <= self.memory // 4
         shard_cache = ShardCache(
-            lambda shard: read_shard(self._plan, shard, self._wanted, budget, keep),
+            lambda shard: read_shard(self._plan, shard, self._selection, budget, keep),
             lambda shard: int(self._plan.sizes[shard]),
             budget,
             self.stats,

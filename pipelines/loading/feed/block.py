@@ -61,7 +61,7 @@ class Collator:
 
 
 class Block:
-    """The rows of consecutive batches. `gather` fills `rooms`, one for each field; `when_ready` tells when it has."""
+    """The rows of consecutive batches. `gather` fills `rooms`, one for each field; `when_ready` reports the end."""
 
     def __init__(self, collator: Collator, sources: Sequence[Source], positions: np.ndarray, batch: int) -> None:
         """`batch` is the number of samples in one batch; only bucketing uses it."""

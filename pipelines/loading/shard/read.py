@@ -28,7 +28,7 @@ _TRIED = 3
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Selection:
     """What to read from each shard."""
 
     fields: Mapping[str, Field]
@@ -80,53 +80,53 @@ class _Contents:
     runs: dict[str, Runs] = field(default_factory=dict)
 
 
-def read_shard(plan: Plan, number: int, wanted: Wanted, budget: Budget, keep: bool) -> Shard:
+def read_shard(plan: Plan, number: int, selection: Selection, budget: Budget, keep: bool) -> Shard:
     """Open shard `number`. Raises DataError, which names the file, if it is missing, damaged or not as planned.
 
     Uncompressed columns of images and of fixed-size binary stay in a local file until a sample needs them, unless the
     shard is kept in memory for later epochs (`keep`).
     """
     path = plan.path(number)
-    decoded = tuple(name for name in wanted.columns if name in wanted.media or name == wanted.image_key)
-    contents = _open(plan, number, wanted.columns, decoded, wanted.image_key, in_place=not keep)
+    decoded = tuple(name for name in selection.columns if name in selection.media or name == selection.image_key)
+    contents = _open(plan, number, selection.columns, decoded, selection.image_key, in_place=not keep)
     lease = Lease(budget)
     columns = {
         name: _column(plan, number, contents, name)
-        for name in wanted.columns
+        for name in selection.columns
         if name not in contents.images and name not in contents.runs
     }
     encoded: dict[str, Encoded] = {
-        name: contents.images[name] if name in contents.images else InMemory(columns[name]) for name in wanted.media
+        name: contents.images[name] if name in contents.images else InMemory(columns[name]) for name in selection.media
     }
     pictures = {name: Pictures(images, lease, keep) for name, images in encoded.items()}
     values = {
         name: contents.runs[one.column].values()
         if one.column in contents.runs
         else one.kind.load(columns[one.column], f"{path}: column {one.column}")
-        for name, one in wanted.fields.items()
+        for name, one in selection.fields.items()
     }
-    samples = _samples(contents, columns, number, wanted, path)
+    samples = _samples(contents, columns, number, selection, path)
     lease.grow(sum(images.nbytes for images in encoded.values()))
-    held = [name for name, one in wanted.fields.items() if one.column not in contents.runs]
-    lease.grow(sum(wanted.fields[name].kind.nbytes(values[name]) for name in held))
-    ids = columns.get(wanted.sample_id) if wanted.sample_id else None
+    held = [name for name, one in selection.fields.items() if one.column not in contents.runs]
+    lease.grow(sum(selection.fields[name].kind.nbytes(values[name]) for name in held))
+    ids = columns.get(selection.sample_id) if selection.sample_id else None
     return Shard(path, contents.rows, samples, values, pictures, lease, ids)
 
 
 def _samples(
-    contents: _Contents, columns: Mapping[str, pa.ChunkedArray], number: int, wanted: Wanted, path: str
+    contents: _Contents, columns: Mapping[str, pa.ChunkedArray], number: int, selection: Selection, path: str
 ) -> EveryRow | OneRowPerImage:
-    key = wanted.image_key
+    key = selection.image_key
     if key is None:
         return EveryRow(contents.rows)
     keys = contents.images[key].picture_of_row if key in contents.images else keys_of_rows(columns[key])
-    if wanted.weight is None:
-        return OneRowPerImage(keys, wanted.seed, number)
-    weights = columns[wanted.weight].cast(pa.float64()).fill_null(0.0).to_numpy()
+    if selection.weight is None:
+        return OneRowPerImage(keys, selection.seed, number)
+    weights = columns[selection.weight].cast(pa.float64()).fill_null(0.0).to_numpy()
     try:
-        return WeightedRowPerImage(keys, weights, wanted.seed, number)
+        return WeightedRowPerImage(keys, weights, selection.seed, number)
     except ValueError as error:
-        raise DataError(f"{path}: column {wanted.weight}: {error}") from error
+        raise DataError(f"{path}: column {selection.weight}: {error}") from error
 
 
 def images_in_shard(plan: Plan, number: int, image_key: str) -> int:

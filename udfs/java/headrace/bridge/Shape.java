@@ -157,7 +157,7 @@ record Shape(Kind kind, Class<?> raw, DataType sql, List<Shape> parts) {
         if (parts.get(0).isOptional() && kind != Kind.LIST && kind != Kind.SET) {
             throw new Unsupported(generic.getTypeName() + (kind == Kind.MAP
                     ? ": a key of an SQL map is never null"
-                    : ": SQL cannot tell two levels of absence apart"));
+                    : ": SQL has only one level of absence"));
         }
         DataType sql = switch (kind) {
             case OPTIONAL -> last.sql;
