@@ -24,10 +24,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from headrace.errors import DataError
+from headrace.files import remove_folder, sha256, sync
 from headrace.ranks.pieces import is_shared, rows
 from headrace.ranks.workers import Workers
 from headrace.runs import shards
-from headrace.runs.files import remove_folder, sha256, sync
 
 PREFIX, STATE, CHECKSUMS, METRIC = "step-", "state.json", "checksums.json", "metric"
 Tensors = Mapping[str, Mapping[str, Tensor]]

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from headrace import models
 from headrace.errors import DataError, RecipeError
+from headrace.files import write_text
 from headrace.recipe import Recipe
 from headrace.runs.checkpoints import Checkpoint, Checkpoints
 from headrace.runs.run_folder import RunFolder
@@ -54,9 +54,7 @@ def sealed(folder: RunFolder, recipe: Recipe, device: torch.device, key: str, us
         found = f"{folder.path}: found the weights of step {now['step']}"
         raise DataError(f"{found}, expected those of step {before['step']} that {user.path} was trained with")
     if not notes.exists() or noted != json.loads(notes.read_text(encoding="utf-8")):
-        hidden = notes.with_name(f".{notes.name}.{os.getpid()}.tmp")  # every rank writes the same
-        hidden.write_text(json.dumps(noted, indent=2) + "\n", encoding="utf-8")
-        hidden.rename(notes)
+        write_text(notes, json.dumps(noted, indent=2) + "\n")  # every rank writes the same
     return made
 
 

@@ -18,8 +18,8 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from headrace.files import sha256, sync
 from headrace.ranks.pieces import piece, rows, whole
-from headrace.runs.files import sha256, sync
 
 FOLDER = "shards"
 BETWEEN = "//"

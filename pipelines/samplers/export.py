@@ -7,6 +7,7 @@ the positions that attention sees and for the canvas. Its schedulers take any ne
 import json
 from pathlib import Path
 
+from headrace.files import write_text
 from headrace.models.schedule import STEPS
 from headrace.recipe.objective import Diffusion
 
@@ -35,5 +36,5 @@ def save_scheduler(recipe: Diffusion, folder: str | Path) -> Path:
         **schedules[recipe.schedule],
     }
     path = Path(folder) / "scheduler_config.json"
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(config, indent=2) + "\n")
     return path
