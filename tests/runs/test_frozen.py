@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> RunFolder:
     """A run with checkpoints of two steps, whose averages are of another size than all that is trained."""
     folder = RunFolder(tmp_path / "run")
     checkpoints = Checkpoints(folder.checkpoints, keep=2)
-    weights = models.build(RECIPE.model).state_dict()
+    weights = {name: value.contiguous() for name, value in models.build(RECIPE.model).state_dict().items()}
     for step in (1, 2):
         moments = {f"{name}/exp_avg": torch.zeros(2, *value.shape) for name, value in weights.items()}
         checkpoints.save(step, {"model": weights, "model.ema": weights, "model.optimizer": moments}, {"step": step})
