@@ -45,11 +45,6 @@ def _text(items: tuple[int | Segment, ...]) -> str:
     return " ".join(str(item) if isinstance(item, int) else f"[{_text(item.items)}]" for item in items)
 
 
-def keep_all(count: int) -> Plan:
-    """A plan that computes nothing again."""
-    return Plan(tuple(range(count)))
-
-
 def each(count: int) -> Plan:
     """A plan that computes every block again, each from its own stored input."""
     return Plan(tuple(Segment((block,)) for block in range(count)))
