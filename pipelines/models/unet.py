@@ -41,6 +41,48 @@ class TextToImage(Conditioned):
         return self.unet(x_NCHW, c_noise_N, context, residuals)
 
 
+class UNet(nn.Module):
+    """A network F(x, c_noise, context) of the shape of x, zero before training.
+
+    Images are unshuffled into patches (Shi et al. 2016, reversed), so `resolution` must be a multiple of
+    patch · 2^(levels − 1).
+    """
+
+    def __init__(self, recipe: UNetRecipe) -> None:
+        super().__init__()
+        self.stride = recipe.patch * 2 ** (len(recipe.multipliers) - 1)
+        self.patch = recipe.patch
+        self.encoder = UNetEncoder(recipe)
+        self.up = nn.ModuleList()
+        widths = [recipe.channels * multiplier for multiplier in recipe.multipliers]
+        channels = widths[-1]
+        skip_widths = list(self.encoder.skip_widths)
+        for level in reversed(range(len(widths))):
+            for block in range(recipe.blocks):
+                resample = "up" if level + 1 < len(widths) and not block else None
+                self.up.append(make_block(recipe, level, channels + skip_widths.pop(), widths[level], resample))
+                channels = widths[level]
+        self.norm_out = group_norm(channels)
+        self.conv_out = zero(nn.Conv2d(channels, recipe.image_channels * recipe.patch**2, 3, padding=1))
+
+    def forward(
+        self, x_NCHW: Tensor, c_noise_N: Tensor, context: Context, residuals: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """Returns [N, C, H, W]. `residuals` (a ControlNet's) are added to each skip, in order, and to the middle."""
+        if x_NCHW.shape[-1] % self.stride or x_NCHW.shape[-2] % self.stride:
+            raise ValueError(f"image: found {list(x_NCHW.shape[-2:])} pixels, expected multiples of {self.stride}")
+        embedding_NE = self.encoder.embed(c_noise_N, context)
+        h_NCHW = self.encoder.first(x_NCHW)
+        skips, h_NCHW = self.encoder(h_NCHW, embedding_NE, context)
+        if residuals is not None:
+            *for_skips, for_middle = residuals
+            skips = [skip + residual for skip, residual in zip(skips, for_skips, strict=True)]
+            h_NCHW = h_NCHW + for_middle
+        for block in self.up:
+            h_NCHW = block(h_NCHW, embedding_NE, context, skips.pop())
+        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h_NCHW))), self.patch)
+
+
 class UNetEncoder(nn.Module):
     """The contracting half of a U-Net and its middle: what a ControlNet copies."""
 
@@ -83,48 +125,6 @@ class UNetEncoder(nn.Module):
         for block in self.middle:
             h_NCHW = block(h_NCHW, embedding_NE, context)
         return skips, h_NCHW + self.canvas(embedding_NE, *h_NCHW.shape[-2:])
-
-
-class UNet(nn.Module):
-    """A network F(x, c_noise, context) of the shape of x, zero before training.
-
-    Images are unshuffled into patches (Shi et al. 2016, reversed), so `resolution` must be a multiple of
-    patch · 2^(levels − 1).
-    """
-
-    def __init__(self, recipe: UNetRecipe) -> None:
-        super().__init__()
-        self.stride = recipe.patch * 2 ** (len(recipe.multipliers) - 1)
-        self.patch = recipe.patch
-        self.encoder = UNetEncoder(recipe)
-        self.up = nn.ModuleList()
-        widths = [recipe.channels * multiplier for multiplier in recipe.multipliers]
-        channels = widths[-1]
-        skip_widths = list(self.encoder.skip_widths)
-        for level in reversed(range(len(widths))):
-            for block in range(recipe.blocks):
-                resample = "up" if level + 1 < len(widths) and not block else None
-                self.up.append(make_block(recipe, level, channels + skip_widths.pop(), widths[level], resample))
-                channels = widths[level]
-        self.norm_out = group_norm(channels)
-        self.conv_out = zero(nn.Conv2d(channels, recipe.image_channels * recipe.patch**2, 3, padding=1))
-
-    def forward(
-        self, x_NCHW: Tensor, c_noise_N: Tensor, context: Context, residuals: Sequence[Tensor] | None = None
-    ) -> Tensor:
-        """Returns [N, C, H, W]. `residuals` (a ControlNet's) are added to each skip, in order, and to the middle."""
-        if x_NCHW.shape[-1] % self.stride or x_NCHW.shape[-2] % self.stride:
-            raise ValueError(f"image: found {list(x_NCHW.shape[-2:])} pixels, expected multiples of {self.stride}")
-        embedding_NE = self.encoder.embed(c_noise_N, context)
-        h_NCHW = self.encoder.first(x_NCHW)
-        skips, h_NCHW = self.encoder(h_NCHW, embedding_NE, context)
-        if residuals is not None:
-            *for_skips, for_middle = residuals
-            skips = [skip + residual for skip, residual in zip(skips, for_skips, strict=True)]
-            h_NCHW = h_NCHW + for_middle
-        for block in self.up:
-            h_NCHW = block(h_NCHW, embedding_NE, context, skips.pop())
-        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h_NCHW))), self.patch)
 
 
 def make_block(recipe: UNetRecipe, level: int, channels_in: int, channels_out: int, resample: str | None) -> UNetBlock:
