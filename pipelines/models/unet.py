@@ -1,4 +1,8 @@
-"""The U-Net denoiser of images (Ronneberger et al. 2015; Ho et al. 2020, appendix B)."""
+"""The U-Net denoiser of images (Ronneberger et al. 2015; Ho et al. 2020, appendix B).
+
+`TextToImage` is the whole network: it encodes captions or labels and runs the `UNet`. `UNetEncoder` is the half of the
+U-Net that a ControlNet copies.
+"""
 
 from collections.abc import Sequence
 
@@ -36,7 +40,7 @@ class TextToImage(Conditioned):
         conditioning: Conditioning | Caption | Context,
         residuals: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """The network F of a denoiser: [N, C, H, W]. What is not a `Context` is encoded first, inside this one call."""
+        """The network F of a denoiser: [N, C, H, W]. Conditioning that is not yet a `Context` is encoded first, within this call."""
         context = conditioning if isinstance(conditioning, Context) else self.encode(conditioning)
         return self.unet(x_NCHW, c_noise_N, context, residuals)
 
@@ -84,7 +88,7 @@ class UNet(nn.Module):
 
 
 class UNetEncoder(nn.Module):
-    """The contracting half of a U-Net and its middle: what a ControlNet copies."""
+    """The contracting half of a U-Net and its middle, which a ControlNet copies."""
 
     def __init__(self, recipe: UNetRecipe) -> None:
         super().__init__()
@@ -107,11 +111,11 @@ class UNetEncoder(nn.Module):
         self.canvas = Canvas(self.embedding_width, channels)
 
     def embed(self, c_noise_N: Tensor, context: Context) -> Tensor:
-        """The embedding of noise level and what is told that scales and shifts every block: [N, E]."""
+        """The embedding of noise level and conditioning, which scales and shifts every block: [N, E]."""
         return F.silu(self.noise(c_noise_N) + self.pooled(context.pooled_ND))
 
     def first(self, x_NCHW: Tensor) -> Tensor:
-        """The first feature map, of the image in patches and of where each patch is: [N, C, H / patch, W / patch]."""
+        """The first feature map, from the image's patches and their positions: [N, C, H / patch, W / patch]."""
         x_NCHW = F.pixel_unshuffle(x_NCHW, self.patch)
         where_NCHW = positions(x_NCHW).expand(len(x_NCHW), -1, -1, -1)
         return self.conv_in(torch.cat([x_NCHW, where_NCHW], 1))

@@ -37,7 +37,7 @@ def sample_ddpm(
 ) -> Tensor:
     """Draw by DDPM's ancestral sampling (Ho et al. 2020, algorithm 2), with the variance β̃ ("small") or β ("large").
 
-    The arguments are those of `sample_ddim`. The mean of a step is that of η = 1. The step that ends at 0 adds no noise.
+    The arguments are those of `sample_ddim`; the mean of a step is that of η = 1. A step that ends at 0 adds no noise.
     """
     for sigma, below in checked(sigmas).unfold(0, 2, 1):
         x0 = denoise(x, sigma)
@@ -54,7 +54,7 @@ def sample_ddpm(
 def ancestral(sigma: Tensor, below: Tensor, eta: float) -> tuple[Tensor, Tensor]:
     """The deviation of the noise to add, and the level to step down to first: together they give the level `below`.
 
-    The first is η times the deviation of p(x_s | x_t, x₀) (Song et al. 2021, equation 16) in the coordinates x = x₀ + σ·n.
+    The first is η times the deviation of p(x_s | x_t, x₀) (Song et al. 2021, equation 16), for x = x₀ + σ·n.
     """
     up = eta * below / sigma * (sigma**2 - below**2).sqrt()
     return up, (below**2 - up**2).clamp(min=0).sqrt()

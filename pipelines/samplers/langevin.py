@@ -17,7 +17,7 @@ def sample_langevin(
 ) -> Tensor:
     """Draw by annealed Langevin dynamics (Song & Ermon 2019, algorithm 1).
 
-    Each level above 0 gets `updates` steps of size α = rate·σ² (the paper's ε is rate·σ_L²), with rate in (0, 1]. If the
+    Each level above 0 gets `updates` steps of size α = rate·σ² (the paper's ε is rate·σ_L²), rate in (0, 1]. If the
     last level is 0, the last state is denoised (Jolicoeur-Martineau et al. 2021, section 3.1). A list of one level and
     0 gives plain Langevin dynamics. The other arguments are those of `sample_ddim`.
     """

@@ -9,7 +9,7 @@ from headrace.samplers.denoise import Denoise, checked
 def invert_ddim(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
     """Encode images as the noise that `sample_ddim` (η = 0) decodes to them (Song et al. 2021, section 4.3).
 
-    Give clean images as `x` if `sigmas` (descending, as for sampling) end with 0. Returns states at the level sigmas[0].
+    Give clean images as `x` if `sigmas` (descending, as for sampling) end with 0. Returns states at level sigmas[0].
     The ODE is solved upwards by Euler steps, so decoding returns the image up to the error of the steps. The first
     step, from 0, uses the denoiser at the lowest level above 0.
     """
