@@ -40,7 +40,7 @@ class TextToImage(Conditioned):
         conditioning: Conditioning | Caption | Context,
         residuals: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """The network F of a denoiser: [N, C, H, W]. Conditioning that is not yet a `Context` is encoded first, within this call."""
+        """The network F of a denoiser: [N, C, H, W]. Conditioning that is not a `Context` yet is encoded first."""
         context = conditioning if isinstance(conditioning, Context) else self.encode(conditioning)
         return self.unet(x_NCHW, c_noise_N, context, residuals)
 
