@@ -183,7 +183,7 @@ def budgeted(subject: Subject, budget: int, compiled: bool) -> Side:
         applied = activation.apply(model, budget, report=side.said.append, compile=compiled)
 
         def watched() -> None:
-            with applied.watch("", device, model.parameters()):
+            with applied.measure("", device, model.parameters()):
                 subject.loss().backward()
 
         side.step = watched if not compiled else lambda: subject.loss().backward()

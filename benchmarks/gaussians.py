@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from points import PointDiscriminator, PointGenerator
 from torch import Tensor, nn
 
 from headrace.draws import Draws
 from headrace.evaluation.transport import exact_w1
-from headrace.models.mlp import PointDiscriminator, PointGenerator
 from headrace.objectives import Adversarial
 from headrace.progress import progress
 from headrace.ranks.workers import Workers

@@ -90,9 +90,7 @@ def measured(run: str, images: int) -> tuple[Evaluated, int]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = evaluate(folder, recipe, device)
     write_evaluation(folder.path, found, recipe.evaluation.model_dump(mode="json", include={"resamples", "seed"}))
-    newest = Checkpoints(folder.checkpoints).newest()
-    assert newest is not None
-    return found, newest.step
+    return found, Checkpoints(folder.checkpoints).all()[-1].step
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Writes a run's averaged weights, and the schedule of a denoiser, for other programs to load."""
 
 import argparse
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from headrace.errors import RecipeError
+from headrace.files import atomic, write_bytes
 from headrace.jobs.arguments import Parser
 from headrace.jobs.run import run_job
 
@@ -48,10 +48,11 @@ def _export(arguments: argparse.Namespace) -> None:
     assert recipe.objective is not None
     weights = frozen.averaged(run, EXPORTED.get(recipe.objective.family, "model"))
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(weights, folder / "model.safetensors")
+    with atomic(folder / "model.safetensors") as hidden:
+        save_file(weights, hidden)
     for path in (run.recipe, run.tokenizer):
         if path.exists():
-            shutil.copyfile(path, folder / path.name)
+            write_bytes(folder / path.name, path.read_bytes())
     if isinstance(recipe.objective, Diffusion) and recipe.objective.schedule in {"linear", "cosine"}:
         save_scheduler(recipe.objective, folder)
     print(folder)

@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from headrace.errors import RecipeError
+from headrace.files import atomic
 
 SOURCE = Path(__file__).parent / "java"
 JAR = Path(__file__).parent / "jars" / "headrace-udfs.jar"
@@ -118,21 +119,13 @@ def _compile(compiler: Path, sources: Sequence[Path], classes: Path, classpath: 
 
 
 def _pack(classes: Path, output: Path) -> None:
-    """Write the jar, with files sorted and no times, under a temporary name, and rename it to `output`."""
-    handle, name = tempfile.mkstemp(dir=output.parent, prefix=output.name, suffix=".part")
-    os.close(handle)
-    try:
-        with zipfile.ZipFile(name, "w", zipfile.ZIP_DEFLATED) as jar:
-            jar.writestr(zipfile.ZipInfo("META-INF/MANIFEST.MF"), "Manifest-Version: 1.0\n\n")
-            for file in sorted(entry for entry in classes.rglob("*") if entry.is_file()):
-                info = zipfile.ZipInfo(file.relative_to(classes).as_posix())
-                info.compress_type = zipfile.ZIP_DEFLATED
-                jar.writestr(info, file.read_bytes())
-        os.chmod(name, 0o644)
-        os.replace(name, output)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    """Write the jar, whole or not at all, with its files in order and without times."""
+    with atomic(output) as hidden, zipfile.ZipFile(hidden, "w", zipfile.ZIP_DEFLATED) as jar:
+        jar.writestr(zipfile.ZipInfo("META-INF/MANIFEST.MF"), "Manifest-Version: 1.0\n\n")
+        for file in sorted(entry for entry in classes.rglob("*") if entry.is_file()):
+            info = zipfile.ZipInfo(file.relative_to(classes).as_posix())
+            info.compress_type = zipfile.ZIP_DEFLATED
+            jar.writestr(info, file.read_bytes())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
-"""Activation (gradient) checkpointing: what a backward pass keeps and what it computes again.
+"""Activation (gradient) checkpointing: what the forward pass keeps for the backward pass, and what is computed again.
 
-`apply(model, policy)` works on any module whose blocks are items of `nn.ModuleList`s; gradients stay the same bit for
+`apply(model, policy)` works on any module whose blocks are items of `nn.ModuleList`s. Gradients stay the same bit for
 bit.
 """
 

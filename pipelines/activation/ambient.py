@@ -1,4 +1,4 @@
-"""What a block's result depends on besides its arguments: random state, autocast, buffers."""
+"""What a block's output depends on besides its arguments: random state, autocast and buffers."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from torch import Tensor, nn
 Owner = tuple[nn.Module, str]
 """a module and the name of one of its buffers"""
 Buffers = dict[Owner, Tensor]
-"""values of buffers"""
+"""the values of buffers"""
 
 
 @dataclass(frozen=True, slots=True)
 class Ambient:
-    """Random state and autocast at the moment a block runs."""
+    """The random state and the autocast state when a block runs."""
 
     random: Tensor
     random_cuda: dict[int, Tensor]
     autocast: tuple[tuple[str, torch.dtype | None], ...]
-    """the type of each kind of device under autocast, None where it is off"""
+    """autocast's dtype for each kind of device, None where autocast is off"""
     autocast_cache: bool
 
     @classmethod
     def now(cls, leaves: Sequence[Any]) -> Ambient:
-        """As it is, on the CPU and on the GPUs that `leaves` lie on."""
+        """The current state, of the CPU and of each GPU that holds one of `leaves`."""
         devices = {leaf.get_device() for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_cuda}
         return cls(
             _random_now(),
@@ -39,7 +39,7 @@ class Ambient:
         )
 
     def run(self, function: Callable[[], Any]) -> Any:
-        """Call `function` as if it were then; afterwards everything is as it was before."""
+        """Call `function` under this state, and restore the present state afterwards."""
         random = torch.default_generator.get_state()
         random_cuda = {device: torch.cuda.get_rng_state(device) for device in self.random_cuda}
         torch.default_generator.set_state(self.random)
@@ -69,7 +69,7 @@ _last_random: weakref.ref[Tensor] | None = None
 
 
 def _random_now() -> Tensor:
-    """The CPU generator's state, 5 kB: blocks that draw nothing between them share one."""
+    """The state of the CPU's generator (5 kB). Blocks between which nothing was drawn share one tensor."""
     global _last_random
     state = torch.default_generator.get_state()
     last = _last_random() if _last_random is not None else None
@@ -85,13 +85,13 @@ def _autocast(cuda: bool) -> tuple[tuple[str, torch.dtype | None], ...]:
 
 
 def owners_of(block: nn.Module) -> tuple[Owner, ...]:
-    """Where the block's buffers are; the buffers themselves may be replaced."""
+    """Where the block's buffers are found: by owner and name, because a buffer may be replaced."""
     return tuple((module, name) for module in block.modules() for name in module._buffers)
 
 
 @contextmanager
 def changed_buffers(owners: Sequence[Owner], before: Buffers) -> Iterator[None]:
-    """Put the buffers that the block changes into `before`, as they were."""
+    """Copy the buffers that the block changes into `before`, as they were when the context was entered."""
     found = [
         (owner, buffer, buffer._version, buffer.clone()) for owner in owners if (buffer := _buffer(owner)) is not None
     ]
@@ -103,9 +103,10 @@ def changed_buffers(owners: Sequence[Owner], before: Buffers) -> Iterator[None]:
 
 @contextmanager
 def keep_buffers(owners: Sequence[Owner], before: Buffers | None = None) -> Iterator[None]:
-    """Undo what happens to the buffers: running statistics count a batch once, however often it is computed.
+    """Restore the buffers at the end, so that running statistics count a batch once however often a block runs.
 
-    Within, those in `before` are what they were then: a block that reads what it changes reads the same again.
+    Inside the context, the buffers in `before` have their earlier values: a block that reads a buffer and then changes
+    it reads the same value again.
     """
     now = [(buffer, buffer.clone()) for owner in owners if (buffer := _buffer(owner)) is not None]
     with torch.no_grad():

@@ -7,20 +7,20 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
-    """The blocks of `model`, in the order of registration: what checkpointing keeps or computes again whole.
+    """The blocks of `model`, in order of registration: the units that checkpointing keeps or computes again.
 
-    A block is an item of an `nn.ModuleList`, anywhere in the model. Of lists inside lists the innermost count, as the
-    outer ones only group (the levels of a U-Net); but a list of layers, modules without parts, inside an item that runs
-    is the inside of a block (the two layers of a feed-forward network). An item without parameters, or without a
-    `forward` of its own, is no block. A model whose blocks lie elsewhere can name them: an attribute `blocks`, any
-    iterable of its modules, is taken as it is.
+    A block is an item of an `nn.ModuleList`, anywhere in the model. Where lists are nested, the innermost list counts,
+    because the outer ones only group (the levels of a U-Net). The exception is a list of layers (modules without
+    children) inside an item that has a `forward`: it is the inside of a block, such as the two layers of a feed-forward
+    network. An item without parameters, or without a `forward` of its own, is not a block. A model whose blocks are
+    elsewhere can name them: an attribute `blocks`, any iterable of its modules, is used as it is.
     """
     named = getattr(model, "blocks", None)
     return list(dict.fromkeys(_blocks(model, inside=False) if named is None else named))
 
 
 def _blocks(module: nn.Module, inside: bool) -> Iterator[nn.Module]:
-    """The blocks in `module`; `inside`: it may be one itself."""
+    """The blocks in `module`; `inside` means that `module` may be a block itself."""
     for items in _lists(module):
         if inside and any(_is_layer(item) for item in items):
             continue
@@ -33,7 +33,7 @@ def _blocks(module: nn.Module, inside: bool) -> Iterator[nn.Module]:
 
 
 def _lists(module: nn.Module) -> Iterator[nn.ModuleList]:
-    """The lists in `module` that are in no other list."""
+    """The outermost lists in `module`."""
     if isinstance(module, nn.ModuleList):
         if not isinstance(module, ParametrizationList):
             yield module

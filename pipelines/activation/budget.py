@@ -1,4 +1,4 @@
-"""A budget of bytes as a policy: the first passes measure, the ones after them go by the plan."""
+"""A budget of bytes as a policy: the first passes measure the blocks, and later passes follow the plan."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from headrace.activation.meter import Meter, metered
 from headrace.activation.plan import Plan, Segment, each
 from headrace.activation.planner import Planner, held_at_end, predict, table
 from headrace.activation.profile import ChainCost, Clock, Profile, quicker
-from headrace.activation.recompute import Frame, Watch, flatten
+from headrace.activation.recompute import Frame, Observer, flatten
 from headrace.errors import RecipeError
 
 Report = Callable[[str], None]
 ROUNDS = 2
-"""passes over which each time is measured: the quickest counts"""
+"""how many passes measure each time; the quickest counts"""
 UNKNOWN = Segment((-1,))
-"""a call that was not there when its kind of pass was measured is computed again by itself"""
+"""for a call that did not occur when its kind of pass was measured: computed again by itself"""
 
 
 class BudgetChain(Chain):
-    """A chain whose kinds of passes (the phases of an objective) are measured first and planned then, each by itself.
+    """A chain that measures each kind of pass (each phase of an objective) and then plans it.
 
-    Raises RecipeError, in the pass after the last measured one, if no plan fits the budget; the least that would do is
-    named.
+    Raises RecipeError, in the pass after the last measured one, if no plan fits the budget. The error names the
+    smallest budget that would do.
     """
 
     def __init__(self, budget: int, report: Report) -> None:
@@ -38,14 +38,14 @@ class BudgetChain(Chain):
         self._budget, self._report = budget, report
         self._passes: dict[str, _Pass] = {}
         self._name = ""
-        self._watched = False
+        self._measuring = False
 
     def call(self, place: int, block: Checkpointed, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Run the block number `place`, measured while there is no plan yet."""
+        """Run block number `place`; measure it if there is no plan yet."""
         if not torch.is_grad_enabled():
             return forward(*args, **kwargs)
         kind = self._kind()
-        if kind.measures and not self._watched and kind.over(place):
+        if kind.measures and not self._measuring and kind.over(place):
             kind.end_of_profile()
             if not kind.measures:
                 self._settle(kind)
@@ -65,14 +65,14 @@ class BudgetChain(Chain):
         return output
 
     @contextmanager
-    def watch(self, name: str, device: torch.device, parameters: Iterable[Tensor] = ()) -> Iterator[None]:
-        """Measure this pass if its kind needs measuring."""
-        self._name, self._watched = name, True
+    def measure(self, name: str, device: torch.device, parameters: Iterable[Tensor] = ()) -> Iterator[None]:
+        """Measure the pass in the context, if its kind still needs measuring."""
+        self._name, self._measuring = name, True
         kind = self._kind()
         kind.begin()
         with ExitStack() as stack:
             if kind.weighs:
-                for parameter in parameters:  # made beforehand, so that gradients are not counted
+                for parameter in parameters:  # allocate gradients beforehand, so that they are not counted
                     if parameter.requires_grad and parameter.grad is None:
                         parameter.grad = torch.zeros_like(parameter)
                 kind.meter = stack.enter_context(metered(device))
@@ -80,7 +80,7 @@ class BudgetChain(Chain):
             yield
             kind.clock.stop()
             kind.end(self._settle, self._report)
-        self._name, self._watched = "", False
+        self._name, self._measuring = "", False
 
     def _kind(self) -> _Pass:
         if self._name not in self._passes:
@@ -98,8 +98,13 @@ class BudgetChain(Chain):
         self._report(table(plan, kind.cost, kind.name))
 
 
-class _Pass(Watch):
-    """One kind of pass: the calls of blocks that it makes, in order, and how far it is with being measured."""
+class _Pass(Observer):
+    """One kind of pass: the calls of blocks that it makes, in order, and the stage of its measurement.
+
+    The stages: `profile` each call; `pace` (time passes that compute every block again); `weigh` (measure bytes held
+    outside blocks, gradients that wait, and autocast's copies of weights); then follow the plan and `check` its peak;
+    `time` the planned pass; `done`.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -108,39 +113,39 @@ class _Pass(Watch):
         self.clock = Clock()
         self._times: list[tuple[float, float]] = []
         self._quickest = (0.0, 0.0)
-        """seconds of a pass and, of these, of second runs"""
+        """seconds of the quickest pass, and the part of them spent in second runs"""
         self.meter: Meter | None = None
         self.plan: Plan | None = None
         self._casts: dict[int, int] = {}
         self._waiting: dict[int, int] = {}
-        """bytes of gradients that are there when the backward pass comes to a call, besides that of its output"""
+        """bytes of gradients held when the backward pass reaches a call, besides that of its output"""
         self._profile: Profile | None = Profile()
         self._left = ROUNDS
         self._frames: dict[int, weakref.ref[Frame]] = {}
         self._calls: dict[int, list[int]] = {}
-        """the positions of each block's calls"""
+        """the positions of each block's calls in the pass"""
         self._next: dict[int, int] = {}
         self._stage = "profile"
 
     @property
     def measures(self) -> bool:
-        """Whether each call is still profiled."""
+        """Whether calls are still being profiled."""
         return self._profile is not None
 
     @property
     def weighs(self) -> bool:
-        """Whether this pass needs a meter of bytes."""
+        """Whether this pass needs a meter."""
         return self._stage in ("weigh", "check")
 
     @property
-    def second_runs(self) -> Watch | None:
-        """What second runs are put into."""
+    def second_runs(self) -> Observer | None:
+        """The observer of second runs at this stage, if any."""
         if self._stage == "weigh":
             return self
         return self.clock if self._stage in ("pace", "time") else None
 
     def over(self, place: int) -> bool:
-        """Whether a call of block `place` begins a new pass: what its last call kept is gone."""
+        """Whether a call of block `place` begins a new pass: nothing is left of the block's last call."""
         return place in self._frames and self._frames[place]() is None
 
     def measured(self, place: int, block: Checkpointed, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -169,23 +174,23 @@ class _Pass(Watch):
         return frame.run(position, block, block._owners, profiled, args, kwargs)
 
     def position(self, place: int) -> int:
-        """Which call of the pass this is; −1 for one that was not there when it was measured."""
+        """The position of this call in the pass, or −1 if it did not occur when the pass was measured."""
         calls = self._calls.get(place)
         if not calls:
             return -1
-        turn = self._next.get(place, 0)
-        self._next[place] = (turn + 1) % len(calls)
-        return calls[turn]
+        number = self._next.get(place, 0)
+        self._next[place] = (number + 1) % len(calls)
+        return calls[number]
 
     def begin(self) -> None:
-        """A watched pass begins."""
+        """Begin a measured pass."""
         self._next.clear()
-        if self._profile is not None and len(self._profile):  # the pass before it was broken off
+        if self._profile is not None and len(self._profile):  # the previous pass was broken off
             self._profile = Profile()
             self._calls.clear()
 
     def ran(self, position: int) -> None:
-        """A call has run: see what autocast holds of its weights, after the last one what lies outside of blocks."""
+        """After a call: weigh autocast's copies of its weights and, after the last, what is held outside blocks."""
         if self._stage != "weigh" or self.meter is None or self.cost is None or position < 0:
             return
         before = self.meter.now()
@@ -198,7 +203,7 @@ class _Pass(Watch):
 
     @contextmanager
     def refill(self, index: int) -> Iterator[None]:
-        """Before a call runs again, see which gradients wait for earlier ones; before the last, what came after it."""
+        """Before a call's second run: weigh the gradients that wait; before the last call's, the peak after it too."""
         assert self.cost is not None
         if self.meter is not None:
             blocks = self.cost.blocks
@@ -210,7 +215,7 @@ class _Pass(Watch):
         yield
 
     def end_of_profile(self) -> None:
-        """Take what a profiled pass gave; after the last one, calls are known."""
+        """Take the costs of a profiled pass. After the last profiled pass, the calls and their costs are settled."""
         assert self._profile is not None
         if not len(self._profile):
             return
@@ -225,7 +230,7 @@ class _Pass(Watch):
         self._frames.clear()
 
     def end(self, settle: Callable[[_Pass], None], report: Report) -> None:
-        """A watched pass is over."""
+        """End a measured pass and go to the next stage."""
         if self._stage == "profile":
             self.end_of_profile()
             if not self.measures:
@@ -246,7 +251,7 @@ class _Pass(Watch):
             report(self._measured())
 
     def _timed(self) -> bool:
-        """Take the seconds of this pass; whether it was the last that is timed, so that the quickest is known."""
+        """Take the seconds of this pass; returns whether it was the last of its stage: the quickest is known."""
         self._times.append((self.clock.seconds, self.clock.seconds_again))
         if len(self._times) < ROUNDS:
             return False
@@ -265,12 +270,12 @@ class _Pass(Watch):
         )
 
     def follow(self, plan: Plan) -> None:
-        """Go by `plan` from the next pass on."""
+        """Follow `plan` from the next pass on."""
         self.plan, self.segments = plan, plan.segments()
 
 
 def paced(cost: ChainCost, seconds: float, seconds_again: float) -> ChainCost:
-    """`cost` with the times of a pass in which each block was computed again and nothing else was measured."""
+    """`cost` with its times scaled to those of passes that computed every block again and measured nothing else."""
     again = sum(block.again for block in cost.blocks)
     factor = seconds_again / again if again else 1.0
     blocks = tuple(replace(block, forward=factor * block.forward, again=factor * block.again) for block in cost.blocks)
@@ -279,9 +284,10 @@ def paced(cost: ChainCost, seconds: float, seconds_again: float) -> ChainCost:
 
 
 def weighed(cost: ChainCost, waiting: Mapping[int, int], casts: Mapping[int, int]) -> ChainCost:
-    """`cost` with the bytes of gradients that wait while a block's backward runs, as those of a U-Net's skips do.
+    """`cost` with two more kinds of bytes.
 
-    And with those of weights that autocast made for each block and holds until the forward pass is over.
+    `waiting` are gradients held while a block's backward runs, such as those of a U-Net's skips. `casts` are copies of
+    weights that autocast made for a block and holds until the forward pass ends.
     """
     blocks = (
         replace(block, workspace=block.workspace + waiting.get(number, 0), casts=casts.get(number, 0))

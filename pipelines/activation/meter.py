@@ -1,4 +1,7 @@
-"""How many bytes a pass holds: a GPU's allocator tells, on a CPU live tensors are counted."""
+"""How many bytes a pass holds: by the allocator's own statistics on a GPU, by counting live storages on a CPU.
+
+`metered` gives the meter of a device. `Allocations`, the CPU's, is a dispatch mode that sees every operation.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,41 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
+class Meter(Protocol):
+    """Bytes held beyond those held when the meter was switched on."""
+
+    def now(self) -> int:
+        """Bytes held now."""
+        ...
+
+    def peak(self) -> int:
+        """The most bytes held at once since the meter was switched on or restarted."""
+        ...
+
+    def restart(self) -> None:
+        """Forget the peak."""
+        ...
+
+
+@contextmanager
+def metered(device: torch.device) -> Iterator[Meter]:
+    """A meter of what runs on `device` inside the context."""
+    if device.type == "cuda":
+        yield _Allocator(device)
+        return
+    with Allocations() as allocations:
+        yield _Counter(allocations)
+
+
+def peak_bytes(step: Callable[[], object]) -> int:
+    """The most bytes that `step` holds at once on the CPU, beyond those held before."""
+    with Allocations() as allocations:
+        step()
+    return allocations.peak
+
+
 class Allocations(TorchDispatchMode):
-    """Bytes of all storages that operations made since the mode was entered and that are still alive."""
+    """Bytes of all live storages that operations have made since the mode was entered."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,29 +72,6 @@ class Allocations(TorchDispatchMode):
     def _freed(self, key: int, size: int) -> None:
         self._alive.discard(key)
         self.now -= size
-
-
-def peak_bytes(step: Callable[[], object]) -> int:
-    """The most bytes that `step` holds at once, beyond what was there before."""
-    with Allocations() as allocations:
-        step()
-    return allocations.peak
-
-
-class Meter(Protocol):
-    """Bytes beyond what was there when it was switched on."""
-
-    def now(self) -> int:
-        """Bytes held."""
-        ...
-
-    def peak(self) -> int:
-        """The most bytes held since it was switched on or restarted."""
-        ...
-
-    def restart(self) -> None:
-        """Forget the peak."""
-        ...
 
 
 class _Counter:
@@ -89,13 +102,3 @@ class _Allocator:
 
     def restart(self) -> None:
         torch.cuda.reset_peak_memory_stats(self._device)
-
-
-@contextmanager
-def metered(device: torch.device) -> Iterator[Meter]:
-    """Count the bytes of what runs in the block."""
-    if device.type == "cuda":
-        yield _Allocator(device)
-        return
-    with Allocations() as allocations:
-        yield _Counter(allocations)

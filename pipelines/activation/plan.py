@@ -11,8 +11,8 @@ from dataclasses import dataclass
 class Segment:
     """Consecutive blocks of which only the input is stored.
 
-    When the backward pass comes to it, its blocks run again as `items` say: a number is a block that now keeps what it
-    needs, a segment inside it stores its own input and is computed once more.
+    When the backward pass reaches the segment, its blocks run again as `items` say. A number is a block that now keeps
+    what its backward needs; a nested segment stores its own input and is computed once more.
     """
 
     items: tuple[int | Segment, ...]
@@ -28,7 +28,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done with each block of a chain, in order: `items` as in a segment, for the forward pass itself."""
+    """What happens to each block of a chain, in order: `items` as in a segment, but for the first forward pass."""
 
     items: tuple[int | Segment, ...]
 
@@ -37,7 +37,7 @@ class Plan:
         return {block: item for item in self.items if isinstance(item, Segment) for block in item.blocks()}
 
     def __str__(self) -> str:
-        """One character pair a level: numbers are kept, what is in brackets is computed again."""
+        """Block numbers; those in brackets are computed again, one pair of brackets for each time."""
         return _text(self.items)
 
 
@@ -45,25 +45,20 @@ def _text(items: tuple[int | Segment, ...]) -> str:
     return " ".join(str(item) if isinstance(item, int) else f"[{_text(item.items)}]" for item in items)
 
 
-def keep_all(count: int) -> Plan:
-    """Nothing is computed again."""
-    return Plan(tuple(range(count)))
-
-
 def each(count: int) -> Plan:
-    """Every block by itself is computed again."""
+    """A plan that computes every block again, each from its own stored input."""
     return Plan(tuple(Segment((block,)) for block in range(count)))
 
 
 def segments_of(count: int, length: int) -> Plan:
-    """Segments of `length` blocks, the last one shorter where it does not divide.
+    """Segments of `length` blocks; the last one is shorter if `length` does not divide `count`.
 
-    The last segment is kept: its backward pass begins at once, so that computing it again saves nothing.
+    The last segment is kept. Its backward pass begins at once, so computing it again would save nothing.
     """
     whole = [tuple(range(start, min(start + length, count))) for start in range(0, count, length)]
     return Plan((*(Segment(blocks) for blocks in whole[:-1]), *(whole[-1] if whole else ())))
 
 
 def square_root(count: int) -> Plan:
-    """Segments of ⌈√n⌉ blocks (Chen et al. 2016, section 4.1): memory grows with √n, one forward more at most."""
+    """Segments of ⌈√n⌉ blocks (Chen et al. 2016, section 4.1): memory grows with √n, for at most one more forward."""
     return segments_of(count, max(1, math.isqrt(max(0, count - 1)) + 1))

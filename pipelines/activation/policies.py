@@ -1,4 +1,4 @@
-"""The policies by name, and the one call that applies them."""
+"""The checkpointing policies by name, and the function that applies them."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ def apply(
 
     - none: each block keeps what its backward needs.
     - full: each block keeps its input and runs again in the backward pass.
-    - every_k: segments of `every` blocks keep the segment's input; the last one is kept whole.
-    - sqrt: segments of √n blocks, in the same way.
-    - selective: each block keeps the outputs of matrix products, convolutions and attention, and computes again the
-      rest.
-    - a number: a budget of bytes. The first passes measure the blocks, each computed again; then a plan fits the
-      budget with the least extra time, and `report` gets it as a table. In passes that are watched (`Applied.watch`)
-      the budget is for all that a pass holds beyond what was there before it, else for the blocks alone.
+    - every_k: segments of `every` blocks each keep the segment's input; the last segment keeps everything.
+    - sqrt: the same with segments of √n blocks.
+    - selective: each block keeps the outputs of matrix products, convolutions and attention, and computes the rest
+      again.
+    - a number: a budget in bytes. The first passes measure the blocks while each is computed again. Then the plan that
+      fits the budget with the least extra time is used, and `report` gets it as a table. For passes inside
+      `Applied.measure` the budget covers everything that the pass holds beyond what was held before it; otherwise it
+      covers the blocks alone.
 
-    Several networks that train together, as in a GAN, share one budget. With `compile` each block is compiled
-    by `torch.compile` as a graph of its own. Names of parameters, state dicts and gradients stay the same. Raises
+    Several networks that train together, as in a GAN, share one budget. If `compile`, each block is compiled by
+    `torch.compile` as a graph of its own. Names of parameters, state dicts and gradients stay the same. Raises
     RecipeError if there are no blocks, for an unknown policy, and for numbers below 1.
     """
     for name, found in (("policy", policy), ("every", every)):

@@ -1,4 +1,7 @@
-"""What each call of a block costs, measured while passes run: bytes that its backward holds, seconds each way."""
+"""What each call of a block costs, measured while passes run: bytes held for its backward, and seconds each way.
+
+`Profile` measures one pass into a `ChainCost`, which has a `BlockCost` for each call. `Clock` times whole passes.
+"""
 
 from __future__ import annotations
 
@@ -13,89 +16,57 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from headrace.activation.recompute import Watch
-
-
-class Clock(Watch):
-    """Seconds of a pass, and of the second runs in it."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.seconds_again = 0.0
-        self._device = torch.device("cpu")
-        self._started = 0.0
-
-    def start(self, device: torch.device) -> None:
-        """The pass begins."""
-        self._device = device
-        self.seconds_again = 0.0
-        self._started = self._now()
-
-    def stop(self) -> None:
-        """The pass is over."""
-        self.seconds = self._now() - self._started
-
-    @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Count the block as computing again."""
-        started = self._now()
-        yield
-        self.seconds_again += self._now() - started
-
-    def _now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
+from headrace.activation.recompute import Observer
 
 
 @dataclass(frozen=True)
 class BlockCost:
-    """One call of a block. Bytes count each storage once and leave out parameters and buffers."""
+    """The cost of one call of a block. Bytes count each storage once and leave out parameters and buffers."""
 
     inside: int
-    """bytes that backward holds besides the block's arguments and its output"""
+    """bytes held for backward besides the block's arguments and its output"""
     output: int
     """bytes of the output"""
     forward: float
     """seconds"""
     linked: bool
-    """whether an argument is the output of the block before"""
+    """whether an argument is the previous block's output"""
     keeps_input: bool
-    """whether backward holds that argument"""
+    """whether that argument is held for backward"""
     keeps_output: bool
-    """whether backward holds the output"""
+    """whether the output is held for backward"""
     workspace: int
-    """bytes that the backward computation takes: two gradients of the largest tensor, about, and those that wait"""
+    """bytes that running backward takes: about two gradients of the largest tensor, and gradients that wait"""
     again: float = 0.0
-    """seconds of a second run that ends with the last tensor that backward holds: what comes after it is left out"""
+    """seconds of a second run, which stops at the last tensor that backward needs"""
     backward: float = 0.0
     """seconds"""
     casts: int = 0
-    """bytes of weights that autocast made in another type, held until the forward pass is over; part of `inside`"""
+    """bytes of weights that autocast cast to another dtype, held until the forward pass ends; part of `inside`"""
 
 
 @dataclass(frozen=True)
 class ChainCost:
-    """All calls of a pass in order, with what is held whatever the plan."""
+    """The costs of all calls of a pass, in order, and of what is held under any plan."""
 
     blocks: tuple[BlockCost, ...]
     fixed: int
-    """bytes of arguments that are no block's output: the chain's input, embeddings, masks"""
+    """bytes of arguments that are not a block's output: the chain's input, embeddings, masks"""
     outside: int = 0
-    """bytes that what is not a block holds when the last block has run"""
+    """bytes held outside blocks when the last block has run"""
     tail: int = 0
-    """the most bytes that what comes after the last block takes on top of what is held then"""
+    """the most bytes that the rest of the forward pass takes after the last block, beyond those held at that point"""
     around: float = 0.0
-    """seconds of a pass outside of the blocks"""
+    """seconds of a pass outside blocks"""
 
     @property
     def seconds(self) -> float:
-        """Forward and backward without computing anything again."""
+        """Seconds of forward and backward if nothing is computed again."""
         return self.around + sum(block.forward + block.backward for block in self.blocks)
 
 
-class Profile(Watch):
-    """Measures the calls of one pass, each computed again, so that little memory is needed."""
+class Profile(Observer):
+    """Measures the calls of one pass. Each call is computed again, so that measuring needs little memory."""
 
     def __init__(self) -> None:
         self._costs: list[BlockCost] = []
@@ -113,7 +84,7 @@ class Profile(Watch):
 
     @contextmanager
     def forward(self, block: nn.Module, arguments: Any) -> Iterator[list[Any]]:
-        """Measure the next call's forward; the caller puts the output into the list that this yields."""
+        """Measure the next call's forward. The caller appends the output to the list that this yields."""
         output: list[Any] = []
         leaves = _tensors(arguments)
         self._cuda = self._cuda or any(leaf.is_cuda for leaf in leaves)
@@ -149,12 +120,12 @@ class Profile(Watch):
         self._saved.clear()
 
     def saves(self, tensor: Tensor) -> None:
-        """Count `tensor` among what the backward of the call that runs needs."""
+        """Count `tensor` as needed by the backward of the call that is running."""
         self._saved.append(tensor)
 
     @contextmanager
     def refill(self, index: int) -> Iterator[None]:
-        """Measure the backward pass by the time between one call's second run and the next one's."""
+        """Measure a call's backward as the time between its second run and the next call's second run."""
         now = self._now()
         if self._filled is not None:
             after, ended = self._filled
@@ -165,7 +136,7 @@ class Profile(Watch):
         self._filled = (index, ended)
 
     def cost(self) -> ChainCost:
-        """What was measured. A call whose backward was not seen to end is taken to cost twice its forward."""
+        """The costs measured. Where the end of a call's backward was not seen, it counts as twice its forward."""
         blocks = tuple(
             replace(
                 cost,
@@ -183,7 +154,7 @@ class Profile(Watch):
 
 
 def quicker(one: ChainCost, other: ChainCost) -> ChainCost:
-    """The sizes of `other`, and of each time the smaller one: the first pass pays for what is set up once."""
+    """The sizes of `other` and the smaller of both times: the first pass also pays for one-off set-up."""
     if len(one.blocks) != len(other.blocks):
         return other
     blocks = tuple(
@@ -193,10 +164,42 @@ def quicker(one: ChainCost, other: ChainCost) -> ChainCost:
     return replace(other, blocks=blocks)
 
 
+class Clock(Observer):
+    """Seconds of a pass, and of the second runs within it."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.seconds_again = 0.0
+        self._device = torch.device("cpu")
+        self._started = 0.0
+
+    def start(self, device: torch.device) -> None:
+        """Start timing a pass on `device`."""
+        self._device = device
+        self.seconds_again = 0.0
+        self._started = self._now()
+
+    def stop(self) -> None:
+        """Stop timing."""
+        self.seconds = self._now() - self._started
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Count the time in the context as second runs."""
+        started = self._now()
+        yield
+        self.seconds_again += self._now() - started
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+
 def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def _storages(tensors: Sequence[Tensor]) -> dict[int, int]:
-    """Bytes of each storage, by its address; `tensors` are alive, so no address is used twice."""
+    """The bytes of each storage by its address. `tensors` are alive, so no address occurs for two storages."""
     return {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}

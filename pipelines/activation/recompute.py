@@ -1,9 +1,9 @@
-"""Computing a segment again when its backward pass needs what its forward pass did not keep.
+"""Computing a segment again when its backward pass needs tensors that its forward pass did not keep.
 
-Works below autograd's graph, by saved-tensor hooks, as PyTorch's own non-reentrant checkpoint does: while a block runs,
-each tensor that its backward would keep is replaced by an empty slot. The first slot that the backward pass opens makes
-the segment run again, under the same random state and autocast, and fills the slots. The graph itself, and with it
-every gradient, is the one of the first run.
+This works below autograd's graph, by saved-tensor hooks, as PyTorch's own non-reentrant checkpoint does. While a block
+runs, each tensor that autograd would save for backward is replaced by an empty slot. When the backward pass opens the
+first slot, the segment runs again under the same random state and autocast, which fills the slots. The graph is that of
+the first run, and so is every gradient.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from headrace.activation.ambient import Ambient, Buffers, Owner, changed_buffers
 from headrace.activation.plan import Segment
 
 PLAIN = (Tensor, int, float, str, type(None))
-"""arguments that are leaves at a glance, without a walk through containers"""
+"""types of arguments that are leaves, so that no container has to be walked through"""
 
 
 class Slot:
-    """The place of a tensor that backward will ask for."""
+    """The place of a tensor that backward will need."""
 
     __slots__ = ("__weakref__", "dtype", "frame", "index", "shape", "value")
 
@@ -39,7 +39,7 @@ class Slot:
 
 
 class Stored:
-    """An argument that is kept for the second run."""
+    """An argument stored for the second run."""
 
     __slots__ = ("requires_grad", "tensor", "version")
 
@@ -47,7 +47,7 @@ class Stored:
         self.tensor, self.requires_grad, self.version = tensor.detach(), tensor.requires_grad, tensor._version
 
     def get(self) -> Tensor:
-        """The argument, apart from the first run's graph."""
+        """The argument, detached from the first run's graph. Raises RuntimeError if it was modified in place."""
         if self.tensor._version != self.version:
             raise RuntimeError(
                 f"an input of shape {list(self.tensor.shape)} of a checkpointed block was modified in place after the "
@@ -57,7 +57,7 @@ class Stored:
 
 
 class Linked:
-    """An argument that is output `place` of the call before."""
+    """An argument that is output number `place` of the previous call."""
 
     __slots__ = ("place", "requires_grad")
 
@@ -67,7 +67,7 @@ class Linked:
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """One run of a block in a forward pass, with what is needed to run it again."""
+    """One run of a block in a forward pass, with everything needed to run it again."""
 
     block: nn.Module
     owners: Sequence[Owner]
@@ -75,17 +75,17 @@ class Call:
     forward: Callable[..., Any]
     leaves: list[Any]
     spec: TreeSpec | None
-    """None: the leaves are positional arguments"""
+    """how the leaves make up the arguments; None if they are the positional arguments"""
     ambient: Ambient
     index: int
     slots: list[weakref.ref[Slot]] = field(default_factory=list)
     outputs: list[tuple[weakref.ref[Tensor], int] | None] = field(default_factory=list)
-    """with their versions: one that was changed in place since is not what a second run gives"""
+    """each output with its version: one that has been changed in place since is not what a second run returns"""
     buffers: Buffers = field(default_factory=dict)
-    """those that the run changed, as they were before it"""
+    """the buffers that the run changed, as they were before it"""
 
     def run_again(self, before: Sequence[Any]) -> Any:
-        """The block's output once more; `before` are the flat outputs of the call before it."""
+        """Run the block again and return its output; `before` are the flat outputs of the previous call."""
         leaves = []
         for leaf in self.leaves:
             if isinstance(leaf, Stored):
@@ -95,7 +95,7 @@ class Call:
             else:
                 leaves.append(leaf)
         args, kwargs = (leaves, {}) if self.spec is None else tree_unflatten(leaves, self.spec)
-        if isinstance(self.block, FSDPModule):  # gathered by calls of the module, and this is none
+        if isinstance(self.block, FSDPModule):  # calling the module gathers its weights, but this calls its forward
             self.block.unshard()
         if not self.owners:
             return self.ambient.run(lambda: self.forward(*args, **kwargs))
@@ -105,43 +105,43 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A segment that waits to be computed again; `before` are the flat outputs of the call before it."""
+    """A segment that is still to be computed again; `before` are the flat outputs of the call before it."""
 
     segment: Segment
     before: Sequence[Any]
 
 
 class _Filled(Exception):
-    """Every slot is filled: the rest of the block need not run."""
+    """Every slot is filled, so the rest of the block need not run."""
 
 
-class Watch:
-    """What sees the tensors that first runs would keep, and what second runs are put into, to measure them."""
+class Observer:
+    """Measures segments: it gets each tensor that a first run would save, and wraps second runs."""
 
     def saves(self, tensor: Tensor) -> None:
-        """Backward needs `tensor`, for which the first run leaves a slot."""
+        """Called in a first run for each `tensor` that backward needs and a slot replaces."""
 
     def whole(self) -> AbstractContextManager[None]:
-        """Around whatever is computed again at one go."""
+        """A context around all that is computed again at once."""
         return nullcontext()
 
     def refill(self, index: int) -> AbstractContextManager[None]:
-        """Around block `index` as it runs again with gradients."""
+        """A context around the second run of block `index`, with gradients."""
         return nullcontext()
 
 
 class Frame:
-    """One segment in one forward pass. Its slots alone keep it alive: it dies with the last of them, in no cycle."""
+    """One segment in one forward pass. Only its slots keep it alive: it is freed with the last of them."""
 
-    def __init__(self, segment: Segment, watch: Watch | None = None) -> None:
+    def __init__(self, segment: Segment, observer: Observer | None = None) -> None:
         self.segment = segment
-        self._watch = watch
+        self._observer = observer
         self.calls: dict[int, Call] = {}
         self._pending: list[Pending] = [Pending(segment, ())]
         self._last: Call | None = None
 
     def goes_on(self, index: int, segment: Segment, args: Any, kwargs: Any) -> bool:
-        """Whether a call of block `index` is the next of this frame and chained to the one before."""
+        """Whether a call of block `index` continues this frame: it is the next one and chained to the previous."""
         if self._last is None or segment is not self.segment or index != self._last.index + 1:
             return False
         return any(self._place(leaf) is not None for leaf in (flatten(args, kwargs)[0]))
@@ -149,15 +149,15 @@ class Frame:
     def run(
         self, index: int, block: nn.Module, owners: Sequence[Owner], forward: Callable[..., Any], args: Any, kwargs: Any
     ) -> Any:
-        """Run a block for the first time, with a slot for each tensor that its backward needs."""
+        """Run a block for the first time, leaving a slot for each tensor that its backward needs."""
         leaves, spec = flatten(args, kwargs)
         call = Call(block, owners, forward, [self._leaf(leaf) for leaf in leaves], spec, Ambient.now(leaves), index)
         self.calls[index] = call
-        slots, watch = call.slots, self._watch
+        slots, observer = call.slots, self._observer
 
         def pack(tensor: Tensor) -> Slot:
-            if watch is not None:
-                watch.saves(tensor)
+            if observer is not None:
+                observer.saves(tensor)
             slot = Slot(self, index, tensor)
             slots.append(weakref.ref(slot))
             return slot
@@ -171,13 +171,13 @@ class Frame:
         return output
 
     def fill(self, slot: Slot) -> None:
-        """Compute again whatever is needed for `slot` to have its value."""
+        """Compute again what is needed to fill `slot`. Raises RuntimeError if the block runs differently this time."""
         while slot.value is None:
             waiting = [p for p in self._pending if slot.index in p.segment.blocks()]
             if not waiting:
                 raise RuntimeError("a checkpointed block ran differently the second time: it saved fewer tensors")
             self._pending.remove(waiting[0])
-            with nullcontext() if self._watch is None else self._watch.whole():
+            with nullcontext() if self._observer is None else self._observer.whole():
                 self._expand(waiting[0])
 
     def _expand(self, pending: Pending) -> None:
@@ -186,7 +186,7 @@ class Frame:
         for number, item in enumerate(items):
             last = number == len(items) - 1
             if isinstance(item, int):
-                with nullcontext() if self._watch is None else self._watch.refill(item):
+                with nullcontext() if self._observer is None else self._observer.refill(item):
                     before = self._refill(self.calls[item], before, stop=last)
             else:
                 self._pending.append(Pending(item, before))
@@ -200,7 +200,7 @@ class Frame:
         return first in self.calls
 
     def _refill(self, call: Call, before: Sequence[Any], stop: bool) -> Sequence[Any]:
-        """Run `call` again with gradients and fill its slots; with `stop`, only until the last of them is filled."""
+        """Run `call` again with gradients and fill its slots; with `stop`, stop once the last of them is filled."""
         waiting = iter(call.slots)
         left = len(call.slots)
 
@@ -231,7 +231,7 @@ class Frame:
         return Stored(leaf) if place is None else Linked(place, leaf.requires_grad)
 
     def _place(self, leaf: Any) -> int | None:
-        """Which output of the last call `leaf` is; None if it is none of them."""
+        """The number of the last call's output that `leaf` is, or None if it is not one of them."""
         if self._last is not None and isinstance(leaf, Tensor):
             for place, output in enumerate(self._last.outputs):
                 if output is not None and output[0]() is leaf and output[1] == leaf._version:
@@ -240,7 +240,7 @@ class Frame:
 
 
 def flatten(args: Any, kwargs: Any) -> tuple[list[Any], TreeSpec | None]:
-    """Arguments as leaves and what puts them together again; None where they are positional leaves already."""
+    """The leaves of the arguments and the spec to rebuild them; None if the positional arguments are the leaves."""
     if not kwargs and all(isinstance(argument, PLAIN) for argument in args):
         return list(args), None
     return tree_flatten((args, kwargs))

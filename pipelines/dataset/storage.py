@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
+from headrace import files as local
 from headrace.errors import RecipeError
 
 # Object stores have no folders to make, only names with slashes.
@@ -72,8 +73,11 @@ def _missing(files: fs.FileSystem, folder: str) -> list[str]:
 
 
 def write_text(root: str, path: str, text: str) -> None:
-    """Write `text` to `root`/`path`, making its folder if necessary."""
+    """Write `text` to `root`/`path`, making its folder if necessary; a local file is there whole or not at all."""
     files, folder = filesystem(root)
     make_folder(f"{root}/{path}".rpartition("/")[0])
+    if isinstance(files, fs.LocalFileSystem):
+        local.write_text(Path(folder) / path, text)
+        return
     with files.open_output_stream(f"{folder}/{path}") as stream:
         stream.write(text.encode())

@@ -1,4 +1,4 @@
-"""Distances between two sets of images, by their features: FID and KID. Features are [N, D], one row an image."""
+"""Distances between two sets of images by their features: FID and KID. Features are [N, D], one row per image."""
 
 import torch
 from torch import Tensor
@@ -7,8 +7,8 @@ from torch import Tensor
 def frechet_distance(first_ND: Tensor, second_ND: Tensor) -> float:
     """FID (Heusel et al. 2017, equation 6): Fréchet distance of normal distributions with the features' moments.
 
-    ‖μ₁ − μ₂‖² + tr(C₁ + C₂ − 2·(C₁C₂)^½), covariances with N − 1. Biased upwards, by about 1/N: compare equal numbers
-    of images only. At least two images each.
+    ‖μ₁ − μ₂‖² + tr(C₁ + C₂ − 2·(C₁C₂)^½), with covariances over N − 1. It is biased upwards by about 1/N, so compare
+    only equal numbers of images. Raises ValueError for fewer than two images in a set.
     """
     mean_1, covariance_1 = _moments(first_ND)
     mean_2, covariance_2 = _moments(second_ND)
@@ -31,7 +31,8 @@ def _moments(features_ND: Tensor) -> tuple[Tensor, Tensor]:
 def kernel_distance(first_ND: Tensor, second_ND: Tensor) -> float:
     """KID (Bińkowski et al. 2018, section 4): the unbiased squared MMD under the kernel (x·y/D + 1)³.
 
-    It does not depend on the number of images but for its noise, and may fall below 0.
+    The number of images affects only its noise, not its mean. It can be below 0. Raises ValueError for fewer than two
+    images in a set.
     """
     n, m = len(first_ND), len(second_ND)
     if min(n, m) < 2:
@@ -46,11 +47,11 @@ ROWS_AT_ONCE = 1024
 
 
 def _kernel_sum(first: Tensor, second: Tensor) -> Tensor:
-    """The kernel's sum over all pairs, in bounded memory."""
+    """The sum of the kernel over all pairs, in bounded memory."""
     parts = [(part @ second.T / first.shape[1] + 1).pow(3).sum() for part in first.split(ROWS_AT_ONCE)]
     return torch.stack(parts).sum()
 
 
 def _kernel(first: Tensor, second: Tensor) -> Tensor:
-    """The kernel of each row of `first` with that of `second`: [N]."""
+    """The kernel of each row of `first` with the same row of `second`: [N]."""
     return ((first * second).sum(1) / first.shape[1] + 1).pow(3)

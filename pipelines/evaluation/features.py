@@ -14,8 +14,6 @@ from torch import Tensor
 from headrace.errors import DataError, RecipeError
 from headrace.models import Classifier
 from headrace.models.pixels import from_uint8
-from headrace.runs.checkpoints import Checkpoints
-from headrace.runs.run_folder import RunFolder
 from headrace.systems import classifier
 
 
@@ -111,10 +109,8 @@ def open_extractor(path: str, key: str, device: torch.device) -> FeatureExtracto
 
 def open_classifier(path: str, key: str, device: torch.device) -> ClassifierExtractor:
     """The trained classifier of the run at `path`. Raises RecipeError or DataError as `open_extractor`."""
-    model = classifier.load(path, key, device)
-    newest = Checkpoints(RunFolder(Path(path)).checkpoints).newest()
-    step = "" if newest is None else f", step {newest.step:,}"
-    return ClassifierExtractor(model, f"classifier {path}{step}", device)
+    model, step = classifier.load_at(path, key, device)
+    return ClassifierExtractor(model, f"classifier {path}, step {step:,}", device)
 
 
 def extract(

@@ -1,6 +1,8 @@
-"""Fidelity and variety apart, by nearest neighbours among features [N, D]: one row an image.
+"""Fidelity and variety measured separately: by nearest neighbours among features, and by counting modes.
 
-A set's manifold is the union of balls around its points, each as large as the distance to the point's k-th neighbour.
+`precision_recall` takes features [N, D], one row per image. The manifold of a set is the union of balls around its
+points; a ball reaches to its point's k-th nearest neighbour. `modes` counts the combinations of labels in drawn images,
+for data whose modes are known.
 """
 
 from typing import NamedTuple
@@ -8,51 +10,34 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-
-class Modes(NamedTuple):
-    """How many of the possible combinations of labels were drawn, and how evenly."""
-
-    possible: int
-    drawn: int
-    kl: float
-    """KL divergence, in nats, of the drawn combinations from the uniform distribution"""
-
-
-def modes(labels_NC: Tensor, classes: int) -> Modes:
-    """The modes among drawn images, whose channels a classifier gave `labels` in 0 … classes − 1: int64 [N, C]."""
-    channels = labels_NC.shape[1]
-    powers = classes ** torch.arange(channels)
-    counts = torch.bincount((labels_NC * powers).sum(1), minlength=classes**channels).double()
-    share = counts / counts.sum()
-    # 0·log 0 is 0: xlogy's convention.
-    kl = float(torch.xlogy(share, share * len(counts)).sum())
-    return Modes(len(counts), int((counts > 0).sum()), kl)
-
-
 NEIGHBOURS = 3
 """k of precision and recall (Kynkäänniemi et al. 2019, section 3.1)"""
+
+
 DENSITY_NEIGHBOURS = 5
 """k of density and coverage (Naeem et al. 2020, section 3.2)"""
+
+
 ROWS_AT_ONCE = 1024
 
 
 class Manifolds(NamedTuple):
-    """Four shares, all 1 at best; density may exceed it."""
+    """Four shares. The best value of each is 1; density may exceed it."""
 
     precision: float
-    """drawn images inside the real manifold: fidelity"""
+    """the share of drawn images inside the real manifold: fidelity"""
     recall: float
-    """real images inside the drawn manifold: variety"""
+    """the share of real images inside the drawn manifold: variety"""
     density: float
-    """real balls that hold a drawn image, over k: fidelity that outliers do not flatter"""
+    """the mean number of real balls that contain a drawn image, over k: fidelity that outliers cannot inflate"""
     coverage: float
-    """real images whose ball holds a drawn one: variety"""
+    """the share of real images whose ball contains a drawn image: variety"""
 
 
 def precision_recall(real_ND: Tensor, drawn_ND: Tensor) -> Manifolds:
     """Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
-    Raises ValueError for a set that has no fifth neighbour.
+    Raises ValueError for sets of fewer than six images, which have no fifth neighbour.
     """
     smallest = min(len(real_ND), len(drawn_ND))
     if smallest <= DENSITY_NEIGHBOURS:
@@ -80,10 +65,30 @@ def precision_recall(real_ND: Tensor, drawn_ND: Tensor) -> Manifolds:
 
 
 def radii(points_ND: Tensor) -> tuple[Tensor, Tensor]:
-    """The distance of each point to its third and to its fifth neighbour, itself not counted: two [N]."""
+    """The distances of each point to its third and its fifth nearest neighbour, not counting itself: two [N]."""
     nearest = [
         torch.cdist(part, points_ND).topk(DENSITY_NEIGHBOURS + 1, largest=False).values
         for part in points_ND.split(ROWS_AT_ONCE)
     ]
     distances = torch.cat(nearest)
     return distances[:, NEIGHBOURS], distances[:, DENSITY_NEIGHBOURS]
+
+
+class Modes(NamedTuple):
+    """How many of the possible combinations of labels were drawn, and how evenly."""
+
+    possible: int
+    drawn: int
+    kl: float
+    """KL divergence, in nats, of the drawn combinations from the uniform distribution"""
+
+
+def modes(labels_NC: Tensor, classes: int) -> Modes:
+    """The modes among drawn images; `labels` (int64 [N, C], 0 … classes − 1) are a classifier's for each channel."""
+    channels = labels_NC.shape[1]
+    powers = classes ** torch.arange(channels)
+    counts = torch.bincount((labels_NC * powers).sum(1), minlength=classes**channels).double()
+    share = counts / counts.sum()
+    # 0·log 0 is 0: xlogy's convention.
+    kl = float(torch.xlogy(share, share * len(counts)).sum())
+    return Modes(len(counts), int((counts > 0).sum()), kl)

@@ -1,9 +1,9 @@
 """Confidence intervals by half-sampling.
 
-A bootstrap draws samples twice, and a sample's copy at distance 0 spoils every metric of distances (nearest neighbours,
-kernels, even FID). Half of the samples, drawn without replacement, has no copies, and the variance of a smooth
-statistic over such halves is σ²/m·(1 − m/n) = σ²/n for m = n/2: that of the whole (Shao & Wu 1989: the delete-d
-jackknife with d = n/2).
+A bootstrap draws some samples twice, and a copy at distance 0 spoils every metric that uses distances (nearest
+neighbours, kernels, even FID). Half of the samples, drawn without replacement, contains no copies. Over such halves the
+variance of a smooth statistic is σ²/m·(1 − m/n) = σ²/n for m = n/2, which is its variance over whole sets (Shao & Wu
+1989: the delete-d jackknife with d = n/2).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,12 +24,12 @@ class Measured:
     high: float
 
     def as_json(self) -> dict[str, float]:
-        """For a JSON file."""
+        """The figure as a JSON object."""
         return asdict(self)
 
 
 def halves(sizes: Sequence[int], resamples: int, seed: int) -> Iterator[tuple[Tensor, ...]]:
-    """`resamples` times: int64 indices of a random half (rounded up) of each of several sets of `sizes` samples."""
+    """Draw `resamples` times a random half (rounded up) of each set of `sizes` samples: int64 indices for each set."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(resamples):
         yield tuple(torch.randperm(size, generator=generator)[: (size + 1) // 2] for size in sizes)
@@ -43,10 +43,10 @@ def measured(
     seed: int,
     done: Callable[[int], None] = lambda count: None,
 ) -> dict[str, Measured]:
-    """The figures `statistic(*sets)`, called `names`, each with its interval: normal, by its deviation over halves.
+    """The figures `statistic(*sets)`, called `names`, each with a normal interval from its deviation over halves.
 
-    A half's own bias (FID's is larger for fewer samples) shifts all halves alike and does not count. `done(1)` is
-    called after each half.
+    The bias of a half (FID's is larger for fewer samples) shifts all halves alike, so it does not affect the interval.
+    `done(1)` is called after each half.
     """
     values = statistic(*sets)
     found = []

@@ -1,7 +1,7 @@
-"""Optimal transport between sets of points: exact W₁, its entropic relative, its dual, and whether they agree.
+"""Optimal transport between sets of points: exact W₁, W₁ with entropy, the dual of W₁, and whether they agree.
 
-POT solves the primal side. The dual side is a 1-Lipschitz network that the common trainer trains: what a Wasserstein
-GAN's critic is meant to be.
+POT solves the primal problem. The dual is solved by a 1-Lipschitz network that the common trainer trains: what the
+critic of a Wasserstein GAN is meant to be.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from headrace.recipe.training import Training
 from headrace.training.trainer import Trainer
 
 ERRORS = 3.0
-"""standard errors that two figures of one quantity may lie apart"""
+"""how many standard errors two estimates of one quantity may differ by"""
 
 
 def exact_w1(x_ND: Tensor, y_MD: Tensor, a_N: Tensor | None = None, b_M: Tensor | None = None) -> float:
     """W₁ of two weighted sets of points: the least Σ Pᵢⱼ‖xᵢ − yⱼ‖ over plans P with marginals `a` and `b`.
 
-    The linear program is solved by the network simplex (Bonneel et al. 2011), exactly; a few thousand points take
-    seconds. Weights are uniform by default. Raises ValueError if the sets are empty or of different dimensions.
+    The network simplex (Bonneel et al. 2011) solves the linear program exactly; a few thousand points take seconds.
+    Weights are uniform by default. Raises ValueError if the sets are empty or of different dimensions.
     """
     x, y = _points(x_ND, y_MD)
     a, b = (None if w is None else w.double().numpy() for w in (a_N, b_M))
@@ -41,9 +41,9 @@ def exact_w1(x_ND: Tensor, y_MD: Tensor, a_N: Tensor | None = None, b_M: Tensor 
 
 
 def sinkhorn_w1(x_ND: Tensor, y_MD: Tensor, blur: float) -> float:
-    """The cost Σ Pᵢⱼ‖xᵢ − yⱼ‖ of the plan that is best when ε·KL(P ‖ a⊗b) is added (Cuturi 2013), ε = `blur` > 0.
+    """The cost Σ Pᵢⱼ‖xᵢ − yⱼ‖ of the best plan when ε·KL(P ‖ a⊗b) is added to it (Cuturi 2013), ε = `blur` > 0.
 
-    Never below W₁, which it approaches as ε, a length in the units of the points, goes to 0.
+    It is never below W₁, and approaches it as ε (a length, in the units of the points) goes to 0.
     """
     x, y = _points(x_ND, y_MD)
     a, b = np.full(len(x), 1 / len(x)), np.full(len(y), 1 / len(y))
@@ -54,7 +54,7 @@ def sinkhorn_w1(x_ND: Tensor, y_MD: Tensor, blur: float) -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its standard error."""
+    """An estimate with its standard error."""
 
     value: float
     error: float
@@ -71,7 +71,7 @@ def difference(potential: Callable[[Tensor], Tensor], x_ND: Tensor, y_MD: Tensor
 def potential_between(
     x_ND: Tensor, y_MD: Tensor, *, steps: int = 400, width: int = 32, layers: int = 3, seed: int = 0
 ) -> Lipschitz:
-    """A 1-Lipschitz network that tells the two sets of points apart as well as `steps` steps of all points can."""
+    """A 1-Lipschitz network trained for `steps` steps to separate the two sets; each step uses all points."""
     _points(x_ND, y_MD)
     torch.manual_seed(seed)
     potential = Lipschitz(x_ND.shape[1], width, layers)
@@ -99,15 +99,15 @@ class Duality:
     primal: float
     """the linear program's W₁"""
     dual: Estimate
-    """the network's lower bound of it"""
+    """the network's lower bound on it"""
 
     @property
     def gap(self) -> float:
-        """What is left between the sides, as a share of the primal."""
+        """The difference between the two sides, as a share of the primal."""
         return (self.primal - self.dual.value) / self.primal if self.primal else 0.0
 
     def agrees(self, tolerance: float = 0.05) -> bool:
-        """Whether the dual reaches the primal but for `tolerance`, and does not exceed it beyond its error bar."""
+        """Whether the gap is at most `tolerance` and the dual exceeds the primal by no more than its error allows."""
         return self.dual.value <= self.primal + ERRORS * self.dual.error and self.gap <= tolerance
 
 
@@ -127,7 +127,7 @@ def _points(x_ND: Tensor, y_MD: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _onto_marginals(plan: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """`plan` rounded to exact marginals (Altschuler, Weed & Rigollet 2017, algorithm 2): iterations leave an error."""
+    """`plan` rounded to exact marginals (Altschuler, Weed & Rigollet 2017, algorithm 2): iterations are inexact."""
     plan = plan * np.minimum(a / plan.sum(1), 1)[:, None]
     plan = plan * np.minimum(b / plan.sum(0), 1)[None]
     left, right = a - plan.sum(1), b - plan.sum(0)

@@ -1,4 +1,4 @@
-"""Multi-head attention, over a sequence itself or over a context; with memory of the past, one position at a time."""
+"""Multi-head attention over the sequence itself or over a context; with cached keys, one position at a time."""
 
 import torch
 import torch.nn.functional as F
@@ -6,12 +6,12 @@ from torch import Tensor, nn
 
 
 def attend(q_NHLD: Tensor, k_NHMD: Tensor, v_NHMD: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-    """Softmax(q·kᵀ/√D)·v (Vaswani et al. 2017, equation 1); where `mask` (bool) is False a key is not seen.
+    """Softmax(q·kᵀ/√D)·v (Vaswani et al. 2017, equation 1); a key whose `mask` (bool) is False is ignored.
 
-    With `causal` (and no mask) the last query sees all keys, and each query before it one fewer.
+    If `causal` (without a mask), the last query attends to all keys, and each earlier query to one fewer.
 
-    On a CPU in bfloat16 the fused kernel's backward pass is several times slower than plain matrix products, and at
-    the few hundred positions of a feature map those need no memory to speak of.
+    On a CPU in bfloat16 the fused kernel's backward pass is several times slower than plain matrix products, and
+    for the few hundred positions of a feature map those need little memory.
     """
     queries, keys = q_NHLD.shape[-2], k_NHMD.shape[-2]
     plain = q_NHLD.device.type == "cpu" and q_NHLD.dtype == torch.bfloat16
@@ -41,15 +41,15 @@ def rotate(x_NHLD: Tensor, first: int) -> Tensor:
 
 
 class KeyValues:
-    """The keys and values of one attention: of the positions so far, in memory taken once, or of a whole context."""
+    """The cached keys and values of one attention: of the positions so far (allocated once), or of a whole context."""
 
     def __init__(self, most: int) -> None:
-        """Room for `most` positions."""
+        """Allocate room for `most` positions."""
         self.most, self.length = most, 0
         self._k_NHMD = self._v_NHMD = torch.empty(0)
 
     def append(self, k_NHLD: Tensor, v_NHLD: Tensor) -> tuple[Tensor, Tensor]:
-        """Remember L more positions; returns those of all. Raises ValueError if there is no room."""
+        """Add L positions; returns the keys and values of all. Raises ValueError if there is no room."""
         first, self.length = self.length, self.length + k_NHLD.shape[-2]
         if self.length > self.most:
             raise ValueError(f"positions: found {self.length}, expected at most {self.most}")
@@ -74,7 +74,7 @@ class Attention(nn.Module):
     def __init__(
         self, width: int, heads: int, context_width: int | None = None, *, causal: bool = False, rotary: bool = False
     ) -> None:
-        """`causal`: a position sees itself and those before it; `rotary`: queries and keys turn with their position."""
+        """`causal`: a position attends to itself and earlier ones; `rotary`: positions rotate queries and keys."""
         super().__init__()
         if width % heads:
             raise ValueError(f"heads: found {heads}, expected a divisor of the {width} channels")
@@ -90,9 +90,9 @@ class Attention(nn.Module):
         mask_NM: Tensor | None = None,
         past: KeyValues | None = None,
     ) -> Tensor:
-        """Attend from `x` to `context` (or to `x`); where `mask` is False a key is not seen. Returns [N, L, C].
+        """Attend from `x` to `context` (or to `x`); a key whose `mask` is False is ignored. Returns [N, L, C].
 
-        With `past`, `x` are the positions that follow those in it, and are added to it; a context is read only once.
+        With `past`, `x` are the next positions and are added to it. The keys of a context are computed only once.
         """
         q_NHLD = self._split(self.query(x_NLC))
         if context_NMD is not None and past is not None and past.length:

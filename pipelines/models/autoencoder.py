@@ -1,6 +1,7 @@
-"""A convolutional autoencoder of images, and its latents as other models meet them (Esser et al. 2021; Rombach et al.
+"""A convolutional autoencoder of images, and the latents that other models use.
 
-2022): residual blocks, halvings, and a bottleneck in the middle.
+Encoder and decoder consist of residual blocks and resampling by two (Esser et al. 2021; Rombach et al. 2022); the
+bottleneck lies between them.
 """
 
 from typing import Literal
@@ -19,7 +20,7 @@ from headrace.recipe.discrete import Autoencoder as AutoencoderRecipe
 
 
 class ResidualBlock(nn.Module):
-    """Resample, then two convolutions around a shortcut (He et al. 2016, normalised before)."""
+    """Resampling, then two convolutions with a shortcut around them (He et al. 2016), each normalised beforehand."""
 
     def __init__(self, channels_in: int, channels_out: int, resample: Literal["down", "up"] | None = None) -> None:
         super().__init__()
@@ -41,7 +42,7 @@ class ResidualBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """From an image to what the bottleneck takes."""
+    """From an image to the bottleneck's input."""
 
     def __init__(self, recipe: AutoencoderRecipe, width_out: int) -> None:
         super().__init__()
@@ -66,7 +67,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From what the bottleneck gives to an image; its last layer stands apart, for gradients are compared there."""
+    """From the bottleneck's output to an image. The last layer is separate, because gradients are compared there."""
 
     def __init__(self, recipe: AutoencoderRecipe, width_in: int) -> None:
         super().__init__()
@@ -84,7 +85,7 @@ class Decoder(nn.Module):
         self.last = nn.Conv2d(channels, recipe.image_channels * recipe.patch**2, 3, padding=1)
 
     def features(self, z_NCHW: Tensor) -> Tensor:
-        """What the last layer sees."""
+        """The input of the last layer."""
         h_NCHW = self.conv_in(z_NCHW)
         for block in self.up:
             h_NCHW = block(h_NCHW)
@@ -102,8 +103,8 @@ class Decoder(nn.Module):
 class Autoencoder(nn.Module):
     """Images in [−1, 1] to latents and back; any height and width that the stride divides.
 
-    Latents are given out with mean 0 and variance 1 in each channel (Rombach et al. 2022, appendix G, for the whole),
-    by moments that were averaged in training.
+    `encode` normalises latents to mean 0 and variance 1 per channel, by moments that were averaged in training (Rombach
+    et al. 2022, appendix G, do so over all channels together).
     """
 
     latent_mean_C: Tensor
@@ -140,7 +141,7 @@ class Autoencoder(nn.Module):
         return self.bottleneck
 
     def compress(self, image_NCHW: Tensor, draws: Draws) -> Through:
-        """Encoder and bottleneck, in training."""
+        """Encoder and bottleneck as used in training."""
         h_NCHW = self.encoder(image_NCHW)
         if self.training:
             self._note(self.bottleneck.latent(h_NCHW.detach()))
@@ -170,7 +171,7 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Follow what the bottleneck has seen and the latents' moments; to be called after the optimizer's step."""
+        """Update the bottleneck and the latents' moments; call it after the optimizer's step."""
         self.bottleneck.update()
         if self._moments_3C is None:
             return

@@ -12,16 +12,16 @@ from headrace.models.text import Context
 
 
 def zero(module: nn.Module) -> nn.Module:
-    """`module` with all of its parameters zero, so that its branch is silent when training starts."""
+    """`module` with all its parameters set to zero, so that its branch adds nothing when training starts."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Normalisation over groups of at least 16 channels, 32 groups at most.
+    """Normalisation over at most 32 groups of at least 16 channels.
 
-    A CPU's kernel for channels_last is many times slower when a group is narrower than a vector register.
+    The CPU kernel for channels_last is many times slower if a group is narrower than a vector register.
     """
     groups = min(32, max(1, channels // 16))
     while channels % groups:
@@ -30,7 +30,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 def loud(layer: nn.Linear) -> nn.Linear:
-    """`layer` with weights of deviation 2/√inputs, so that what it tells is heard from the first step on."""
+    """`layer` with weights of deviation 2/√inputs, so that its output matters from the first step on."""
     nn.init.normal_(layer.weight, std=2 / math.sqrt(layer.in_features))
     return layer
 
@@ -54,10 +54,10 @@ POSITION_FEATURES = 16
 
 
 def positions(x_NCHW: Tensor) -> Tensor:
-    """Where each position of a map is: [1, 16, H, W] sines and cosines of π/2, π, 2π, 4π times its coordinates.
+    """Each position's coordinates in a map: [1, 16, H, W] sines and cosines of π/2, π, 2π, 4π times its coordinates.
 
-    Coordinates run from −1 to 1 over any height and width. Without them a convolution learns where it is from its
-    zero padding alone, and a caption's shape takes many more steps to learn.
+    Coordinates run from −1 to 1 over any height and width. Without them a convolution can only learn its
+    position from zero padding, and learning the shapes in captions takes many more steps.
     """
     axes = []
     for size, shape in ((x_NCHW.shape[-2], (-1, 1)), (x_NCHW.shape[-1], (1, -1))):
@@ -70,7 +70,7 @@ def positions(x_NCHW: Tensor) -> Tensor:
 
 
 class MapAttention(nn.Module):
-    """Self-attention over the positions of a feature map, then cross-attention to the caption if there are any."""
+    """Self-attention over the positions of a feature map, then cross-attention to captions if the network has any."""
 
     def __init__(self, channels: int, heads: int, context_width: int | None = None) -> None:
         """`context_width`: channels of a caption's token; None for a network without captions."""
@@ -97,10 +97,10 @@ class MapAttention(nn.Module):
 
 
 class Canvas(nn.Module):
-    """A coarse feature map painted by the embedding alone: a learnt sum of cosines, 4 along each axis.
+    """A coarse feature map made from the embedding alone: a learnt sum of cosines, 4 along each axis.
 
-    It is the shortest way from a caption to where things are: with it, a small U-Net that sees few samples learns the
-    shapes of captions in about half of the steps. The cosines are those of the discrete cosine transform (Ahmed et al.
+    It is the shortest path from a caption to positions in the image: with it, a small U-Net on little data learns the
+    shapes in captions in about half as many steps. The cosines are those of the discrete cosine transform (Ahmed et al.
     1974), so the map has any size.
     """
 

@@ -1,6 +1,6 @@
-"""What stands between an encoder and a decoder: a normal latent, a learnt codebook, or a grid.
+"""Bottlenecks between an encoder and a decoder: a normal latent, a learnt codebook, or a grid.
 
-Each has `width_in` (channels it wants of the encoder), `width` (channels it gives the decoder), and
+Each has `width_in` (the channels of its input), `width` (the channels of its output), and
 
 - `forward(h, draws)`: training, `Through`;
 - `latent(h)`: what a diffusion model of latents is trained on, [N, width, H, W];
@@ -23,12 +23,12 @@ from headrace.recipe.discrete import FSQ, KL
 
 @dataclass(frozen=True)
 class Through:
-    """What comes out of a bottleneck in training."""
+    """The output of a bottleneck in training."""
 
     z_NCHW: Tensor
-    """what the decoder sees"""
+    """the decoder's input"""
     penalties: Mapping[str, Tensor]
-    """scalars to be minimised beside the reconstruction, by name"""
+    """scalars to minimise in addition to the reconstruction error, by name"""
     figures: Mapping[str, Tensor] = field(default_factory=dict)
     """detached scalars to log"""
 
@@ -39,7 +39,7 @@ def straight_through(z: Tensor, quantised: Tensor) -> Tensor:
 
 
 def perplexity(codes: Tensor, size: int) -> Tensor:
-    """exp of the entropy of the codes' frequencies: how many of `size` codes are in use, were they used equally."""
+    """exp of the entropy of the codes' frequencies: n if n of the `size` codes are used equally often."""
     share_K = torch.bincount(codes.flatten(), minlength=size).double() / codes.numel()
     return torch.special.entr(share_K).sum().exp().float()
 
@@ -52,7 +52,7 @@ class Normal(nn.Module):
         self.width, self.width_in = recipe.channels, 2 * recipe.channels
 
     def forward(self, h_NCHW: Tensor, draws: Draws) -> Through:
-        """The penalty `kl` is the sum over a latent, the mean over samples."""
+        """Sample the latent. The penalty `kl` is summed over a latent and averaged over samples."""
         mean_NCHW, log_variance_NCHW = h_NCHW.float().chunk(2, 1)
         log_variance_NCHW = log_variance_NCHW.clamp(-30, 20)
         noise_NCHW = draws.normal("latent", *mean_NCHW.shape[1:])
@@ -61,15 +61,15 @@ class Normal(nn.Module):
         return Through(z_NCHW, {"kl": divergence.flatten(1).sum(1).mean()})
 
     def latent(self, h_NCHW: Tensor) -> Tensor:
-        """μ."""
+        """The mean μ."""
         return h_NCHW.float().chunk(2, 1)[0]
 
     def settle(self, latent_NCHW: Tensor) -> Tensor:
-        """Any latent will do."""
+        """The latent unchanged: the decoder takes any latent."""
         return latent_NCHW
 
     def update(self) -> None:
-        """Nothing to do."""
+        """Does nothing: this bottleneck has no running state."""
 
 
 class Grid(nn.Module):
@@ -87,7 +87,7 @@ class Grid(nn.Module):
         self.register_buffer("strides_C", torch.tensor(strides), persistent=False)
 
     def forward(self, h_NCHW: Tensor, draws: Draws) -> Through:
-        """No penalty; the figure `perplexity` is of the codes of these samples."""
+        """Quantise; there is no penalty, and the figure `perplexity` is that of these samples' codes."""
         latent_NCHW = self.latent(h_NCHW)
         codes_NHW = self.codes(latent_NCHW)
         z_NCHW = straight_through(latent_NCHW, self.embed(codes_NHW))
@@ -102,7 +102,7 @@ class Grid(nn.Module):
         return self.embed(self.codes(latent_NCHW))
 
     def codes(self, latent_NCHW: Tensor) -> Tensor:
-        """The number of the grid's nearest point (what is no number is 0): int64 [N, H, W]."""
+        """The number of the grid's nearest point, 0 for non-finite latents: int64 [N, H, W]."""
         top_C11 = (self.levels_C - 1)[:, None, None]
         share_NCHW = (latent_NCHW.float().nan_to_num().clamp(-1, 1) + 1) / 2
         digits_NCHW = (share_NCHW * top_C11).round().long()
@@ -115,4 +115,4 @@ class Grid(nn.Module):
         return digits_NCHW.float() * 2 / (levels_C11 - 1) - 1
 
     def update(self) -> None:
-        """Nothing to do."""
+        """Does nothing: this bottleneck has no running state."""

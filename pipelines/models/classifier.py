@@ -12,7 +12,7 @@ from headrace.recipe.classifier import Classifier as ClassifierRecipe
 
 
 class AttentionPool(nn.Module):
-    """One vector of a feature map: its mean asks, and every position answers (Radford et al. 2021, section 2.4)."""
+    """Attention pooling: the query is the mean of a feature map (Radford et al. 2021, section 2.4)."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class AttentionPool(nn.Module):
 
 
 class Classifier(nn.Module):
-    """log p(y | x, σ) of images x = x₀ + σ·n, for every noise level σ from 0 on; logits are zero before training."""
+    """log p(y | x, σ) of images x = x₀ + σ·n, for every noise level σ ≥ 0. Logits are zero before training."""
 
     def __init__(self, recipe: ClassifierRecipe) -> None:
         super().__init__()
@@ -65,18 +65,18 @@ class Classifier(nn.Module):
 
     @property
     def width(self) -> int:
-        """The features of an image, D."""
+        """The number of features of an image, D."""
         return self.out.in_features
 
     def features(self, x_NCHW: Tensor, sigma: Tensor | float = 0.0) -> Tensor:
-        """What the last layer sees: [N, D]. `x` in [−1, 1] plus noise of deviation `sigma` (one number, or [N]).
+        """The input of the last layer: [N, D]. `x` is in [−1, 1] plus noise of deviation `sigma` (one number, or [N]).
 
-        Raises ValueError if the image's height or width is no multiple of the stride.
+        Raises ValueError if the image's height or width is not a multiple of the stride.
         """
         if x_NCHW.shape[-1] % self.stride or x_NCHW.shape[-2] % self.stride:
             raise ValueError(f"image: found {list(x_NCHW.shape[-2:])} pixels, expected multiples of {self.stride}")
         sigma_N = torch.as_tensor(sigma, device=x_NCHW.device).expand(len(x_NCHW))
-        # With tan φ = σ, cos φ·x is the variance-preserving state; the network is told of φ, in thousandths of π/2.
+        # With tan φ = σ, cos φ·x is the variance-preserving state. The network's input is φ, in thousandths of π/2.
         phi_N = sigma_N.double().arctan()
         x_NCHW = phi_N.cos().to(x_NCHW.dtype)[:, None, None, None] * x_NCHW
         embedding_NE = F.silu(self.noise((phi_N * (2000 / math.pi)).to(x_NCHW.dtype)))

@@ -1,8 +1,8 @@
-"""A learnt codebook (van den Oord et al. 2017): moving averages or gradients, and new life for codes that nobody uses.
+"""A learnt codebook (van den Oord et al. 2017), by moving averages or gradients; unused codes are reset.
 
-A forward pass only notes what it saw. `update`, once the optimizer has stepped, adds that up over the parts of a batch
-and over the ranks, so the codebook is the same on all ranks, the same however the batch was cut, and part of the state
-dict; new codes are chosen by numbers that belong to the samples.
+A forward pass only records statistics. After the optimizer's step, `update` sums them over the parts of a batch and the
+ranks. So the codebook is the same on all ranks and however the batch was split, and it is part of the state dict. New
+codes are chosen by random numbers that belong to samples.
 """
 
 from dataclasses import dataclass
@@ -19,24 +19,24 @@ from headrace.recipe.discrete import VQ
 
 @dataclass(frozen=True)
 class Seen:
-    """What one part of a batch asked of the codebook."""
+    """The statistics of one part of a batch."""
 
     uses_K: Tensor
     """how often each code was the nearest"""
     sums_KC: Tensor
     """the sum of the vectors that each code was nearest to"""
     keys_R: Tensor
-    """int64, different for every vector of the global batch: those of the candidates for new codes, ascending"""
+    """int64 keys of the candidates for new codes, ascending; every vector of the global batch has a different key"""
     vectors_RC: Tensor
     """the candidates"""
 
     def joined(self, other: "Seen", most: int) -> "Seen":
-        """Both together, with at most `most` candidates."""
+        """The statistics of both parts together, with at most `most` candidates."""
         keys, vectors = torch.cat([self.keys_R, other.keys_R]), torch.cat([self.vectors_RC, other.vectors_RC])
         return Seen(self.uses_K + other.uses_K, self.sums_KC + other.sums_KC, *lowest(keys, vectors, most))
 
     def over_ranks(self, most: int) -> "Seen":
-        """What all ranks saw, with at most `most` candidates."""
+        """The statistics of all ranks together, with at most `most` candidates."""
         keys, vectors = ranks.joined(self.keys_R), ranks.joined(self.vectors_RC)
         return Seen(ranks.total(self.uses_K), ranks.total(self.sums_KC), *lowest(keys, vectors, most))
 
@@ -84,7 +84,7 @@ class Codebook(nn.Module):
         return Through(z_NCHW, penalties, {"perplexity": perplexity(codes_NHW, self.size)})
 
     def latent(self, h_NCHW: Tensor) -> Tensor:
-        """The vectors that are to be replaced, of length 1 for cosine codes (Yu et al. 2022, section 3.2)."""
+        """The vectors to quantise, scaled to length 1 for cosine codes (Yu et al. 2022, section 3.2)."""
         h_NCHW = h_NCHW.float()
         return F.normalize(h_NCHW, dim=1) if self.recipe.cosine else h_NCHW
 
@@ -104,9 +104,9 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Follow what was seen since the last call, on all ranks; start codes anew that are hardly used.
+        """Update the codes from the statistics since the last call, on all ranks, and reset codes that are rarely used.
 
-        What is no finite number is not followed: whoever reads the step's loss will say so.
+        Non-finite statistics are ignored: the step's loss reports them.
         """
         if self._seen is None:
             return
@@ -117,7 +117,7 @@ class Codebook(nn.Module):
             ranks.assign(target, torch.where(finite, value, ranks.whole(target)))
 
     def _next(self, seen: Seen) -> dict[str, Tensor]:
-        """What follows on the present state, by name."""
+        """The next state, by name of buffer."""
         decay, moving = self.recipe.decay, self.recipe.update == "ema"
         uses_K = self.uses_K.lerp(seen.uses_K, 1 - decay)
         vectors_KC = sums_KC = ranks.whole(self.vectors_KC)
@@ -125,7 +125,7 @@ class Codebook(nn.Module):
             sums_KC = self.sums_KC.lerp(seen.sums_KC, 1 - decay)
             means_KC = self._scaled(sums_KC / uses_K[:, None].clamp(min=1e-6))
             vectors_KC = torch.where(uses_K[:, None] > 1e-6, means_KC, vectors_KC)
-        # Codes used less than a share of the mean use: the nth of them takes candidate n, or waits if there is none.
+        # Reset codes used less than a share of the mean use: the nth of them takes candidate n, if there is one.
         mean_use = seen.uses_K.sum() / self.size
         dead_K = uses_K < self.recipe.revive * mean_use
         turn_K = dead_K.cumsum(0) - 1

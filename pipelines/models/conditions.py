@@ -14,7 +14,7 @@ NO_LABEL = -1
 
 
 class Conditioning(NamedTuple):
-    """Captions and labels of N images. A network ignores what it has no encoder for."""
+    """The captions and labels of N images. A network ignores those it has no encoder for."""
 
     label_N: Tensor | None = None
     """int64 class labels, −1 (`NO_LABEL`) where there is none"""
@@ -23,17 +23,17 @@ class Conditioning(NamedTuple):
 
     @classmethod
     def of(cls, caption: Caption) -> "Conditioning":
-        """Captions alone."""
+        """Conditioning on captions only."""
         return cls(torch.full_like(caption.tokens_NL[:, 0], NO_LABEL), caption)
 
     def dropped(self, drop_N: Tensor) -> "Conditioning":
-        """The same without caption and label where `drop` (bool) is True."""
+        """A copy without the caption and label of each image whose `drop` (bool) is True."""
         caption = None if self.caption is None else self.caption.dropped(drop_N)
         label_N = None if self.label_N is None else self.label_N.masked_fill(drop_N, NO_LABEL)
         return Conditioning(label_N, caption)
 
     def labels(self) -> Tensor:
-        """`label_N`. Raises ValueError where there are none."""
+        """`label_N`. Raises ValueError if there are no labels."""
         if self.label_N is None:
             raise ValueError("labels: found none, expected one for each image")
         return self.label_N
@@ -89,9 +89,9 @@ class Conditioned(nn.Module):
             self.labels = LabelEncoder(recipe.labels or 0, recipe.context_width)
 
     def encode(self, conditioning: Conditioning | Caption) -> Context:
-        """The context that the network attends to; encode once, denoise many times.
+        """The context that the network attends to. Encode once and denoise many times.
 
-        Raises ValueError where a network that reads captions gets none, or one with labels gets none.
+        Raises ValueError if a network of captions gets none, or a network of labels gets none.
         """
         if isinstance(conditioning, Caption):
             conditioning = Conditioning.of(conditioning)

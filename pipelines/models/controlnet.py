@@ -1,4 +1,4 @@
-"""ControlNet: a trainable copy of a frozen U-Net's encoder that obeys an image (Zhang et al. 2023)."""
+"""ControlNet: a trainable copy of a frozen U-Net's encoder, conditioned on an image (Zhang et al. 2023)."""
 
 import copy
 import math
@@ -15,16 +15,16 @@ from headrace.models.unet import TextToImage
 
 
 class Control(NamedTuple):
-    """What the base is told, and an image to obey for each ControlNet."""
+    """The base's conditioning, and a condition image for each ControlNet."""
 
     conditioning: Conditioning | Caption | Context
     conditions: tuple[Tensor, ...]
     """one [N, channels, H, W] for each ControlNet, in [0, 1], of the size of the image (not of its latent)"""
     strengths_NK: Tensor
-    """how much each sample obeys each ControlNet: 1 as trained, 0 not at all"""
+    """the strength of each ControlNet for each sample: 1 as trained, 0 for none"""
 
     def ignored(self) -> "Control":
-        """The same without obeying: for the unconditional half of guidance in guess mode."""
+        """A copy with all strengths 0, for the unconditional half of guidance in guess mode."""
         return self._replace(strengths_NK=torch.zeros_like(self.strengths_NK))
 
 
@@ -73,7 +73,7 @@ class ControlNet(nn.Module):
 
 
 class Controlled(nn.Module):
-    """A frozen text-to-image network that obeys ControlNets: a network F(x, c_noise, control) like its base.
+    """A frozen text-to-image network with ControlNets: a network F(x, c_noise, control) like its base.
 
     In guess mode the residuals grow from a tenth at full resolution to all in the middle (the authors' default without
     a prompt); with it the unconditional half of guidance is `control.ignored()`.

@@ -1,4 +1,4 @@
-"""The one seam between networks and everything else: a denoiser gives E[x₀ | x, σ]."""
+"""The interface between networks and everything else: a denoiser gives E[x₀ | x, σ]."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ class Denoiser(nn.Module):
 
 
 def check_prediction(name: str) -> None:
-    """Raise RecipeError if there is no prediction of that name."""
+    """Raise RecipeError for an unknown prediction."""
     if name not in PREDICTIONS:
         raise RecipeError(f"objective.prediction: found {name!r}, expected one of {', '.join(PREDICTIONS)}")
 

@@ -23,7 +23,7 @@ def checked_folder(recipe: FrozenText) -> Path:
 
 
 class FrozenTextEncoder(nn.Module):
-    """The hidden states of a frozen encoder, brought to the network's width by a layer that is trained.
+    """The hidden states of a frozen encoder, projected to the network's width by a trained layer.
 
     The frozen weights are none of this module's parameters: no optimizer, average or checkpoint holds them, and they
     are read anew from their folder, which must stay as it is. They follow the module from device to device.
@@ -33,7 +33,7 @@ class FrozenTextEncoder(nn.Module):
         """Raises RecipeError if the folder holds no encoder, or `transformers` is not installed."""
         super().__init__()
         reader = _read(checked_folder(recipe))
-        self._reader = (reader,)  # in a tuple, where torch does not look for parameters
+        self._reader = (reader,)  # in a tuple, so that torch does not register its parameters
         self.project = nn.Linear(reader.config.hidden_size, recipe.width)
         self.norm = nn.LayerNorm(recipe.width)
 

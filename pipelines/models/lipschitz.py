@@ -1,4 +1,4 @@
-"""A network that is 1-Lipschitz whatever its weights are: for Kantorovich–Rubinstein potentials."""
+"""A network that is 1-Lipschitz whatever its weights are, for Kantorovich–Rubinstein potentials."""
 
 from itertools import pairwise
 
@@ -25,8 +25,8 @@ def orthonormal(inputs: int, outputs: int) -> nn.Linear:
 class Lipschitz(nn.Module):
     """|f(x) − f(y)| ≤ ‖x − y‖₂: matrices with orthonormal rows or columns, sorted pairs between them.
 
-    Anil, Lucas & Grosse 2019, section 4: unlike ReLU networks of bounded weights, these come as near as one likes to
-    any 1-Lipschitz function. The sums are in the type of x, so the bound holds to its rounding.
+    Anil, Lucas & Grosse 2019, section 4: unlike ReLU networks of bounded weights, these approximate any 1-Lipschitz
+    function. The sums are in the type of x, so the bound holds to its rounding.
     """
 
     def __init__(self, dimensions: int, width: int = 32, layers: int = 3) -> None:

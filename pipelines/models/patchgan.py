@@ -24,7 +24,7 @@ class PatchLayer(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """One logit for each patch, high for real ones."""
+    """One logit per patch, high for real ones."""
 
     def __init__(self, recipe: PatchDiscriminatorRecipe, image_channels: int) -> None:
         super().__init__()

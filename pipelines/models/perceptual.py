@@ -1,4 +1,4 @@
-"""A distance of images by the features of a frozen network (Zhang et al. 2018)."""
+"""A distance between images by the features of a frozen network (Zhang et al. 2018)."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -66,7 +66,7 @@ class VGG(nn.Module):
 
     @classmethod
     def load(cls, path: str, key: str) -> "VGG":
-        """The weights `features.<n>.weight` and `.bias` of the safetensors file at `path`; others are passed over.
+        """The weights `features.<n>.weight` and `.bias` of the safetensors file at `path`; other entries are ignored.
 
         Raises RecipeError, which names `key`, if there is no such file or a weight is missing or of another shape.
         """
@@ -84,7 +84,7 @@ class VGG(nn.Module):
         return network
 
     def layers(self) -> list[nn.Module]:
-        """What LPIPS compares: the last rectified convolution before each pooling, and of all."""
+        """The layers that LPIPS compares: the last rectified convolution before each pooling, and the last of all."""
         parts = list(self.features)
         return [
             part

@@ -1,4 +1,4 @@
-"""What a network predicts, as the four coefficients that make a denoiser of it.
+"""What a network predicts, as the four coefficients that turn the network into a denoiser.
 
 D(x, σ) = c_skip·x + c_out·F(c_in·x, c_noise(σ)) in the coordinates x = x₀ + σ·n (Karras et al. 2022, equation 7).
 Adding a prediction is adding a class here, under a name that recipes call it by.
@@ -14,7 +14,7 @@ from headrace.models.schedule import Schedule
 
 
 class Coefficients(NamedTuple):
-    """One float64 value for each sample [N]; `c_noise` is what the network is told of the noise level."""
+    """One float64 value for each sample [N]; `c_noise` is the network's input for the noise level."""
 
     c_skip: Tensor
     c_out: Tensor
@@ -50,7 +50,7 @@ def prediction(name: str) -> Callable[[type[Preconditioning]], type[Precondition
 
 
 class VariancePreserving(Preconditioning):
-    """A network that sees √ᾱ·x, which has variance 1, and the step t(σ); σ² = (1 − ᾱ)/ᾱ."""
+    """A network of √ᾱ·x, which has variance 1, and of the step t(σ), where σ² = (1 − ᾱ)/ᾱ."""
 
     def forward(self, sigma_N: Tensor) -> Coefficients:
         return Coefficients(*self.outer(sigma_N), (sigma_N**2 + 1).rsqrt(), self.schedule.step(sigma_N))

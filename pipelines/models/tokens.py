@@ -7,6 +7,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from headrace.errors import RecipeError
+from headrace.files import atomic
 from headrace.models.text import Caption
 
 PAD, BEGIN = "<pad>", "<begin>"
@@ -66,8 +67,9 @@ class CaptionTokenizer:
         return cls(tokenizer, length)
 
     def save(self, path: str | Path) -> None:
-        """Write one JSON file."""
-        self._tokenizer.save(str(path))
+        """Write one JSON file, whole or not at all."""
+        with atomic(Path(path)) as hidden:
+            self._tokenizer.save(str(hidden))
 
     @property
     def vocabulary(self) -> int:

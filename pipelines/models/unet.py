@@ -1,4 +1,8 @@
-"""The U-Net denoiser of images (Ronneberger et al. 2015; Ho et al. 2020, appendix B)."""
+"""The U-Net denoiser of images (Ronneberger et al. 2015; Ho et al. 2020, appendix B).
+
+`TextToImage` is the whole network: it encodes captions or labels and runs the `UNet`. `UNetEncoder` is the half of the
+U-Net that a ControlNet copies.
+"""
 
 from collections.abc import Sequence
 
@@ -36,53 +40,9 @@ class TextToImage(Conditioned):
         conditioning: Conditioning | Caption | Context,
         residuals: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """The network F of a denoiser: [N, C, H, W]. What is not a `Context` is encoded first, inside this one call."""
+        """The network F of a denoiser: [N, C, H, W]. Conditioning that is not a `Context` yet is encoded first."""
         context = conditioning if isinstance(conditioning, Context) else self.encode(conditioning)
         return self.unet(x_NCHW, c_noise_N, context, residuals)
-
-
-class UNetEncoder(nn.Module):
-    """The contracting half of a U-Net and its middle: what a ControlNet copies."""
-
-    def __init__(self, recipe: UNetRecipe) -> None:
-        super().__init__()
-        widths = [recipe.channels * multiplier for multiplier in recipe.multipliers]
-        self.patch = recipe.patch
-        self.embedding_width = 4 * recipe.channels
-        self.noise = NoiseEmbedding(self.embedding_width)
-        self.pooled = loud(nn.Linear(recipe.context_width, self.embedding_width))
-        self.conv_in = nn.Conv2d(recipe.image_channels * recipe.patch**2 + POSITION_FEATURES, widths[0], 3, padding=1)
-        self.down = nn.ModuleList()
-        self.skip_widths: list[int] = []
-        channels = widths[0]
-        for level, width in enumerate(widths):
-            for block in range(recipe.blocks):
-                resample = "down" if level and not block else None
-                self.down.append(make_block(recipe, level, channels, width, resample))
-                channels = width
-                self.skip_widths.append(width)
-        self.middle = nn.ModuleList([make_block(recipe, len(widths) - 1, channels, channels, None)])
-        self.canvas = Canvas(self.embedding_width, channels)
-
-    def embed(self, c_noise_N: Tensor, context: Context) -> Tensor:
-        """The embedding of noise level and what is told that scales and shifts every block: [N, E]."""
-        return F.silu(self.noise(c_noise_N) + self.pooled(context.pooled_ND))
-
-    def first(self, x_NCHW: Tensor) -> Tensor:
-        """The first feature map, of the image in patches and of where each patch is: [N, C, H / patch, W / patch]."""
-        x_NCHW = F.pixel_unshuffle(x_NCHW, self.patch)
-        where_NCHW = positions(x_NCHW).expand(len(x_NCHW), -1, -1, -1)
-        return self.conv_in(torch.cat([x_NCHW, where_NCHW], 1))
-
-    def forward(self, h_NCHW: Tensor, embedding_NE: Tensor, context: Context) -> tuple[list[Tensor], Tensor]:
-        """From the first feature map to (the output of each block, the output of the middle)."""
-        skips = []
-        for block in self.down:
-            h_NCHW = block(h_NCHW, embedding_NE, context)
-            skips.append(h_NCHW)
-        for block in self.middle:
-            h_NCHW = block(h_NCHW, embedding_NE, context)
-        return skips, h_NCHW + self.canvas(embedding_NE, *h_NCHW.shape[-2:])
 
 
 class UNet(nn.Module):
@@ -125,6 +85,50 @@ class UNet(nn.Module):
         for block in self.up:
             h_NCHW = block(h_NCHW, embedding_NE, context, skips.pop())
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h_NCHW))), self.patch)
+
+
+class UNetEncoder(nn.Module):
+    """The contracting half of a U-Net and its middle, which a ControlNet copies."""
+
+    def __init__(self, recipe: UNetRecipe) -> None:
+        super().__init__()
+        widths = [recipe.channels * multiplier for multiplier in recipe.multipliers]
+        self.patch = recipe.patch
+        self.embedding_width = 4 * recipe.channels
+        self.noise = NoiseEmbedding(self.embedding_width)
+        self.pooled = loud(nn.Linear(recipe.context_width, self.embedding_width))
+        self.conv_in = nn.Conv2d(recipe.image_channels * recipe.patch**2 + POSITION_FEATURES, widths[0], 3, padding=1)
+        self.down = nn.ModuleList()
+        self.skip_widths: list[int] = []
+        channels = widths[0]
+        for level, width in enumerate(widths):
+            for block in range(recipe.blocks):
+                resample = "down" if level and not block else None
+                self.down.append(make_block(recipe, level, channels, width, resample))
+                channels = width
+                self.skip_widths.append(width)
+        self.middle = nn.ModuleList([make_block(recipe, len(widths) - 1, channels, channels, None)])
+        self.canvas = Canvas(self.embedding_width, channels)
+
+    def embed(self, c_noise_N: Tensor, context: Context) -> Tensor:
+        """The embedding of noise level and conditioning, which scales and shifts every block: [N, E]."""
+        return F.silu(self.noise(c_noise_N) + self.pooled(context.pooled_ND))
+
+    def first(self, x_NCHW: Tensor) -> Tensor:
+        """The first feature map, from the image's patches and their positions: [N, C, H / patch, W / patch]."""
+        x_NCHW = F.pixel_unshuffle(x_NCHW, self.patch)
+        where_NCHW = positions(x_NCHW).expand(len(x_NCHW), -1, -1, -1)
+        return self.conv_in(torch.cat([x_NCHW, where_NCHW], 1))
+
+    def forward(self, h_NCHW: Tensor, embedding_NE: Tensor, context: Context) -> tuple[list[Tensor], Tensor]:
+        """From the first feature map to (the output of each block, the output of the middle)."""
+        skips = []
+        for block in self.down:
+            h_NCHW = block(h_NCHW, embedding_NE, context)
+            skips.append(h_NCHW)
+        for block in self.middle:
+            h_NCHW = block(h_NCHW, embedding_NE, context)
+        return skips, h_NCHW + self.canvas(embedding_NE, *h_NCHW.shape[-2:])
 
 
 def make_block(recipe: UNetRecipe, level: int, channels_in: int, channels_out: int, resample: str | None) -> UNetBlock:

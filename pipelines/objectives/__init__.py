@@ -1,4 +1,4 @@
-"""What is minimised: one module for each family."""
+"""What is minimised: one module per family of models."""
 
 from headrace.objectives.autoencoder import Reconstruction
 from headrace.objectives.classifier import NoisyClassification

@@ -1,9 +1,10 @@
 """The adaptive weight of an adversary (Esser et al. 2021, equation 7), without a second pass through the network.
 
-Both losses are functions of the painted image, so their gradients are taken there first, by two graphs of their own
-that are freed at once. The last layer turns them into gradients of its weight; their norms give the weight; and one
-backward pass from the image sends the sum through the network. No graph is kept for a second use, so activation
-checkpointing computes each segment again only once and gradients of ranks are averaged as ever.
+Both losses are functions of the painted image, so their gradients with respect to the image come first, from two small
+graphs that are freed at once. The last layer turns them into gradients with respect to its weight matrix, whose norms
+give the adaptive weight. One backward pass from the image then sends the weighted sum through the network. Because no
+graph is used twice, activation checkpointing computes each segment again only once, and the gradients of ranks are
+averaged as usual.
 """
 
 from collections.abc import Callable
@@ -28,8 +29,8 @@ def adaptive_weight(
 ) -> Tensor:
     """‖∇ reconstruction‖ / (‖∇ adversarial‖ + δ), clamped to [0, largest]: a detached scalar, the same on all ranks.
 
-    `paint(features)` is the image by way of the last layer, whose weight is `last_weight`; the two gradients are of the
-    mean losses with respect to that image. The norms are those of the gradients averaged over the ranks.
+    `paint(features)` makes the image with the last layer, whose weight is `last_weight`. The two gradients are those of
+    the mean losses with respect to that image. The norms are of gradients averaged over the ranks.
     """
     with torch.enable_grad():
         image = paint(features.detach())
@@ -52,7 +53,7 @@ class WithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Any:
-        """The known gradient times the one from above."""
+        """Returns the known gradient times the upstream one."""
         (gradient,) = ctx.saved_tensors
         return upstream[0] * gradient, None, None
 

@@ -1,7 +1,7 @@
-"""Autoencoders: reconstruction by pixels and features, a bottleneck's penalty, and an adversary that starts late.
+"""Autoencoders: a reconstruction loss on pixels and features, a bottleneck's penalty, and an adversary that joins late.
 
-With the bottleneck `kl` this is a variational autoencoder (Kingma & Welling 2014), with `vq` a VQ-VAE (van den Oord et
-al. 2017), with a discriminator a VQGAN (Esser et al. 2021).
+With the bottleneck `kl` this trains a variational autoencoder (Kingma & Welling 2014), with `vq` a VQ-VAE (van den Oord
+et al. 2017), and with a discriminator a VQGAN (Esser et al. 2021).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,22 +22,23 @@ from headrace.recipe.discrete import Autoencoding
 
 PIXELS = {"l1": F.l1_loss, "l2": F.mse_loss}
 WON = 0.01
-"""a hinge loss below this deceives nobody, and the decoder learns nothing from it"""
+"""below this hinge loss the discriminator is never fooled, and the decoder learns nothing from it"""
 PATIENCE = 100
-"""rounds in a row, won outright or stuck, that are reported"""
+"""after this many rounds in a row, won outright or stuck, a warning is given"""
 COLLAPSED = 0.5
-"""share of the most codes ever in use on the fixed images, below which the codebook is said to have collapsed"""
+"""the codebook counts as collapsed below this share of the most codes that the fixed images ever used"""
 
 
 class Reconstruction:
-    """Phase one trains the autoencoder; phase two, which starts later, the discriminator, on the same reconstructions.
+    """Phase one trains the autoencoder. Phase two, which starts later, trains the discriminator on its reconstructions.
 
     A batch holds `image`: float32 [N, C, H, W] in [−1, 1].
 
-    Figures of phase one: `pixels`, `perceptual`, the bottleneck's (`kl`; `commitment`, `perplexity`), and with an
-    adversary `fooling` and `adaptive`, the weight. Every `watch` steps the fixed images give `fixed_error` and, with
-    codes, `fixed_perplexity`. Figures of phase two: `real` and `fake`, the shares of patches that are told rightly;
-    `rounds_won`, rounds in a row that it won outright; `rounds_stuck`, rounds in a row that it told nothing at all.
+    Figures of phase one: `pixels`, `perceptual`, the bottleneck's (`kl`; `commitment`, `perplexity`) and, with an
+    adversary, `fooling` and the weight `adaptive`. Every `monitor_every` steps the fixed images give `fixed_error` and,
+    with codes, `fixed_perplexity`. Figures of phase two: `real` and `fake`, the shares of patches classified correctly;
+    `rounds_won`, the rounds in a row that the discriminator won outright; `rounds_stuck`, the rounds in a row in which
+    it told real from fake not at all.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Reconstruction:
         discriminator: PatchDiscriminator | None = None,
         fixed_NCHW: Tensor | None = None,
     ) -> None:
-        """`perceptual` and `discriminator` are there if the recipe has them; `fixed_NCHW` is watched."""
+        """Give `perceptual` and `discriminator` if the recipe has them. `fixed_NCHW` are monitored."""
         self.recipe, self.model = recipe, model
         self.perceptual, self.discriminator, self.fixed_NCHW = perceptual, discriminator, fixed_NCHW
         self._painted: WeakKeyDictionary[Draws, Tensor] = WeakKeyDictionary()
@@ -60,13 +61,13 @@ class Reconstruction:
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        """The autoencoder, and its adversary if there is one."""
+        """The autoencoder and, if there is one, the discriminator."""
         if self.discriminator is None:
             return {"model": self.model}
         return {"model": self.model, "discriminator": self.discriminator}
 
     def phases(self) -> Sequence[Phase]:
-        """One phase, or two that share one forward pass of the autoencoder."""
+        """One phase, or two that share a forward pass of the autoencoder."""
         phases = [Phase("reconstruct", ("model",), self.reconstruct, after=self.model.update, warn=self._warn_of_codes)]
         if self.recipe.discriminator is not None:
             first = self.recipe.discriminator.start + 1
@@ -76,7 +77,7 @@ class Reconstruction:
         return phases
 
     def reconstruct(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
-        """The autoencoder's mean loss, and figures; the adversary has no part in it where nothing is trained."""
+        """The autoencoder's mean loss, and figures. Outside of training the adversary does not contribute."""
         image_NCHW = batch["image"]
         through = self.model.compress(image_NCHW, draws)
         features_NCHW = self.model.decoder.features(through.z_NCHW)
@@ -99,20 +100,20 @@ class Reconstruction:
         """The discriminator's mean hinge loss (Lim & Ye 2017) on the reconstructions of phase one, and figures."""
         assert self.discriminator is not None
         painted_NCHW = self._painted.pop(draws, None)
-        if painted_NCHW is None:  # not in training: there was no phase one
+        if painted_NCHW is None:  # outside of training there was no phase one
             with torch.no_grad():
                 painted_NCHW = self.model(batch["image"])
         real, fake = self.discriminator(batch["image"]).float(), self.discriminator(painted_NCHW).float()
         loss = (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2
         self._count("rounds_won", loss.detach() < WON)
-        # With outputs of one sign nothing is told apart: the loss stays at 1 and its gradient says nothing.
+        # If all outputs have one sign, nothing is told apart: the loss stays at 1 and its gradient carries no signal.
         self._count("rounds_stuck", (real.detach().mean() - fake.detach().mean()).abs() < WON)
         figures = {"real": (real > 0).float().mean(), "fake": (fake < 0).float().mean()}
         figures |= {name: getattr(self.discriminator, name).float() for name in ("rounds_won", "rounds_stuck")}
         return loss, figures
 
     def _distance(self, painted_NCHW: Tensor, image_NCHW: Tensor, figures: dict[str, Tensor]) -> Tensor:
-        """The mean distance of reconstructions from images, noted in `figures` by part."""
+        """The mean distance of reconstructions from images; its parts are added to `figures`."""
         loss = PIXELS[self.recipe.reconstruction](painted_NCHW.float(), image_NCHW)
         figures["pixels"] = loss.detach()
         if self.perceptual is not None and self.recipe.perceptual is not None:
@@ -124,7 +125,7 @@ class Reconstruction:
     def _fooling(
         self, painted_NCHW: Tensor, features_NCHW: Tensor, image_NCHW: Tensor, figures: dict[str, Tensor]
     ) -> Tensor:
-        """The distance plus what the adversary is not fooled by, in the balance that the last layer's gradients say."""
+        """The distance plus the adversarial loss, balanced by the gradients at the last layer."""
         adversary, discriminator = self.recipe.discriminator, self.discriminator
         assert adversary is not None
         assert discriminator is not None
@@ -150,7 +151,7 @@ class Reconstruction:
         return figures
 
     def _count(self, name: str, happened: Tensor) -> None:
-        """Count rounds in a row in a buffer of the discriminator, which checkpoints keep."""
+        """Count rounds in a row in a buffer of the discriminator, so that checkpoints contain the count."""
         assert self.discriminator is not None
         rounds: Tensor = getattr(self.discriminator, name)
         if self.discriminator.training:

@@ -17,7 +17,7 @@ class NoisyClassification:
     """The cross-entropy of labels over noise levels (Dhariwal & Nichol 2021, section 4.1).
 
     A batch holds `image` (float32 [N, C, H, W] in [−1, 1]) and `label` (int64 [N], from 0 to below the network's
-    `labels`; checked where the labels are read). A share `clean` of the samples has no noise.
+    `labels`, checked where labels are read). A share `clean` of the samples gets no noise.
     """
 
     def __init__(self, recipe: Classification, model: Classifier) -> None:
@@ -30,11 +30,11 @@ class NoisyClassification:
         return {"model": self.model}
 
     def phases(self) -> Sequence[Phase]:
-        """One phase."""
+        """The only phase, `classify`."""
         return [Phase("classify", ("model",), self.loss)]
 
     def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean loss, and the shares of right answers: of all samples, and of those without noise."""
+        """The mean loss, and the accuracy on all samples and on those without noise."""
         image_NCHW, label_N = batch["image"], batch["label"]
         self.schedule.to(image_NCHW.device)
         sigma_N = self.schedule.quantile(draws.uniform("noise level")).float()

@@ -14,7 +14,7 @@ from headrace.recipe.objective import Diffusion as DiffusionRecipe
 
 
 class Latents(Protocol):
-    """A frozen autoencoder, as denoising in its latents needs it."""
+    """The part of a frozen autoencoder that denoising in its latents needs."""
 
     def encode(self, image_NCHW: Tensor) -> Tensor:
         """The latent of each image, of mean 0 and variance 1."""
@@ -28,13 +28,13 @@ class Latents(Protocol):
 class Diffusion:
     """E‖F − target‖² over noise levels, weighted (Ho et al. 2020, equation 14; Hang et al. 2023, section 3.4).
 
-    A batch holds `image` (float32 [N, C, H, W] in [−1, 1]) and what the network is to be told: `tokens` (int64 [N, L])
-    with `tokens_mask` (bool [N, L]), `label` (int64 [N]), both or neither. With `latents` it is their encoding of the
-    image that is denoised (Rombach et al. 2022, equation 2).
+    A batch holds `image` (float32 [N, C, H, W] in [−1, 1]) and the conditioning: `tokens` (int64 [N, L]) with
+    `tokens_mask` (bool [N, L]), `label` (int64 [N]), both or neither. With `latents`, the image's latent is denoised
+    instead of the image (Rombach et al. 2022, equation 2).
     """
 
     def __init__(self, recipe: DiffusionRecipe, model: nn.Module, latents: Latents | None = None) -> None:
-        """Raises RecipeError if there is no such prediction."""
+        """Raises RecipeError if `recipe` names an unknown prediction."""
         self.recipe = recipe
         self.model = model
         self.denoiser = denoiser(model, recipe)
@@ -42,15 +42,15 @@ class Diffusion:
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        """The network with its caption encoder."""
+        """The network, including its caption encoder."""
         return {"model": self.model}
 
     def phases(self) -> Sequence[Phase]:
-        """One phase."""
+        """The only phase, `denoise`."""
         return [Phase("denoise", ("model",), self.loss)]
 
     def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean loss over the samples of this rank, and the unweighted error of the network's output."""
+        """The mean loss over this rank's samples, and the unweighted error of the network's output."""
         image_NCHW = batch["image"]
         if self.latents is not None:
             with torch.no_grad():
@@ -67,14 +67,14 @@ class Diffusion:
         return loss_N.mean(), {"error": error_N.detach().mean()}
 
     def condition(self, batch: Batch, draws: Draws) -> Any:
-        """What the network is told of each sample, dropped anew for every sample and step."""
+        """The conditioning of each sample, randomly dropped for every sample and step."""
         dropped_N = draws.uniform("drop caption") < self.recipe.drop_caption
         caption = Caption(batch["tokens"], batch["tokens_mask"]) if "tokens" in batch else None
         label_N = batch["label"] if "label" in batch else torch.full_like(draws.samples, NO_LABEL)
         return Conditioning(label_N, caption).dropped(dropped_N)
 
     def weight(self, sigma_N: Tensor, c_out_N: Tensor) -> Tensor:
-        """1 for L_simple, else min-SNR-γ: min(SNR, γ) on the error of x₀, hence c_out² times that on F's."""
+        """1 for L_simple; for min-SNR-γ, min(SNR, γ) on the error of x₀, hence c_out² times that on the error of F."""
         if self.recipe.min_snr is None:
             return torch.ones_like(c_out_N)
         return (1 / sigma_N**2).clamp(max=self.recipe.min_snr).float() * c_out_N**2

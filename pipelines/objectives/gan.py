@@ -1,4 +1,8 @@
-"""A generator against a discriminator: GAN, relativistic GAN with R1 and R2, Wasserstein GAN."""
+"""Adversarial training of a generator and a discriminator: GAN, relativistic GAN with R1 and R2, Wasserstein GAN.
+
+`Adversarial` is the objective. `PAIRINGS` holds its losses by name, each a pair of one for the discriminator and one
+for the generator.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,50 +19,16 @@ from headrace.objectives.objective import Batch, Phase
 from headrace.objectives.smoothness import clip_weights, gamma_at, gradient_norm_between, squared_gradient
 from headrace.recipe.gan import Adversarial as AdversarialRecipe
 
-Outputs = Callable[[Tensor, Tensor], Tensor]
-"""(D of real images [N], D of generated ones [N]) -> loss [N]"""
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """The two losses of an adversarial pair."""
-
-    discriminator: Outputs
-    generator: Outputs
-    bounded: bool = True
-    """whether the discriminator's loss is at least 0, which it reaches when nothing generated deceives it"""
-    paired: bool = False
-    """whether the generator's loss looks at real images"""
-
-
-def _log_odds(real_N: Tensor, fake_N: Tensor) -> Tensor:
-    return F.softplus(-real_N) + F.softplus(fake_N)
-
-
-PAIRINGS: Mapping[str, Pairing] = {
-    # Goodfellow et al. 2014, equation 1
-    "minimax": Pairing(_log_odds, lambda real_N, fake_N: -F.softplus(fake_N)),
-    # Goodfellow et al. 2014, section 3: the generator maximises log D
-    "non_saturating": Pairing(_log_odds, lambda real_N, fake_N: F.softplus(-fake_N)),
-    # Jolicoeur-Martineau 2019, equations 4 and 5; Huang et al. 2024, equation 2
-    "relativistic": Pairing(
-        lambda real_N, fake_N: F.softplus(fake_N - real_N),
-        lambda real_N, fake_N: F.softplus(real_N - fake_N),
-        paired=True,
-    ),
-    # Arjovsky, Chintala & Bottou 2017, algorithm 1
-    "wasserstein": Pairing(lambda real_N, fake_N: fake_N - real_N, lambda real_N, fake_N: -fake_N, bounded=False),
-}
-
-
 WON = 0.01
-"""nats: a discriminator whose loss is below this is deceived by nothing, and the generator learns nothing from it"""
+"""below this loss, in nats, the discriminator is never deceived, and the generator learns nothing from it"""
+
+
 PATIENCE = 100
-"""rounds won outright in a row that are reported"""
+"""after this many rounds in a row won outright, a warning is given"""
 
 
 class Adversarial:
-    """Two networks: each step the discriminator's round, every `rounds` steps the generator's.
+    """Trains the discriminator in every step, and the generator in every `rounds`-th step.
 
     A batch holds `image` (float32 [N, C, H, W] in [−1, 1], or points [N, D]) and, where the networks are conditioned,
     `label` (int64 [N]) or `tokens` (int64 [N, L]) and `tokens_mask` (bool [N, L]).
@@ -83,7 +53,7 @@ class Adversarial:
         return {"generator": self.generator, "discriminator": self.discriminator}
 
     def phases(self) -> Sequence[Phase]:
-        """The discriminator's round, then the generator's."""
+        """The discriminator's phase, then the generator's."""
         after = {"clip": self._clip, "spectral": self._step_spectra}.get(self.recipe.regulariser)
         return [
             Phase("discriminator", ("discriminator",), self.discriminator_loss, after=after, warn=self._warn),
@@ -124,7 +94,7 @@ class Adversarial:
         return self.pairing.generator(real_N, fake_N).mean(), {}
 
     def condition(self, batch: Batch) -> Conditioning:
-        """What each image of the batch is made for, as far as the batch says."""
+        """The conditioning of each image in the batch."""
         caption = Caption(batch["tokens"], batch["tokens_mask"]) if "tokens" in batch else None
         return Conditioning(batch.get("label"), caption)
 
@@ -148,8 +118,8 @@ class Adversarial:
     def _wasserstein(self, difference: Tensor, slope: Tensor | float) -> dict[str, Tensor]:
         """The estimate of W₁: E D(real) − E D(fake), over the critic's slope.
 
-        At the optimum of a soft penalty the critic is steeper than 1, by W₁/2λ, which the division undoes. It is a
-        distance only as far as the critic's slope is 1: with clipping and spectral norms its scale is not known.
+        At the optimum of a soft penalty the critic's slope exceeds 1 by W₁/2λ, which the division corrects. With
+        clipping and spectral norms the slope is unknown, so the estimate has an unknown scale.
         """
         return {"wasserstein": difference / slope}
 
@@ -174,3 +144,39 @@ class Adversarial:
 
     def _step_spectra(self) -> None:
         step_spectra(self.discriminator)
+
+
+Outputs = Callable[[Tensor, Tensor], Tensor]
+"""(D of real images [N], D of generated ones [N]) -> loss [N]"""
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The two losses of an adversarial pair."""
+
+    discriminator: Outputs
+    generator: Outputs
+    bounded: bool = True
+    """whether the discriminator's loss has the lower bound 0, reached when no generated image deceives it"""
+    paired: bool = False
+    """whether the generator's loss depends on real images"""
+
+
+def _log_odds(real_N: Tensor, fake_N: Tensor) -> Tensor:
+    return F.softplus(-real_N) + F.softplus(fake_N)
+
+
+PAIRINGS: Mapping[str, Pairing] = {
+    # Goodfellow et al. 2014, equation 1
+    "minimax": Pairing(_log_odds, lambda real_N, fake_N: -F.softplus(fake_N)),
+    # Goodfellow et al. 2014, section 3: the generator maximises log D
+    "non_saturating": Pairing(_log_odds, lambda real_N, fake_N: F.softplus(-fake_N)),
+    # Jolicoeur-Martineau 2019, equations 4 and 5; Huang et al. 2024, equation 2
+    "relativistic": Pairing(
+        lambda real_N, fake_N: F.softplus(fake_N - real_N),
+        lambda real_N, fake_N: F.softplus(real_N - fake_N),
+        paired=True,
+    ),
+    # Arjovsky, Chintala & Bottou 2017, algorithm 1
+    "wasserstein": Pairing(lambda real_N, fake_N: fake_N - real_N, lambda real_N, fake_N: -fake_N, bounded=False),
+}

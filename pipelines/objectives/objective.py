@@ -1,8 +1,8 @@
-"""What an objective tells the trainer: the networks that it trains, and the phases of a step.
+"""The interface between an objective and the trainer: networks to train, and the phases of a step.
 
 The trainer runs the phases in order. For each it turns gradients on for the phase's networks only, runs the loss and
 its backward pass, clips, steps the optimizers of those networks, and calls `after`. Diffusion has one phase and a GAN
-two; the trainer needs no case for either.
+two, and the trainer treats both alike.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,13 +29,13 @@ class Phase:
     networks: tuple[str, ...]
     loss: Loss
     every: int = 1
-    """runs in steps whose number is divisible by this"""
+    """the phase runs in steps whose number is divisible by this"""
     first: int = 1
-    """does not run before this step"""
+    """the phase does not run before this step"""
     after: Callable[[], None] | None = None
     """called once the optimizer has stepped"""
     warn: Callable[[Mapping[str, float]], str | None] | None = None
-    """given each step's figures, under their names in the metrics, returns a line to warn with, or None"""
+    """takes each step's figures by their names in the metrics; returns a warning (one line) or None"""
 
 
 class Objective(Protocol):

@@ -1,4 +1,4 @@
-"""The second stage: the likelihood of the codes that a trained autoencoder gives images."""
+"""The second stage of discrete models: the likelihood of the codes that a trained autoencoder gives images."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,15 +16,15 @@ from headrace.recipe.discrete import AutoregressivePrior
 
 
 class CodeLikelihood:
-    """−log p(codes | what is told), the mean over codes, in nats.
+    """−log p(codes | conditioning) in nats, the mean over codes.
 
-    A batch holds `image` (float32 [N, C, H, W] in [−1, 1]) and, where the prior is told of them, `label` (int64 [N]) or
-    `tokens` (int64 [N, L]) and `tokens_mask` (bool [N, L]); a share `drop` of the samples is told nothing. The figure
-    `bits` is the same in bits per code, of the samples that were told.
+    A batch holds `image` (float32 [N, C, H, W] in [−1, 1]) and, if the prior is conditioned on them, `label` (int64
+    [N]) or `tokens` (int64 [N, L]) and `tokens_mask` (bool [N, L]). A share `drop` of the samples loses its
+    conditioning. The figure `bits` is the loss of the other samples, in bits per code.
     """
 
     def __init__(self, recipe: AutoregressivePrior, model: Prior, autoencoder: Autoencoder) -> None:
-        """`autoencoder` is frozen and has codes."""
+        """`autoencoder` is frozen, and its latents are codes."""
         self.recipe, self.model, self.autoencoder = recipe, model, autoencoder
 
     @property
@@ -33,7 +33,7 @@ class CodeLikelihood:
         return {"model": self.model}
 
     def phases(self) -> Sequence[Phase]:
-        """One phase."""
+        """The only phase, `predict`."""
         return [Phase("predict", ("model",), self.loss)]
 
     def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
@@ -46,7 +46,7 @@ class CodeLikelihood:
 
 
 def code_nats(model: Prior, autoencoder: Autoencoder, image_NCHW: Tensor, conditioning: Conditioning) -> Tensor:
-    """−log p of each image's codes, given what is told of it, the mean over its codes: [N]."""
+    """−log p of each image's codes given its conditioning, in nats, the mean over its codes: [N]."""
     with torch.no_grad(), torch.autocast(image_NCHW.device.type, enabled=False):
         codes_NL = autoencoder.codes(image_NCHW).flatten(1)
     logits_NLK = model(codes_NL[:, :-1], conditioning).float()
@@ -54,7 +54,7 @@ def code_nats(model: Prior, autoencoder: Autoencoder, image_NCHW: Tensor, condit
 
 
 def conditioning_of(batch: Batch) -> Conditioning:
-    """What a batch tells of its images."""
+    """The conditioning in a batch; `NO_LABEL` if it has no labels."""
     label_N = batch["label"] if "label" in batch else torch.full_like(batch["image"][:, 0, 0, 0], NO_LABEL).long()
     caption = Caption(batch["tokens"], batch["tokens_mask"]) if "tokens" in batch else None
     return Conditioning(label_N, caption)

@@ -1,6 +1,6 @@
-"""Score matching without noise: for small problems, where derivatives of the score can be had.
+"""Score matching without noise, for small problems where the score can be differentiated: see docs/samplers.md.
 
-Denoising score matching over a ladder of noise needs nothing here: it is the diffusion objective of a network that
+Denoising score matching over a ladder of noise levels is not here: it is the diffusion objective of a network that
 predicts the score (`prediction: score`, `schedule: geometric`), whose L_simple is the loss of Song & Ermon (2019),
 equation 6, with λ(σ) = σ².
 """
@@ -15,7 +15,7 @@ Score = Callable[[Tensor], Tensor]
 
 
 def exact_score_matching(score: Score, x: Tensor) -> Tensor:
-    """tr ∇s(x) + ‖s(x)‖²/2 for each sample, [N] (Hyvärinen 2005, theorem 1); one backward pass for each dimension."""
+    """tr ∇s(x) + ‖s(x)‖²/2 for each sample, [N] (Hyvärinen 2005, theorem 1). Takes a backward pass per dimension."""
     x, s = _evaluated(score, x)
     trace_N = x.new_zeros(len(x))
     for i, column_N in enumerate(s.flatten(1).unbind(1)):
@@ -27,7 +27,7 @@ def exact_score_matching(score: Score, x: Tensor) -> Tensor:
 def sliced_score_matching(score: Score, x: Tensor, directions: Tensor) -> Tensor:
     """vᵀ∇s(x)v + ‖s(x)‖²/2 for each sample, [N] (Song et al. 2019, equation 8, variance reduced).
 
-    `directions` v are of the shape of x, with identity covariance (normal or random signs); one backward pass.
+    `directions` v have the shape of x and identity covariance (normal or random signs). Takes one backward pass.
     """
     x, s = _evaluated(score, x)
     (gradient,) = torch.autograd.grad((s * directions).sum(), x, create_graph=True)

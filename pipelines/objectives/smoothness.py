@@ -1,7 +1,7 @@
-"""What keeps a discriminator smooth: penalties on its gradient, and bounds on its weights.
+"""Regularisers that keep a discriminator smooth: penalties on its gradient, and bounds on its weights.
 
-Penalties are differentiated twice: their value is a gradient with respect to images, and their own gradient is one with
-respect to weights.
+Penalties are differentiated twice: a penalty is computed from a gradient with respect to images, and training needs its
+gradient with respect to weights.
 """
 
 import math
@@ -17,14 +17,14 @@ Criticism = Callable[[Tensor], Tensor]
 def squared_gradient(output_N: Tensor, *inputs: Tensor) -> list[Tensor]:
     """‖∇ₓ D(x)‖² of each sample, [N] float32, for each of the `inputs` that `output` was computed from.
 
-    Each output may depend on its own sample alone. The graph is kept, so that the result can be differentiated.
+    Each output must depend on its own sample only. The graph is kept, so you can differentiate the result.
     """
     gradients = torch.autograd.grad(output_N.sum(), inputs, create_graph=True)
     return [gradient.float().flatten(1).square().sum(1) for gradient in gradients]
 
 
 def between(real: Tensor, fake: Tensor, share_N: Tensor) -> Tensor:
-    """Points on the straight lines from generated samples (share 0) to real ones (1), in the shape of both."""
+    """Points on the straight lines from generated samples (share 0) to real ones (share 1), of the same shape."""
     return torch.lerp(fake, real, share_N.view(-1, *[1] * (real.ndim - 1)))
 
 
@@ -36,9 +36,9 @@ def gradient_norm_between(criticise: Criticism, real: Tensor, fake: Tensor, shar
 
 
 def gamma_at(samples_N: Tensor, start: float, end: float, burn_in: int) -> Tensor:
-    """γ of R1 and R2 once `samples` (int64 [N]) were seen: half a cosine from `start` to `end` over the burn-in.
+    """γ of R1 and R2 after `samples` (int64 [N]) samples: half a cosine from `start` to `end` over the burn-in.
 
-    Huang et al. 2024, table 7, lower γ so over the burn-in.
+    Huang et al. (2024, table 7) lower γ this way.
     """
     done_N = (samples_N.to(torch.float32) / max(1, burn_in)).clamp(max=1)
     return end + (start - end) * 0.5 * (1 + torch.cos(math.pi * done_N))

@@ -1,4 +1,4 @@
-"""The Kantorovich–Rubinstein dual of W₁: a 1-Lipschitz potential is moved to where it tells two measures apart."""
+"""The Kantorovich–Rubinstein dual of W₁: training a 1-Lipschitz potential to separate two measures."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,13 +9,13 @@ from headrace.objectives.objective import Batch, Phase
 
 
 class KantorovichRubinstein:
-    """W₁(μ, ν) = sup { E_μ f − E_ν f : f 1-Lipschitz } (Villani 2009, remark 6.5): one phase that climbs.
+    """W₁(μ, ν) = sup { E_μ f − E_ν f : f 1-Lipschitz } (Villani 2009, remark 6.5), by gradient ascent.
 
-    The measures are two sets of points, all of which every step looks at; batches are not.
+    The measures are two sets of points. Every step uses all points and ignores the batch.
     """
 
     def __init__(self, potential: nn.Module, x_ND: Tensor, y_MD: Tensor) -> None:
-        """`potential(points [N, D])` -> [N] is 1-Lipschitz for all of its weights; `x` are points of μ, `y` of ν."""
+        """`potential(points [N, D])` -> [N] is 1-Lipschitz whatever its weights are; `x` are points of μ, `y` of ν."""
         self.potential, self.x_ND, self.y_MD = potential, x_ND, y_MD
 
     @property
@@ -24,10 +24,10 @@ class KantorovichRubinstein:
         return {"potential": self.potential}
 
     def phases(self) -> Sequence[Phase]:
-        """One phase."""
+        """The only phase, `climb`."""
         return [Phase("climb", ("potential",), self.loss)]
 
     def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
-        """Minus the difference of means, and the difference as the figure `wasserstein`."""
+        """Minus the difference of means; the figure `wasserstein` is the difference."""
         difference = self.potential(self.x_ND).mean() - self.potential(self.y_MD).mean()
         return -difference, {"wasserstein": difference.detach()}

@@ -1,4 +1,4 @@
-"""The few things that networks do together when several ranks train; alone, each is the identity."""
+"""Collective operations for networks that several ranks train. On a single rank each is the identity."""
 
 import torch
 import torch.distributed as dist
@@ -30,7 +30,7 @@ def joined(values: Tensor) -> Tensor:
 
 
 def whole(values: Tensor) -> Tensor:
-    """`values`, gathered if each rank holds a piece of them."""
+    """`values` as a whole tensor, gathered if each rank holds a piece."""
     return values.full_tensor() if isinstance(values, DTensor) else values
 
 

@@ -11,12 +11,12 @@ from torch.distributed.tensor import DTensor, Shard
 
 
 def piece(tensor: Tensor) -> Tensor:
-    """What this rank holds of `tensor`; it shares its memory."""
+    """This rank's piece of `tensor`, sharing its memory."""
     return tensor.to_local().detach() if isinstance(tensor, DTensor) else tensor.detach()
 
 
 def is_shared(tensor: Tensor) -> bool:
-    """Whether other ranks hold other pieces of it."""
+    """Whether other ranks hold other pieces of `tensor`."""
     return isinstance(tensor, DTensor)
 
 
@@ -54,13 +54,13 @@ def _on_cpu(mesh: DeviceMesh) -> DeviceMesh:
 
 
 class Staging:
-    """Copies on the CPU, in memory that is used again for every save: pinned where the tensors are on a GPU."""
+    """Copies tensors to CPU memory that every save reuses; it is pinned for tensors on a GPU."""
 
     def __init__(self) -> None:
         self._copies: dict[str, Tensor] = {}
 
     def copies(self, group: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Copies of `tensors` that share no memory with them; the next call with this `group` overwrites them."""
+        """Copies of `tensors`, in memory of their own that the next call with this `group` overwrites."""
         found: dict[str, Tensor] = {}
         cuda = False
         for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""The processes of a run: who this one is, and the few things that they do together."""
+"""The processes of a run: which rank this one is, and a few collective operations."""
 
 import os
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from headrace.errors import RecipeError
 
 @dataclass(frozen=True)
 class Workers:
-    """One of `world_size` processes that train together, with the device that is its own."""
+    """One of `world_size` processes that train together, and its own device."""
 
     rank: int
     world_size: int
@@ -28,7 +28,7 @@ class Workers:
         return self.rank == 0
 
     def share(self, batch_size: int) -> int:
-        """The samples of this rank in a global batch. Raises RecipeError if the ranks cannot have equal shares."""
+        """The samples of this rank in a global batch. Raises RecipeError if the batch cannot be divided equally."""
         if batch_size % self.world_size:
             raise RecipeError(
                 f"data.batch_size: found {batch_size}, expected a multiple of the {self.world_size} ranks that train"
@@ -50,7 +50,7 @@ class Workers:
 
 @contextmanager
 def join() -> Iterator[Workers]:
-    """Join the processes that `torchrun` (or another that sets RANK and WORLD_SIZE) started; alone without one.
+    """Join the processes started by `torchrun` (or another launcher that sets RANK and WORLD_SIZE), if there are any.
 
     Collectives run over NCCL on GPUs and over gloo on CPUs. Each rank of a machine takes the GPU of its LOCAL_RANK.
     """
@@ -62,13 +62,13 @@ def join() -> Iterator[Workers]:
         torch.cuda.set_device(device)
     if world_size > 1:
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        # torchrun keeps its store over restarts: under one name, a rank would meet the addresses of dead ones.
+        # torchrun keeps its store over restarts: under the same name, a rank would find the addresses of dead ranks.
         store, rank, world_size = next(rendezvous("env://", rank, world_size))
         start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         store = PrefixStore(f"headrace/{start}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     workers = Workers(rank, world_size, device)
-    workers.barrier()  # a rank that ends at once, as on a bad recipe, may hold the store that others still read
+    workers.barrier()  # a rank that exits at once, say for a bad recipe, may host the store that others still read
     yield workers
     if world_size > 1:  # not in a `finally`: after an error the other ranks are not there to answer
         dist.destroy_process_group()

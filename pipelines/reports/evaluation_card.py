@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from headrace.evaluation.evaluate import Evaluated, Measurement
+from headrace.files import write_bytes, write_text
 from headrace.reports.figures import confusion, gathered, rows_of, sweep_curves
 from headrace.reports.pictures import data_uri
-from headrace.runs.files import write_text
 from headrace.sampling.grid import write_grid
 
 FILE, FOLDER = "evaluation.json", "evaluation"
@@ -83,11 +83,11 @@ def _write_pictures(folder: Path, evaluated: Evaluated) -> None:
         write_grid(folder / "drawn.png", titles, gathered(last.drawn, rows))
         write_grid(folder / "real.png", titles, gathered(real.images, rows))
     if last.seen is not None and real.labels is not None:
-        (folder / "labels.png").write_bytes(confusion(real.labels[: len(last.seen)], last.seen))
+        write_bytes(folder / "labels.png", confusion(real.labels[: len(last.seen)], last.seen))
     varied = [each.varied for each in evaluated.measurements]
     if any(all(isinstance(each[key], int | float) for each in varied) for key in varied[0]):
         curves = sweep_curves(varied, [each.figures for each in evaluated.measurements], CURVES)
-        (folder / "sweep.png").write_bytes(curves)
+        write_bytes(folder / "sweep.png", curves)
 
 
 def read_evaluation(folder: Path) -> EvaluationCard | None:

@@ -6,11 +6,11 @@ from deltalake import DeltaTable
 from jinja2 import Environment, PackageLoader
 
 from headrace.errors import RecipeError
+from headrace.files import write_text
 from headrace.loading.table.storage import open_filesystem
 from headrace.recipe import load_recipe
 from headrace.reports.dataset_card import DatasetCard, read_dataset
 from headrace.reports.run_card import RunCard, read_run
-from headrace.runs.files import write_text
 
 
 def write_report(folder: str) -> Path | str:

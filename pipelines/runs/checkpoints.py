@@ -1,20 +1,25 @@
-"""Run checkpoints: folders that are there whole or not at all, with checksums, written beside the training.
+"""Run checkpoints: folders that are there whole or not at all, with checksums, written in the background.
 
     checkpoints/step-00000500/
-        model.safetensors …   tensors by name, one file for each group
-        shards/…safetensors   instead of these, where ranks share weights: each rank's pieces, by torch's DCP
-        state.json            the few numbers that the next step depends on
-        checksums.json        SHA-256 of each file above
+        model.safetensors …         the tensors of a group by name, one file per group
+        model/shard-…safetensors …  instead, for a group that ranks hold pieces of: a file per rank
+        state.json                  the few numbers that the next step depends on
+        checksums.json              the SHA-256 of each file above
 
-A save goes to a hidden folder, is forced to disk and renamed. Nothing in it is a pickle: loading runs no code.
+A save goes to a hidden folder, is forced to disk and renamed. Nothing in it is a pickle, so loading runs no code.
+
+Both forms of a group are kept on purpose. Torch's sharded writer (DCP) could write a single rank's groups as well, but
+it serialises each tensor in memory first: 200 MB took 3 to 4 times as long to save and to load, and twice the memory.
+A plain file is also what exports copy, and what other programs open by name.
 """
 
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +29,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from headrace.errors import DataError
+from headrace.files import remove_folder, sha256, sync
 from headrace.ranks.pieces import is_shared, rows
 from headrace.ranks.workers import Workers
 from headrace.runs import shards
-from headrace.runs.files import remove_folder, sha256, sync
 
 PREFIX, STATE, CHECKSUMS, METRIC = "step-", "state.json", "checksums.json", "metric"
 Tensors = Mapping[str, Mapping[str, Tensor]]
@@ -50,23 +55,22 @@ class Checkpoint:
 
     def names(self, group: str) -> list[str]:
         """The names of the tensors of one group. Raises FileNotFoundError if there is no such group."""
-        if self._sharded:
-            return shards.names(self.path / shards.FOLDER, group)
+        if self._sharded(group):
+            return list(shards.shapes(self.path / group))
         with safe_open(self.path / f"{group}.safetensors", framework="pt") as file:
             return list(file.keys())
 
     def tensors(self, group: str) -> dict[str, Tensor]:
         """The tensors of one group, on the CPU. Raises FileNotFoundError if there is no such group."""
-        if self._sharded:
-            return shards.read(self.path / shards.FOLDER, group, shards.shapes(self.path / shards.FOLDER, group))
+        if self._sharded(group):
+            return shards.read(self.path / group, shards.shapes(self.path / group))
         with safe_open(self.path / f"{group}.safetensors", framework="pt") as file:
-            names = list(file.keys())
-            return {name: file.get_tensor(name) for name in names}
+            return {name: file.get_tensor(name) for name in list(file.keys())}
 
     def read(self, group: str, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """This rank's pieces, cut as those of `like` are, of the tensors of one group, on the CPU.
+        """This rank's pieces of the tensors of one group, cut as those of `like` are, on the CPU.
 
-        Raises DataError if the group holds other tensors: it is of another architecture.
+        Raises DataError if the group holds other names or shapes: it is of another architecture.
         """
         found = self.names(group)
         odd = sorted(set(like).symmetric_difference(found))
@@ -74,21 +78,28 @@ class Checkpoint:
             where = "more" if odd[0] in found else "less"
             raise DataError(f"{self.path}: found weights of another architecture ({group} has {odd[0]} {where})")
         try:
-            if self._sharded:
-                return shards.read(self.path / shards.FOLDER, group, like)
+            if self._sharded(group):
+                return shards.read(self.path / group, like)
             with safe_open(self.path / f"{group}.safetensors", framework="pt") as file:
                 return {name: self._cut(file, name, tensor) for name, tensor in like.items()}
         except (ValueError, SafetensorError) as error:
             raise DataError(f"{self.path}: found weights of another architecture ({group}: {error})") from None
 
-    def damage(self) -> str | None:
-        """What is wrong with it in one phrase, or None if every file is there with its checksum."""
+    def damage(self, *groups: str) -> str | None:
+        """What is wrong with it in one phrase, or None if every file is there with its checksum.
+
+        With `groups`, only their files are read and judged.
+        """
         try:
-            expected = json.loads((self.path / CHECKSUMS).read_text(encoding="utf-8"))
-            files = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file()}
-            unknown = files - {CHECKSUMS, *expected}
-            if unknown or STATE not in expected:
-                return f"{CHECKSUMS} does not name {', '.join(sorted(unknown)) or STATE}"
+            checksums = json.loads((self.path / CHECKSUMS).read_text(encoding="utf-8"))
+            expected = {name: digest for name, digest in checksums.items() if _belongs(name, groups)}
+            for needed in groups or (STATE,):
+                if not any(name == needed or _belongs(name, (needed,)) for name in expected):
+                    return f"{CHECKSUMS} does not name {needed}"
+            files = (path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file())
+            unknown = {name for name in files if _belongs(name, groups)} - {CHECKSUMS, *expected}
+            if unknown:
+                return f"{CHECKSUMS} does not name {', '.join(sorted(unknown))}"
             for name, digest in expected.items():
                 if sha256(self.path / name) != digest:
                     return f"{name} is not what was written"
@@ -99,16 +110,15 @@ class Checkpoint:
         return None
 
     def metric(self) -> float | None:
-        """The loss that tells the best checkpoint, or None if it cannot be read."""
+        """The loss by which the best checkpoint is chosen, or None if it cannot be read."""
         try:
             found = self.state().get(METRIC)
         except (OSError, ValueError):
             return None
         return None if found is None else float(found)
 
-    @property
-    def _sharded(self) -> bool:
-        return (self.path / shards.FOLDER).is_dir()
+    def _sharded(self, group: str) -> bool:
+        return (self.path / group).is_dir()
 
     @staticmethod
     def _cut(file: Any, name: str, like: Tensor) -> Tensor:
@@ -119,10 +129,10 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of a run: the last `keep` are kept, and the one of the least loss if `best`."""
+    """The checkpoints of a run. The last `keep` are kept and, if `best`, the one with the lowest loss."""
 
     def __init__(self, folder: Path, keep: int = 1, best: bool = False, workers: Workers | None = None) -> None:
-        """`workers` are needed where ranks share weights and save together."""
+        """`workers` are needed where ranks hold pieces of the tensors and save together."""
         self.folder = folder
         self.keep, self.best = keep, best
         self._workers = workers
@@ -131,40 +141,41 @@ class Checkpoints:
         self._group: Any = None
 
     def all(self) -> list[Checkpoint]:
-        """What lies in the folder, oldest first, damaged ones included."""
+        """All checkpoints in the folder, oldest first, damaged ones included. None is verified."""
         found = [path for path in self.folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit()]
         return sorted((Checkpoint(path) for path in found), key=lambda checkpoint: checkpoint.step)
 
-    def newest(self) -> Checkpoint | None:
-        """The newest whole checkpoint, or None if there is none at all.
+    def newest(self, *groups: str) -> Checkpoint | None:
+        """The newest whole checkpoint, or None if there are no checkpoints.
 
-        A line on stderr names each damaged one that is passed over. Raises DataError if there are checkpoints and all
-        of them are damaged.
+        With `groups`, only these are verified: name what you read, and the rest is neither read nor judged. A line on
+        stderr names each damaged checkpoint that is passed over. Raises DataError if all of them are damaged.
         """
         found = self.all()
         for checkpoint in reversed(found):
-            damage = checkpoint.damage()
+            damage = checkpoint.damage(*groups)
             if damage is None:
                 return checkpoint
-            print(f"headrace: {checkpoint.path}: {damage}; one before it is looked for", file=sys.stderr)
+            print(f"headrace: {checkpoint.path}: {damage}; falling back to an earlier one", file=sys.stderr)
         if found:
             raise DataError(f"{self.folder}: found only damaged checkpoints; remove the folder to start from step 0")
         return None
 
     def save(self, step: int, tensors: Tensors, state: Mapping[str, Any]) -> None:
-        """Save `tensors` and `state` as step `step`, in the background.
+        """Save `tensors` (by group and name) and `state` as step `step`, in the background.
 
-        Nobody else may write to the tensors, which are given by group and name, until `wait`. Where they are pieces of
-        what ranks share, all ranks call this. Waits for the save before, whose error, if any, it raises.
+        Do not change the tensors until `wait` returns. If ranks hold pieces of any of them, all ranks call this. Waits
+        for the previous save first, and raises its error if it failed.
         """
         self.wait()
-        shared = any(is_shared(tensor) for named in tensors.values() for tensor in named.values())
-        if shared and self._group is None:
-            self._group = torch.distributed.new_group(backend="gloo")  # of the writer's own: it works beside training
-        self._saving = self._writer.submit(self._save_shards if shared else self._save, step, tensors, state)
+        shared = {group for group, named in tensors.items() if any(map(is_shared, named.values()))}
+        if shared and self._group is None:  # the writer runs beside training, so it needs a process group of its own
+            self._group = torch.distributed.new_group(backend="gloo")
+        save = partial(self._save_shards, shared) if shared else self._save
+        self._saving = self._writer.submit(save, step, tensors, state)
 
     def wait(self) -> None:
-        """Wait until nothing is being saved. Raises the error of the save that failed."""
+        """Wait until nothing is being saved. Raises the error of a save that failed."""
         if self._saving is not None:
             saving, self._saving = self._saving, None
             saving.result()
@@ -175,33 +186,42 @@ class Checkpoints:
             shutil.rmtree(path)
 
     def _save(self, step: int, tensors: Tensors, state: Mapping[str, Any]) -> None:
-        hidden = self._hidden(step)
-        hidden.mkdir(parents=True)
-        for group, named in tensors.items():
-            save_file(dict(named), hidden / f"{group}.safetensors")
-        files = sorted(hidden.iterdir())
-        checksums = {file.name: sha256(file) for file in files}
-        for file in files:
-            sync(file)
-        self._commit(step, checksums, state)
+        self._hidden(step).mkdir(parents=True)
+        self._commit(step, self._write(step, tensors), state)
 
-    def _save_shards(self, step: int, tensors: Tensors, state: Mapping[str, Any]) -> None:
-        """Each rank writes its pieces and their sums; the first one commits."""
+    def _write(self, step: int, tensors: Tensors) -> dict[str, str]:
+        """Write a file for each group; returns their checksums."""
+        checksums = {}
+        for group, named in tensors.items():
+            file = self._hidden(step) / f"{group}.safetensors"
+            save_file(dict(named), file)
+            checksums[file.name] = sha256(file)
+            sync(file)
+        return checksums
+
+    def _save_shards(self, shared: set[str], step: int, tensors: Tensors, state: Mapping[str, Any]) -> None:
+        """Each rank writes its pieces of the `shared` groups; the first one writes the other groups and commits."""
         assert self._workers is not None
-        folder = self._hidden(step) / shards.FOLDER
+        folders = {group: self._hidden(step) / group for group in tensors if group in shared}
+        checksums: dict[str, str] = {}
         if self._workers.first:
-            folder.mkdir(parents=True)
+            for folder in folders.values():
+                folder.mkdir(parents=True)
+            checksums |= self._write(step, {group: named for group, named in tensors.items() if group not in shared})
         torch.distributed.barrier(self._group)
-        checksums = shards.write(folder, tensors, self._group)
+        for group, folder in folders.items():
+            written = shards.write(folder, tensors[group], self._group)
+            checksums |= {f"{group}/{name}": digest for name, digest in written.items()}
         gathered: list[dict[str, str]] = [{} for _ in range(self._workers.world_size)]
         torch.distributed.all_gather_object(gathered, checksums, group=self._group)
         if self._workers.first:
-            sync(folder)
+            for folder in folders.values():
+                sync(folder)
             self._commit(step, {name: digest for each in gathered for name, digest in each.items()}, state)
         torch.distributed.barrier(self._group)
 
     def _commit(self, step: int, checksums: Mapping[str, str], state: Mapping[str, Any]) -> None:
-        """Write state and checksums, force them to disk, and put the folder in its place."""
+        """Write state and checksums, force them to disk, and rename the folder to its final name."""
         hidden = self._hidden(step)
         path = self.folder / f"{PREFIX}{step:08d}"
         (hidden / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
@@ -209,7 +229,7 @@ class Checkpoints:
         (hidden / CHECKSUMS).write_text(json.dumps(every, indent=2), encoding="utf-8")
         for file in (hidden / STATE, hidden / CHECKSUMS, hidden):
             sync(file)
-        if path.exists():  # a damaged one: a run goes on from the whole one before it
+        if path.exists():  # a damaged one: the run went on from an earlier one and has reached this step again
             remove_folder(path)
         hidden.rename(path)
         sync(self.folder)
@@ -219,7 +239,7 @@ class Checkpoints:
         return self.folder / f".{PREFIX}{step:08d}.tmp"
 
     def _retire(self, step: int) -> None:
-        """Remove all up to `step`, which has just been saved, but the last `keep` and the best."""
+        """Remove all checkpoints up to `step`, which was saved just now, except the last `keep` and the best."""
         done = [checkpoint for checkpoint in self.all() if checkpoint.step <= step]
         kept = done[-self.keep :]
         if self.best:
@@ -228,3 +248,8 @@ class Checkpoints:
         for checkpoint in done:
             if checkpoint not in kept:
                 remove_folder(checkpoint.path)
+
+
+def _belongs(name: str, groups: Sequence[str]) -> bool:
+    """Whether the file `name` of a checkpoint belongs to one of `groups`; any file does if there are none."""
+    return not groups or any(name == f"{group}.safetensors" or name.startswith(f"{group}/") for group in groups)

@@ -49,16 +49,12 @@ def captions(found: DeltaTable, column: str | None) -> Iterator[str]:
 
 def train_tokenizer(found: DeltaTable, data: Data, vocabulary: int, length: int, path: Path) -> None:
     """Learn the caption tokenizer from the dataset and save it at `path`, whole or not at all."""
-    hidden = path.with_name(f".{path.name}.tmp")
-    CaptionTokenizer.train(captions(found, data.caption), vocabulary, length).save(hidden)
-    hidden.rename(path)
+    CaptionTokenizer.train(captions(found, data.caption), vocabulary, length).save(path)
 
 
 def copy_tokenizer(text: FrozenText, path: Path) -> None:
     """Save the tokenizer of a frozen encoder at `path`, whole or not at all."""
-    hidden = path.with_name(f".{path.name}.tmp")
-    CaptionTokenizer.pretrained(Path(text.path) / "tokenizer.json", text.length).save(hidden)
-    hidden.rename(path)
+    CaptionTokenizer.pretrained(Path(text.path) / "tokenizer.json", text.length).save(path)
 
 
 def loader(data: Data, shape: tuple[int, int, int], seed: int, workers: Workers) -> ShardLoader:

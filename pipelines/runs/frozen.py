@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from headrace import models
 from headrace.errors import DataError, RecipeError
+from headrace.files import write_text
 from headrace.recipe import Recipe
 from headrace.runs.checkpoints import Checkpoint, Checkpoints
 from headrace.runs.run_folder import RunFolder
@@ -21,22 +21,29 @@ def network(folder: RunFolder, recipe: Recipe, device: torch.device) -> Any:
 
     Raises DataError if the run has no whole checkpoint yet or one of another architecture.
     """
+    return network_at(folder, recipe, device)[0]
+
+
+def network_at(folder: RunFolder, recipe: Recipe, device: torch.device) -> tuple[Any, int]:
+    """The result of `network`, and the step of the checkpoint that its weights are from."""
     assert recipe.model is not None
     model: nn.Module = models.build(recipe.model)
-    load_averaged(model, folder, "model")
-    return model.to(device).eval().requires_grad_(False)
+    step = load_averaged(model, folder, "model")
+    return model.to(device).eval().requires_grad_(False), step
 
 
-def load_averaged(module: nn.Module, folder: RunFolder, network: str) -> None:
-    """Load the averaged weights of `network` from the newest whole checkpoint.
+def load_averaged(module: nn.Module, folder: RunFolder, network: str) -> int:
+    """Load the averaged weights of `network` from the newest checkpoint that has them whole; returns its step.
 
-    Raises DataError if the run has no whole checkpoint yet or one of another architecture.
+    Raises DataError if there is none yet, or if it is of another architecture.
     """
+    checkpoint = _newest(folder, network)
     try:
-        module.load_state_dict(averaged(folder, network))
+        module.load_state_dict(checkpoint.tensors(f"{network}.ema"))
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise DataError(f"{folder.checkpoints}: found weights of another architecture ({first})") from None
+    return checkpoint.step
 
 
 def sealed(folder: RunFolder, recipe: Recipe, device: torch.device, key: str, user: RunFolder) -> Any:
@@ -45,8 +52,8 @@ def sealed(folder: RunFolder, recipe: Recipe, device: torch.device, key: str, us
     The first time, the folder of `user` notes by SHA-256 which weights they are; from then on they must be the same.
     Raises DataError if they are not.
     """
-    made = network(folder, recipe, device)
-    now = {"step": _newest(folder).step, "sha256": digest(made)}
+    made, step = network_at(folder, recipe, device)
+    now = {"step": step, "sha256": digest(made)}
     notes = user.path / "frozen.json"
     noted = json.loads(notes.read_text(encoding="utf-8")) if notes.exists() else {}
     before = noted.setdefault(key, now)
@@ -54,9 +61,7 @@ def sealed(folder: RunFolder, recipe: Recipe, device: torch.device, key: str, us
         found = f"{folder.path}: found the weights of step {now['step']}"
         raise DataError(f"{found}, expected those of step {before['step']} that {user.path} was trained with")
     if not notes.exists() or noted != json.loads(notes.read_text(encoding="utf-8")):
-        hidden = notes.with_name(f".{notes.name}.{os.getpid()}.tmp")  # every rank writes the same
-        hidden.write_text(json.dumps(noted, indent=2) + "\n", encoding="utf-8")
-        hidden.rename(notes)
+        write_text(notes, json.dumps(noted, indent=2) + "\n")  # every rank writes the same
     return made
 
 
@@ -70,15 +75,16 @@ def digest(module: nn.Module) -> str:
 
 
 def averaged(folder: RunFolder, network: str) -> dict[str, Tensor]:
-    """The averaged weights of `network` in the newest whole checkpoint, on the CPU.
+    """The averaged weights of `network`, on the CPU, from the newest checkpoint that has them whole.
 
-    Raises DataError if the run has no whole checkpoint yet.
+    Raises DataError if there is none yet.
     """
-    return _newest(folder).tensors(f"{network}.ema")
+    return _newest(folder, network).tensors(f"{network}.ema")
 
 
-def _newest(folder: RunFolder) -> Checkpoint:
-    checkpoint = Checkpoints(folder.checkpoints).newest()
+def _newest(folder: RunFolder, network: str) -> Checkpoint:
+    """The newest checkpoint whose averaged weights of `network` are whole; nothing else of it is verified."""
+    checkpoint = Checkpoints(folder.checkpoints).newest(f"{network}.ema")
     if checkpoint is None:
         raise DataError(f"{folder.checkpoints}: found no checkpoint, expected a run that has saved at least one")
     return checkpoint

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: one JSON object a step, complete lines only, nothing in it that depends on the clock."""
+"""`metrics.jsonl`: one JSON object per step, in complete lines, independent of the clock."""
 
 import json
 import os
@@ -11,8 +11,8 @@ from headrace.errors import DataError
 class MetricsFile:
     """The figures of a run, step by step.
 
-    A line is one `write` to a file opened for appending, so that a reader sees whole lines and a kill leaves at most
-    one broken line, at the end; `truncate` takes it away when the run goes on.
+    A line is one `write` to a file opened for appending, so readers see whole lines, and a kill leaves at most one
+    broken line, at the end. `truncate` removes it when the run resumes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -20,9 +20,9 @@ class MetricsFile:
         self._descriptor: int | None = None
 
     def truncate(self, step: int) -> None:
-        """Drop everything after the line of step `step`; 0 empties the file.
+        """Remove everything after the line of step `step`; 0 empties the file.
 
-        Raises DataError if the lines of steps 1 to `step` are not all there: the run's record would have a hole.
+        Raises DataError if a line of the steps 1 to `step` is missing.
         """
         size, last = 0, 0
         if step and self.path.exists():
@@ -40,7 +40,7 @@ class MetricsFile:
         os.ftruncate(self._file(), size)
 
     def write(self, figures: Mapping[str, float | int | None]) -> None:
-        """Append one step's figures, None for what is no finite number: JSON has no NaN. Raises ValueError for that."""
+        """Append one step's figures, with None for non-finite ones: JSON has no NaN, for which ValueError is raised."""
         os.write(self._file(), json.dumps(dict(figures), allow_nan=False).encode() + b"\n")
 
     def sync(self) -> None:

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import yaml
 
 from headrace.errors import RecipeError
+from headrace.files import write_text
 from headrace.recipe import Recipe, load_recipe
 from headrace.recipe.model import Model
 from headrace.recipe.objective import Objective
 from headrace.recipe.training import Data, Training
-from headrace.runs.files import write_text
 
 SECTIONS = ("data", "model", "objective", "training")
 FREE = {

@@ -1,6 +1,6 @@
-"""Pieces of tensors on disk, written by all ranks together: torch.distributed.checkpoint over safetensors.
+"""Tensors that several ranks hold pieces of, written by all of them together with torch.distributed.checkpoint.
 
-Its own format has a pickle for its metadata; the safetensors one has them as JSON in each file's header.
+DCP's own format stores its metadata as a pickle. Its safetensors storage stores them as JSON in each file's header.
 """
 
 from __future__ import annotations
@@ -18,51 +18,41 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from headrace.files import sha256, sync
 from headrace.ranks.pieces import piece, rows, whole
-from headrace.runs.files import sha256, sync
-
-FOLDER = "shards"
-BETWEEN = "//"
 
 
-def write(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], group: Any) -> dict[str, str]:
-    """Write this rank's pieces into `folder`, which is there; returns the checksums of the files that it wrote.
+def write(folder: Path, tensors: Mapping[str, Tensor], group: Any) -> dict[str, str]:
+    """Write this rank's pieces into `folder`, which exists; returns the SHA-256 of each file it wrote, by file name.
 
-    All ranks of `group` call it, and its end is theirs together.
+    Every rank of the process group calls this, and it returns once all of them have written.
     """
-    flat = {f"{name}{BETWEEN}{key}": tensor for name, named in tensors.items() for key, tensor in named.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-        save(flat, storage_writer=writer, process_group=group)
+        save(dict(tensors), storage_writer=writer, process_group=group)
     mine = sorted(folder.glob(f"shard-{dist.get_rank(group) + 1:05d}-*.safetensors"))
     for file in mine:
         sync(file)
-    return {f"{FOLDER}/{file.name}": sha256(file) for file in mine}
+    return {file.name: sha256(file) for file in mine}
 
 
-def names(folder: Path, group: str) -> list[str]:
-    """The names of the tensors of one group."""
-    return list(shapes(folder, group))
-
-
-def shapes(folder: Path, group: str) -> dict[str, Tensor]:
-    """Whole tensors of one group, without values: what `read` takes."""
+def shapes(folder: Path) -> dict[str, Tensor]:
+    """The tensors in `folder` by name, whole and without values (on the meta device): `read` takes them."""
     found = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
-    prefix = f"{group}{BETWEEN}"
     return {
-        key.removeprefix(prefix): torch.empty(entry.size, dtype=entry.properties.dtype, device="meta")
-        for key, entry in found.items()
-        if key.startswith(prefix) and isinstance(entry, TensorStorageMetadata)
+        name: torch.empty(entry.size, dtype=entry.properties.dtype, device="meta")
+        for name, entry in found.items()
+        if isinstance(entry, TensorStorageMetadata)
     }
 
 
-def read(folder: Path, group: str, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """This rank's pieces of the tensors of one group, cut as those of `like` are.
+def read(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """This rank's pieces of the tensors in `folder`, cut as those of `like` are, on the CPU.
 
-    However many ranks wrote them: only what is needed is read. Raises ValueError if shapes differ.
+    Any number of ranks may have written them; only what is needed is read. Raises ValueError if shapes differ.
     """
-    stored = shapes(folder, group)
+    stored = shapes(folder)
     targets: dict[str, Tensor] = {}
     for name, tensor in like.items():
         if stored[name].shape != tensor.shape:
@@ -71,8 +61,8 @@ def read(folder: Path, group: str, like: Mapping[str, Tensor]) -> dict[str, Tens
         if shape:
             cut = rows(tensor)
             shape[0] = len(range(*cut.indices(shape[0])))
-        targets[f"{group}{BETWEEN}{name}"] = whole(torch.empty(shape, dtype=stored[name].dtype), tensor)
+        targets[name] = whole(torch.empty(shape, dtype=stored[name].dtype), tensor)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         load(targets, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=True)
-    return {name: piece(targets[f"{group}{BETWEEN}{name}"]) for name in like}
+    return {name: piece(targets[name]) for name in like}

@@ -1,7 +1,7 @@
-"""How a sample is drawn: one function for each sampler, guidance as wrappers of the denoiser.
+"""How a sample is drawn: one function per sampler, and guidance as wrappers of the denoiser.
 
-`sample_x(denoise, x, sigmas, *, generator, …)`: `x` is noise of deviation sigmas[0] in the coordinates x = x₀ + σ·n,
-`sigmas` descend, and a last level of 0 asks for a clean sample.
+In `sample_x(denoise, x, sigmas, *, generator, …)`, `x` is noise of deviation sigmas[0] in the coordinates x = x₀ + σ·n,
+and `sigmas` descend; end them with 0 to get a clean sample. docs/samplers.md has examples.
 """
 
 from headrace.samplers.ddim import sample_ddim, sample_ddpm

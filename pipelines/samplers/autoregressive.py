@@ -1,4 +1,4 @@
-"""Codes drawn one after the other from a prior, row by row, under guidance; larger images through a sliding window."""
+"""Drawing codes from a prior one by one, row by row, with guidance; larger images through a sliding window."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Choice:
     temperature: float = 1.0
     """logits are divided by it"""
     top_k: int | None = None
-    """only the most likely so many (Fan et al. 2018)"""
+    """only this many of the most likely codes (Fan et al. 2018)"""
     top_p: float = 1.0
-    """only the fewest that make up this share of probability (Holtzman et al. 2020, equation 3)"""
+    """only the smallest set of codes with this share of the probability (Holtzman et al. 2020, equation 3)"""
 
     def __call__(self, logits_NK: Tensor, uniform_N: Tensor) -> Tensor:
-        """The codes (int64 [N]) whose cumulative probabilities `uniform`, in [0, 1), falls between."""
+        """Choose codes (int64 [N]) by inverting the cumulative distribution at `uniform`, in [0, 1)."""
         logits_NK = logits_NK.double() / self.temperature
         if self.top_k is None and self.top_p == 1:  # of all codes, in any order
             return _between(logits_NK.softmax(-1).cumsum(-1), uniform_N)
@@ -40,21 +40,21 @@ class Choice:
 
 
 def _between(edges_NK: Tensor, uniform_N: Tensor) -> Tensor:
-    """Which of the intervals between cumulative shares `edges` each `uniform`, in [0, 1), falls into: int64 [N]."""
+    """The number of the interval between cumulative shares `edges` that each `uniform`, in [0, 1), is in: int64 [N]."""
     return torch.searchsorted(edges_NK, uniform_N.double()[:, None] * edges_NK[:, -1:], right=True)[:, 0]
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """Logits away from those of a model that is told `null` (Gafni et al. 2022, section 3.5)."""
+    """Classifier-free guidance of logits (Gafni et al. 2022, section 3.5)."""
 
     null: Conditioning
-    """as many as images are drawn"""
+    """the conditioning to move away from, one for each image"""
     scale: float
-    """1: the logits as they are"""
+    """1 leaves the logits as they are"""
 
     def both(self, conditioning: Conditioning) -> Conditioning:
-        """`conditioning` and then `null`, as one batch."""
+        """`conditioning` followed by `null`, as one batch."""
         caption = None
         if conditioning.caption is not None and self.null.caption is not None:
             pairs = zip(conditioning.caption, self.null.caption, strict=True)
@@ -62,7 +62,7 @@ class Guidance:
         return Conditioning(torch.cat([conditioning.labels(), self.null.labels()]), caption)
 
     def mix(self, logits_NK: Tensor) -> Tensor:
-        """null + scale · (conditional − null), of the logits of both."""
+        """null + scale · (conditional − null), from the logits of both halves of the batch."""
         conditional_NK, null_NK = logits_NK.chunk(2)
         return null_NK + self.scale * (conditional_NK - null_NK)
 
@@ -71,9 +71,9 @@ class Guidance:
 def sample_codes(
     prior: Prior, conditioning: Conditioning, draws: Draws, choice: Choice, guidance: Guidance | None = None
 ) -> Tensor:
-    """Codes of images of the training size: int64 [N, side, side], in `side`² steps with a memory of keys and values.
+    """Codes of images of the training size: int64 [N, side, side], in `side`² steps with cached keys and values.
 
-    Code l of image n follows from its logits and the lth uniform number that belongs to sample n of `draws`.
+    Code l of image n depends on its logits and on the lth uniform number of sample n of `draws`.
     """
     uniform_NL = draws.uniform("codes", prior.side**2)
     reading, logits_NK = prior.begin(guidance.both(conditioning) if guidance else conditioning)
@@ -99,9 +99,9 @@ def sample_window(
 ) -> Tensor:
     """Codes of larger images: int64 [N, height, width], each drawn in a window of the training size that slides along.
 
-    The window is centred on the code as far as the image's edges let it (Esser et al. 2021, section 3.3), so the
-    network sees every code at a place where it has seen codes in training. The window moves with every code, so
-    nothing can be remembered. Raises ValueError if the image is smaller than the window.
+    The window is centred on the code as far as the image's edges allow (Esser et al. 2021, section 3.3), so the network
+    predicts every code at a position that occurred in training. The window moves with every code, so nothing can be
+    cached. Raises ValueError if the image is smaller than the window.
     """
     side = prior.side
     if height < side or width < side:

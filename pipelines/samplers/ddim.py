@@ -13,7 +13,7 @@ def sample_ddim(
 ) -> Tensor:
     """Draw by DDIM (Song et al. 2021, equation 12), rescaled by 1/√ᾱ; deterministic for η = 0.
 
-    `x` is noise of deviation sigmas[0]; `sigmas` [S + 1] descend, the last is 0 for a clean sample. `eta` in [0, 1].
+    `x` is noise of deviation sigmas[0]; `sigmas` [S + 1] descend and end with 0 for a clean sample. `eta` is in [0, 1].
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta: found {eta}, expected a number from 0 to 1")
@@ -37,7 +37,7 @@ def sample_ddpm(
 ) -> Tensor:
     """Draw by DDPM's ancestral sampling (Ho et al. 2020, algorithm 2), with the variance β̃ ("small") or β ("large").
 
-    Arguments as in `sample_ddim`; the mean of a step is that of η = 1. No noise is added in the step that ends at 0.
+    The arguments are those of `sample_ddim`; the mean of a step is that of η = 1. A step that ends at 0 adds no noise.
     """
     for sigma, below in checked(sigmas).unfold(0, 2, 1):
         x0 = denoise(x, sigma)
@@ -52,9 +52,9 @@ def sample_ddpm(
 
 
 def ancestral(sigma: Tensor, below: Tensor, eta: float) -> tuple[Tensor, Tensor]:
-    """The noise to add and the level to step down to before, so that both together give the level `below`.
+    """The deviation of the noise to add, and the level to step down to first: together they give the level `below`.
 
-    η times the deviation of p(x_s | x_t, x₀) (Song et al. 2021, equation 16) in the coordinates x = x₀ + σ·n.
+    The first is η times the deviation of p(x_s | x_t, x₀) (Song et al. 2021, equation 16), for x = x₀ + σ·n.
     """
     up = eta * below / sigma * (sigma**2 - below**2).sqrt()
     return up, (below**2 - up**2).clamp(min=0).sqrt()

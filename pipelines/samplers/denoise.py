@@ -1,4 +1,4 @@
-"""What every sampler takes, a denoiser, a list of noise levels and noise; and how recipes know of it."""
+"""What every sampler takes (a denoiser, noise levels, noise), and the registry of samplers for recipes."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -18,16 +18,16 @@ Sampler = TypeVar("Sampler", bound=Callable[..., Tensor])
 
 
 def sampler(function: Sampler) -> Sampler:
-    """Make `sample_x(denoise, x, sigmas, *, generator, …)` known to recipes as x.
+    """Register `sample_x(denoise, x, sigmas, *, generator, …)` for recipes under the name x.
 
-    Its further keyword arguments are the keys of `sampling` of the same names, where a recipe sets them.
+    Its other keyword arguments are set from the keys of `sampling` with the same names, if a recipe has them.
     """
     SAMPLERS[function.__name__.removeprefix("sample_")] = function
     return function
 
 
 def checked(sigmas: Tensor) -> Tensor:
-    """`sigmas` as a list of levels to walk down: descending, at least one above 0. Raises ValueError if it is not."""
+    """`sigmas` unchanged. Raises ValueError unless they are at least two finite, descending levels, none below 0."""
     if sigmas.dim() != 1 or len(sigmas) < 2:
         raise ValueError(f"sigmas: found shape {list(sigmas.shape)}, expected at least two noise levels")
     if not bool((sigmas.diff() < 0).all()) or sigmas[-1] < 0 or not bool(sigmas.isfinite().all()):
@@ -36,9 +36,9 @@ def checked(sigmas: Tensor) -> Tensor:
 
 
 class SampleNoise:
-    """A sampler's noise, call after call, that belongs to each sample: the batch it is drawn in changes nothing.
+    """A sampler's noise, fixed for each sample: it does not depend on the batch that the sample is drawn in.
 
-    Takes the place of a torch generator; one object for one batch, whose samples are those of `draws`.
+    It takes the place of a torch generator. Make one object per batch, whose samples are those of `draws`.
     """
 
     def __init__(self, draws: Draws) -> None:
@@ -46,7 +46,7 @@ class SampleNoise:
         self._calls = 0
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The next standard normal noise, of the shape [N, …], type and device of `x`."""
+        """The next standard normal noise, with the shape [N, …], dtype and device of `x`."""
         self._calls += 1
         return self._draws.normal(f"noise {self._calls}", *x.shape[1:]).to(x)
 
@@ -56,7 +56,7 @@ Generator = torch.Generator | SampleNoise
 
 
 def noise_like(x: Tensor, generator: Generator | None) -> Tensor:
-    """Standard normal noise of the shape of `x`, on its device whichever device the generator is on."""
+    """Standard normal noise with the shape and device of `x`, on whichever device the generator is."""
     if isinstance(generator, SampleNoise):
         return generator(x)
     device = x.device if generator is None else generator.device

@@ -1,21 +1,22 @@
-"""Schedules for other people's samplers.
+"""Noise schedules for the samplers of `diffusers`.
 
-The networks here are exported as they are, and not as `diffusers`' own U-Net, which has no counterpart for patches, for
-the positions that attention sees and for the canvas. Its schedulers take any network's output.
+Networks are exported as they are, not as `diffusers`' own U-Net, which has no counterpart to our patches, positions in
+attention and canvas. The schedulers of `diffusers` take the output of any network.
 """
 
 import json
 from pathlib import Path
 
+from headrace.files import write_text
 from headrace.models.schedule import STEPS
 from headrace.recipe.objective import Diffusion
 
 
 def save_scheduler(recipe: Diffusion, folder: str | Path) -> Path:
-    """Write `scheduler_config.json`, from which any of `diffusers`' schedulers samples as the functions here do.
+    """Write `scheduler_config.json`, with which any scheduler of `diffusers` samples as the functions here do.
 
-    Load it with `DDIMScheduler.from_pretrained(folder)` or another class. Raises ValueError for a schedule or
-    prediction that is not variance-preserving: those need no table of ᾱ.
+    Load it with `DDIMScheduler.from_pretrained(folder)` or another class. Raises ValueError if the schedule or the
+    prediction is not variance-preserving.
     """
     schedules: dict[str, dict[str, object]] = {
         "linear": {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02},
@@ -35,5 +36,5 @@ def save_scheduler(recipe: Diffusion, folder: str | Path) -> Path:
         **schedules[recipe.schedule],
     }
     path = Path(folder) / "scheduler_config.json"
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(config, indent=2) + "\n")
     return path

@@ -1,4 +1,4 @@
-"""Guidance: wrappers that make a denoiser of a denoiser, so that every sampler takes them."""
+"""Guidance: wrappers that turn a denoiser into another denoiser, so that they work with every sampler."""
 
 import math
 from collections.abc import Callable
@@ -26,13 +26,13 @@ def classifier_free(
     interval: tuple[float, float] = (0.0, math.inf),
     rescale: float = 0.0,
 ) -> Denoise:
-    """Classifier-free guidance (Ho & Salimans 2022, equation 6, with scale = 1 + w): one batched call a step.
+    """Classifier-free guidance (Ho & Salimans 2022, equation 6, with scale = 1 + w), in one batched call per step.
 
-    `denoise(x_NCHW, sigma, cond)` is told of a caption by `cond`; `null` is the same of the null caption, or of a
-    negative prompt, for as many samples. In a ControlNet's guess mode it is `control.ignored()` besides. Scale 1 is no
-    guidance, scale 0 asks for nothing; each is one plain call. Levels outside `interval` (low < σ ≤ high) are not
-    guided (Kynkäänniemi et al. 2024). `rescale` in [0, 1] brings the deviation of each result back to that without
-    guidance (Lin et al. 2024, section 3.4).
+    `cond` is the conditioning for `denoise(x_NCHW, sigma, cond)`. `null` is that of the null caption or of a negative
+    prompt, for as many samples; in a ControlNet's guess mode its control is `control.ignored()`. Scale 1 is no guidance
+    and scale 0 is unconditional; each is a single plain call. Levels outside `interval` (low < σ ≤ high) are not guided
+    (Kynkäänniemi et al. 2024). `rescale` in [0, 1] scales the deviation of each result back towards that without
+    guidance (Lin et al. 2024, section 3.4). Raises ValueError if `rescale` or `interval` is out of range.
     """
     if not 0 <= rescale <= 1:
         raise ValueError(f"rescale: found {rescale}, expected a number from 0 to 1")
@@ -67,7 +67,7 @@ def joined(first: Any, second: Any) -> Any:
 def classifier_guided(denoise: Denoise, classifier: Classifier, labels_N: Tensor, scale: float) -> Denoise:
     """Classifier guidance (Dhariwal & Nichol 2021, algorithm 2): D + scale·σ²·∇ₓ log p(y | x, σ).
 
-    `labels` are int64 [N]; scale 0 is no guidance, scale 1 the exact posterior of an exact classifier.
+    `labels` are int64 [N]. Scale 0 is no guidance; scale 1 gives the exact posterior if the classifier is exact.
     """
 
     def guided(x_NCHW: Tensor, sigma: Tensor) -> Tensor:

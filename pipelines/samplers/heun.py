@@ -9,9 +9,9 @@ from headrace.samplers.denoise import Denoise, Generator, checked, noise_like, s
 def sample_heun(
     denoise: Denoise, x: Tensor, sigmas: Tensor, *, generator: Generator | None = None, churn: float = 0.0
 ) -> Tensor:
-    """Draw by algorithm 1 of Karras et al. (2022), or with `churn` (S_churn) above 0 by their algorithm 2.
+    """Draw by algorithm 1 of Karras et al. (2022) or, if `churn` (S_churn) is above 0, by their algorithm 2.
 
-    Two calls of `denoise` a step, one in a step that ends at 0. Arguments as in `sample_ddim`.
+    A step calls `denoise` twice, or once if it ends at 0. The other arguments are those of `sample_ddim`.
     """
     if churn < 0:
         raise ValueError(f"churn: found {churn}, expected 0 or more")

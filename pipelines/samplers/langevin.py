@@ -1,4 +1,4 @@
-"""Sampling by the score, (D(x, σ) − x)/σ²: Langevin dynamics and the reverse variance-exploding SDE."""
+"""Sampling by the score (D(x, σ) − x)/σ²: Langevin dynamics and the reverse variance-exploding SDE."""
 
 from torch import Tensor
 
@@ -17,9 +17,9 @@ def sample_langevin(
 ) -> Tensor:
     """Draw by annealed Langevin dynamics (Song & Ermon 2019, algorithm 1).
 
-    At each level above 0, `updates` steps of size α = rate·σ² (the paper's ε is rate·σ_L²), rate in (0, 1]; a last
-    level of 0 means that the last state is denoised (Jolicoeur-Martineau et al. 2021, section 3.1). A list of one level
-    and 0 is plain Langevin dynamics. Other arguments as in `sample_ddim`.
+    Each level above 0 gets `updates` steps of size α = rate·σ² (the paper's ε is rate·σ_L²), rate in (0, 1]. If the
+    last level is 0, the last state is denoised (Jolicoeur-Martineau et al. 2021, section 3.1). A list of one level and
+    0 gives plain Langevin dynamics. The other arguments are those of `sample_ddim`.
     """
     if updates < 1 or not 0 < rate <= 1:
         raise ValueError(f"langevin: found {updates} updates at rate {rate}, expected at least 1, 0 < rate <= 1")
@@ -44,7 +44,7 @@ def sample_predictor_corrector(
     """Draw from the variance-exploding SDE: reverse diffusion, then Langevin (Song et al. 2021, algorithms 2 and 4).
 
     The corrector's step is 2·(snr·σ)²: the paper's, with both norms replaced by their expectations, so that a sample
-    does not depend on its batch. Other arguments as in `sample_ddim`.
+    does not depend on its batch. The other arguments are those of `sample_ddim`.
     """
     if corrections < 0 or snr <= 0:
         raise ValueError(f"corrector: found {corrections} corrections at snr {snr}, expected 0 or more, snr > 0")

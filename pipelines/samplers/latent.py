@@ -1,4 +1,4 @@
-"""Images as the noise they come from: DDIM inversion, and interpolation between two of them."""
+"""DDIM inversion of images to noise, and interpolation between latents."""
 
 import torch
 from torch import Tensor
@@ -7,11 +7,11 @@ from headrace.samplers.denoise import Denoise, checked
 
 
 def invert_ddim(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
-    """Encode images to the noise that `sample_ddim` (η = 0) decodes (Song et al. 2021, section 4.3).
+    """Encode images as the noise that `sample_ddim` (η = 0) decodes to them (Song et al. 2021, section 4.3).
 
-    `x` is clean if `sigmas` (descending, as for sampling) end at 0; returns a state at the level sigmas[0]. The ODE is
-    followed by Euler steps upwards, so decoding returns to the image up to the error of the steps. The first step,
-    from 0, uses the denoiser at the lowest level above it.
+    Give clean images as `x` if `sigmas` (descending, as for sampling) end with 0. Returns states at level sigmas[0].
+    The ODE is solved upwards by Euler steps, so decoding returns the image up to the error of the steps. The first
+    step, from 0, uses the denoiser at the lowest level above 0.
     """
     levels = checked(sigmas).flip(0)
     for sigma, above in levels.unfold(0, 2, 1):

@@ -1,4 +1,4 @@
-"""The likelihood of a sample by the probability-flow ODE."""
+"""The likelihood of samples, by the probability-flow ODE."""
 
 import math
 
@@ -19,9 +19,9 @@ def log_likelihood(
 ) -> Tensor:
     """log p(x) in nats, [N], under the model's density at the lowest level (Song et al. 2021, equation 39).
 
-    `sigmas` descend and end above 0; the ODE runs up them by Heun's method, and the divergence is estimated with
-    `probes` random signs (Hutchinson 1990). At the highest level the density is taken as normal with the variance
-    σ² + `prior_variance` (that of the data, 0 where σ is much larger).
+    `sigmas` descend and end above 0. The ODE is solved upwards by Heun's method; its divergence is estimated with
+    `probes` random sign vectors (Hutchinson 1990). At the highest level the density is taken to be normal with variance
+    σ² + `prior_variance`: give the data's variance, or 0 where σ is much larger. Raises ValueError for a level of 0.
     """
     levels = checked(sigmas).flip(0)
     if levels[0] == 0:
@@ -46,7 +46,7 @@ def bits_per_dimension(log_likelihood_N: Tensor, size: int, levels: int = 256) -
 
 
 def _flow(denoise: Denoise, x: Tensor, sigma: Tensor, signs: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """dx/dσ = (x − D)/σ and its divergence [N], estimated with `signs`."""
+    """dx/dσ = (x − D)/σ, and its divergence [N] as estimated with `signs`."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         slope = (x - denoise(x, sigma)) / sigma.to(x.dtype)

@@ -1,6 +1,6 @@
-"""Multistep solvers: one call of the denoiser a step, and the calls before it reused.
+"""Multistep solvers: one call of the denoiser per step, which reuse the results of earlier calls.
 
-All integrate x over λ = −log σ; in the coordinates x = x₀ + σ·n the signal's factor α is 1.
+All integrate x over λ = −log σ. In the coordinates x = x₀ + σ·n the signal's factor α is 1.
 """
 
 import torch
@@ -11,9 +11,9 @@ from headrace.samplers.denoise import Denoise, Generator, checked, noise_like, s
 
 @sampler
 def sample_dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, *, generator: Generator | None = None) -> Tensor:
-    """Draw by DPM-Solver++(2M) (Lu et al. 2022b, algorithm 2), of order 2; a step that ends at 0 is of order 1.
+    """Draw by DPM-Solver++(2M) (Lu et al. 2022b, algorithm 2), of order 2; a step that ends at 0 has order 1.
 
-    Deterministic: `generator` is not used. Arguments as in `sample_ddim`.
+    Deterministic: `generator` is not used. The other arguments are those of `sample_ddim`.
     """
     return _dpmpp(denoise, x, sigmas, generator, 0.0)
 
@@ -24,7 +24,7 @@ def sample_dpmpp_2m_sde(
 ) -> Tensor:
     """Draw by SDE-DPM-Solver++(2M) (Lu et al. 2022b, section 5): the solver of `sample_dpmpp_2m` for the reverse SDE.
 
-    `eta` in [0, 1] scales its noise. Other arguments as in `sample_ddim`.
+    `eta` in [0, 1] scales its noise. The other arguments are those of `sample_ddim`.
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta: found {eta}, expected a number from 0 to 1")
@@ -54,8 +54,8 @@ def _dpmpp(denoise: Denoise, x: Tensor, sigmas: Tensor, generator: Generator | N
 def sample_unipc(denoise: Denoise, x: Tensor, sigmas: Tensor, *, generator: Generator | None = None) -> Tensor:
     """Draw by UniPC-2 with B₂(h) (Zhao et al. 2023, algorithms 1 and 2, data prediction): UniP-2, then UniC-2.
 
-    The corrector reuses the call that the next step needs, so a step costs one call. Deterministic: `generator` is not
-    used. Arguments as in `sample_ddim`.
+    The corrector uses the same call as the next step's predictor, so a step costs one call. Deterministic: `generator`
+    is not used. The other arguments are those of `sample_ddim`.
     """
     levels = checked(sigmas)
     x0 = denoise(x, levels[0])

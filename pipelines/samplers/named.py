@@ -1,4 +1,4 @@
-"""Samplers and levels as a recipe names them."""
+"""The sampler and the noise levels that a recipe's `sampling` section names."""
 
 import inspect
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from headrace.samplers.steps import karras, levels
 
 
 def named(recipe: Sampling) -> Callable[..., Tensor]:
-    """The sampler that the `sampling` section names. Raises RecipeError if there is none of that name."""
+    """The sampler that the `sampling` section names. Raises RecipeError for an unknown name."""
     if recipe.sampler not in SAMPLERS:
         raise RecipeError(f"sampling.sampler: found {recipe.sampler!r}, expected one of {', '.join(SAMPLERS)}")
     return SAMPLERS[recipe.sampler]
@@ -23,7 +23,7 @@ def sample(
 ) -> Tensor:
     """Draw as the `sampling` section says, from standard normal `noise` over the ascending levels `table` [T].
 
-    Keys of the section that are arguments of the sampler are handed on, unless they are null.
+    Keys of the section that the sampler has arguments for are passed to it, unless they are null.
     """
     function = named(recipe)
     sigmas = sample_levels(recipe, table).to(noise.device)
@@ -35,6 +35,6 @@ def sample(
 def sample_levels(recipe: Sampling, table: Tensor) -> Tensor:
     """The levels that the `sampling` section visits: descending, then 0."""
     if recipe.spacing == "karras":
-        # Of a lognormal table the ends are rarer than samples, and VP tables start far above any image's deviation.
+        # The ends of a lognormal table are too rare to sample from; VP tables start far above any image's deviation.
         return karras(max(float(table[0]), 0.002), min(float(table[-1]), 80.0), recipe.steps)
     return levels(table, recipe.steps, recipe.spacing)

@@ -11,8 +11,9 @@ Spacing = Literal["uniform", "quadratic", "trailing"]
 def levels(table: Tensor, steps: int, spacing: Spacing = "trailing") -> Tensor:
     """`steps` levels of the ascending `table` [T], descending, then 0: float64 [steps + 1].
 
-    "uniform" and "quadratic" are those of Song et al. (2021), appendix D.2: τ = ⌊c·i⌋ and ⌊c·i²⌋; "trailing" is
-    uniform from the last level down (Lin et al. 2024, section 3.3), so that sampling starts from pure noise.
+    "uniform" and "quadratic" are those of Song et al. (2021), appendix D.2: τ = ⌊c·i⌋ and ⌊c·i²⌋. "trailing" is
+    uniform downwards from the last level (Lin et al. 2024, section 3.3), so that sampling starts from pure noise.
+    Raises ValueError if `steps` is not between 1 and T.
     """
     total = len(table)
     if not 1 <= steps <= total:
@@ -23,7 +24,7 @@ def levels(table: Tensor, steps: int, spacing: Spacing = "trailing") -> Tensor:
     elif spacing == "trailing":
         taken = ((index + 1) * (total / steps)).round() - 1
     elif spacing == "quadratic":
-        # c puts the last step near 0.8·T; where squares collide, the next free step is taken.
+        # c puts the last step near 0.8·T. Where squares collide, the next free step is used.
         taken = (index * ((0.8 * total) ** 0.5 / max(steps - 1, 1))).square().floor()
         taken = torch.maximum(taken, torch.cummax(taken - index, 0).values + index).clamp(max=total - 1)
         taken = torch.minimum(taken, total - steps + index)

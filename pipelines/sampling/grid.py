@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from headrace.files import atomic, write_bytes
+
 DOTS_PER_INCH = 100
 CELL_INCHES = 1.0
 LABEL_INCHES = 2.0
@@ -19,7 +21,7 @@ def write_png(path: Path, image_CHW: Tensor) -> None:
     """Write one uint8 image, grey or RGB."""
     rgb = _rgb(image_CHW)
     encoded = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1]
-    path.write_bytes(encoded.tobytes())
+    write_bytes(path, encoded.tobytes())
 
 
 def write_grid(path: Path, prompts: Sequence[str], images_PICHW: Tensor) -> None:
@@ -37,7 +39,8 @@ def write_grid(path: Path, prompts: Sequence[str], images_PICHW: Tensor) -> None
             axes = figure.add_axes(box)
             axes.imshow(_rgb(images_PICHW[row, column]), interpolation="nearest")
             axes.set_axis_off()
-    figure.savefig(path)
+    with atomic(path) as hidden:
+        figure.savefig(hidden, format="png")
 
 
 def _rgb(image_CHW: Tensor) -> np.ndarray:

@@ -47,11 +47,16 @@ def load(path: str, key: str, device: torch.device) -> Classifier:
 
     Raises RecipeError if the run is another's, DataError if it has no checkpoint yet.
     """
+    return load_at(path, key, device)[0]
+
+
+def load_at(path: str, key: str, device: torch.device) -> tuple[Classifier, int]:
+    """The result of `load`, and the step of the checkpoint that its weights are from."""
     folder, recipe = frozen.run(path, key)
     if not isinstance(recipe.model, ClassifierRecipe):
         raise RecipeError(f"{key}: found a run of another network at {path}, expected one of a classifier")
     try:
-        return frozen.network(folder, recipe, device)
+        return frozen.network_at(folder, recipe, device)
     except DataError as error:
         raise DataError(f"{key}: {error}") from None
 

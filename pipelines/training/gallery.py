@@ -47,7 +47,5 @@ class Gallery:
             torch.cuda.empty_cache()
         self._folder.samples.mkdir(exist_ok=True)
         path = self._folder.samples / f"step-{step:08d}.png"
-        hidden = path.with_name(f".{path.name}")
-        write_grid(hidden, self._rows.titles, images_NCHW.unflatten(0, (-1, self._sampling.per_prompt)))
-        hidden.rename(path)
+        write_grid(path, self._rows.titles, images_NCHW.unflatten(0, (-1, self._sampling.per_prompt)))
         return path

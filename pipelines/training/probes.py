@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 
 from headrace import systems
 from headrace.errors import RecipeError
+from headrace.files import atomic, write_text
 from headrace.progress import progress
 from headrace.ranks.workers import Workers
 from headrace.recipe import Recipe
-from headrace.runs.files import write_text
 from headrace.runs.run_folder import RunFolder, sections
 from headrace.training import precision, run, setup
 from headrace.training.trainer import Trainer, part_size
@@ -120,5 +120,6 @@ def _drawn(
             axes.set_xscale("log")
         elif losses and min(losses) > 0:
             axes.set_yscale("log")
-        figure.savefig(picture)
+        with atomic(picture) as hidden:
+            figure.savefig(hidden, format="png")
     return Curve(picture, says)

@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 
 from headrace import systems
 from headrace.errors import DataError, RecipeError
+from headrace.files import write_text
 from headrace.loading import ShardLoader
 from headrace.progress import progress
 from headrace.ranks.workers import Workers
@@ -19,7 +20,6 @@ from headrace.recipe import Recipe
 from headrace.recipe.text import FrozenText
 from headrace.runs import data
 from headrace.runs.checkpoints import METRIC, Checkpoint, Checkpoints
-from headrace.runs.files import write_text
 from headrace.runs.metrics import MetricsFile
 from headrace.runs.run_folder import RunFolder, sections, with_version
 from headrace.training import flops, memory, parallel, precision, setup, validation

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
+from headrace.files import atomic, write_text
+
 SKIPPED, WARMED, RECORDED = 3, 1, 3
 ROWS = 15
 
@@ -26,10 +28,11 @@ def trace(path: Path) -> Iterator[Any]:
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])
 
     def write(profiled: Any) -> None:
-        profiled.export_chrome_trace(str(path))
+        with atomic(path) as hidden:
+            profiled.export_chrome_trace(str(hidden))
         by = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
         table = profiled.key_averages().table(sort_by=by, row_limit=ROWS)
-        path.with_suffix(".txt").write_text(table, encoding="utf-8")
+        write_text(path.with_suffix(".txt"), table)
 
     with profile(
         activities=activities,

@@ -88,7 +88,7 @@ class PhaseStep:
         for number, (batch, draws) in enumerate(parts, start=1):
             with (
                 self._ranks.part(self.phase.name, last=number == len(parts)),
-                self._activations.watch(self.phase.name, device, parameters),
+                self._activations.measure(self.phase.name, device, parameters),
             ):
                 with self._autocast:
                     loss, figures = self._ranks.loss(self.phase.name, batch, draws)

@@ -182,7 +182,7 @@ def reported(lines: list[str]) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(("megabytes", "bf16"), [(2.2, False), (1.4, False), (1.1, False), (2.2, True), (0.95, True)])
-def test_a_watched_budget_is_for_all_that_a_pass_holds(megabytes: float, bf16: bool) -> None:
+def test_a_measured_budget_is_for_all_that_a_pass_holds(megabytes: float, bf16: bool) -> None:
     """What lies outside of the blocks is in the prediction: embeddings, the last convolution, the loss, casts."""
     model = u_net()
     lines: list[str] = []
@@ -192,7 +192,7 @@ def test_a_watched_budget_is_for_all_that_a_pass_holds(megabytes: float, bf16: b
     def one() -> list[Tensor]:
         model.zero_grad()
         torch.manual_seed(1)
-        with applied.watch("", torch.device("cpu"), model.parameters()):
+        with applied.measure("", torch.device("cpu"), model.parameters()):
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 loss = model(*inputs).square().mean()
             loss.backward()
@@ -224,7 +224,7 @@ def test_passes_that_measure_hold_no_more_than_full(chain: nn.Module) -> None:
         gc.collect()
 
         def watched() -> None:
-            with applied.watch("", torch.device("cpu"), chain.parameters()):
+            with applied.measure("", torch.device("cpu"), chain.parameters()):
                 one()
 
         return peak_bytes(watched)
@@ -256,11 +256,11 @@ def test_networks_share_a_budget_and_each_kind_of_pass_has_its_plan(chain: nn.Mo
         generator.requires_grad_(False)
         critic.requires_grad_(True)
         real, noise = torch.linspace(0, 1, 512 * 64).view(512, 64), torch.linspace(1, 2, 512 * 64).view(512, 64)
-        with applied.watch("critic", torch.device("cpu"), critic.parameters()):
+        with applied.measure("critic", torch.device("cpu"), critic.parameters()):
             (run(critic, run(generator, noise)) - run(critic, real)).sum().backward()
         generator.requires_grad_(True)
         critic.requires_grad_(False)
-        with applied.watch("generator", torch.device("cpu"), generator.parameters()):
+        with applied.measure("generator", torch.device("cpu"), generator.parameters()):
             run(critic, run(generator, noise)).sum().backward()
         gradients = [p.grad.clone() for m in (generator, critic) for p in m.parameters() if p.grad is not None]
         generator.zero_grad()

@@ -8,6 +8,7 @@ import gc
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._functorch.partitioners import get_default_op_list
 from torch.utils.checkpoint import checkpoint
 
 from headrace import activation
@@ -15,6 +16,7 @@ from headrace.activation import Plan, Segment, blocks_of
 from headrace.activation.chain import Chain, attach
 from headrace.activation.meter import peak_bytes
 from headrace.activation.plan import segments_of, square_root
+from headrace.activation.selective import KEPT
 from headrace.errors import RecipeError
 from headrace.models import Caption, build
 from headrace.recipe.model import UNet
@@ -310,6 +312,13 @@ def test_selective_keeps_less_than_none() -> None:
         gc.collect()
         peaks[policy] = peak_bytes(lambda: model(x, shift).sum().backward())
     assert peaks["full"] < peaks["selective"] < peaks["none"]
+
+
+def test_selective_keeps_whatever_the_compiler_of_torch_would() -> None:
+    """Two of its operations are left out: one runs only in backward passes, one is small to compute again."""
+    theirs = {*get_default_op_list().compute_intensive_ops}
+    theirs -= {torch.ops.aten.convolution_backward, torch.ops.aten.upsample_bilinear2d}
+    assert theirs <= {operation.overloadpacket for operation in KEPT}
 
 
 @pytest.mark.parametrize("policy", ["sqrt", "selective"])

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from benchmarks.points import PointDiscriminator, PointGenerator
 from headrace.evaluation.transport import (
     ERRORS,
     Duality,
@@ -25,7 +26,6 @@ from headrace.evaluation.transport import (
     sinkhorn_w1,
 )
 from headrace.models.lipschitz import Lipschitz, sort_pairs
-from headrace.models.mlp import PointDiscriminator, PointGenerator
 from headrace.objectives import Adversarial
 from headrace.ranks.workers import Workers
 from headrace.recipe.gan import Adversarial as AdversarialRecipe

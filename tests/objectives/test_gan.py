@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from benchmarks.points import PointDiscriminator, PointGenerator
 from headrace.draws import Draws
 from headrace.models.conditions import Conditioning
 from headrace.models.gan import build_pair
-from headrace.models.mlp import PointDiscriminator, PointGenerator
 from headrace.objectives import Adversarial
 from headrace.objectives.gan import PAIRINGS, PATIENCE
 from headrace.objectives.smoothness import between, gamma_at, squared_gradient

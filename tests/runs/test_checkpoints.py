@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from headrace import files
 from headrace.errors import DataError
+from headrace.runs import checkpoints as checkpoints_module
 from headrace.runs.checkpoints import Checkpoint, Checkpoints
 
 
@@ -75,6 +77,75 @@ def test_a_damaged_one_is_passed_over(tmp_path: Path, damage: str, capsys: pytes
     warning = capsys.readouterr().err
     assert warning.count("\n") == 1
     assert "step-00000002" in warning
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that have been hashed, in order."""
+    found: list[Path] = []
+
+    def sha256(path: Path) -> str:
+        found.append(path)
+        return files.sha256(path)
+
+    monkeypatch.setattr(checkpoints_module, "sha256", sha256)
+    return found
+
+
+def test_a_reader_of_one_group_hashes_its_bytes_alone(tmp_path: Path, hashed: list[Path]) -> None:
+    checkpoints = saved(tmp_path, 1, 2)
+    hashed.clear()
+    newest = checkpoints.newest("model.ema")
+    assert newest is not None
+    assert hashed == [newest.path / "model.ema.safetensors"]
+    assert set(newest.tensors("model.ema")) == {"weight"}
+    assert len(hashed) == 1
+    assert [checkpoint.step for checkpoint in checkpoints.all()] == [1, 2]
+    assert len(hashed) == 1  # a step number costs no hashing
+    hashed.clear()
+    checkpoints.newest()
+    names = {"model.safetensors", "model.ema.safetensors", "state.json"}
+    assert {path.name for path in hashed} == names
+    assert len(hashed) == len(names)
+
+
+@pytest.mark.parametrize("damage", ["a flipped bit", "a shorter file"])
+def test_a_group_is_whole_whatever_became_of_the_others(tmp_path: Path, damage: str) -> None:
+    checkpoints = saved(tmp_path, 1, 2)
+    DAMAGE[damage](checkpoints.all()[-1].path)
+    averages, everything = checkpoints.newest("model.ema"), checkpoints.newest()
+    assert averages is not None
+    assert everything is not None
+    assert (averages.step, everything.step) == (2, 1)
+
+
+DAMAGE_TO_AVERAGES = {
+    "a flipped bit": lambda path: _flip(path / "model.ema.safetensors"),
+    "a missing file": lambda path: (path / "model.ema.safetensors").unlink(),
+    "a folder in its place": lambda path: ((path / "model.ema").mkdir(), (path / "model.ema" / "x").touch()),
+    "no checksums": lambda path: (path / "checksums.json").unlink(),
+    "checksums without it": lambda path: (path / "checksums.json").write_text('{"model.safetensors": ""}'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE_TO_AVERAGES, ids=lambda name: name.replace(" ", "-"))
+def test_a_reader_falls_back_to_an_earlier_checkpoint_of_its_group(
+    tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints = saved(tmp_path, 1, 2)
+    DAMAGE_TO_AVERAGES[damage](checkpoints.all()[-1].path)
+    newest = checkpoints.newest("model.ema")
+    assert newest is not None
+    assert newest.step == 1
+    assert "step-00000002" in capsys.readouterr().err
+    raw = checkpoints.newest("model") if damage in ("a flipped bit", "a missing file") else newest
+    assert raw is not None
+    assert raw.step == (1 if raw is newest else 2)
+
+
+def test_a_group_that_no_checkpoint_has(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="only damaged checkpoints"):
+        saved(tmp_path, 1).newest("generator.ema")
 
 
 def test_checksums_that_name_no_file_are_damage(tmp_path: Path) -> None:

@@ -89,7 +89,8 @@ def test_ranks_that_share_weights(
     checkpoint = Checkpoints(run / "checkpoints").newest()
     assert checkpoint is not None
     assert {path.suffix for path in checkpoint.path.rglob("*") if path.is_file()} == {".json", ".safetensors"}
-    assert len(list((checkpoint.path / "shards").iterdir())) == ranks
+    for group in ("model", "model.ema", "model.optimizer"):
+        assert len(list((checkpoint.path / group).iterdir())) == ranks
     assert train_on(processes, 2, recipe, run, "training.parallel=fsdp", "training.steps=8") == [0] * 2
     assert train_on(processes, 1, recipe, run) == [0]
     assert losses(run) == pytest.approx(losses(alone), abs=1e-6)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+
+from headrace.files import atomic
 
 
 class Cache:
@@ -52,9 +53,8 @@ class Cache:
         return copy
 
     def _write(self, path: Path, data: bytes | pa.Buffer) -> None:
-        with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".", delete=False) as file:
+        with atomic(path, durable=False) as hidden, hidden.open("wb") as file:  # every read checks the copy
             file.write(data)
-        os.replace(file.name, path)
 
     def _shrink(self, newest: Path) -> None:
         """Remove copies, least recently used first, until the rest fits the limit; `newest` always stays."""

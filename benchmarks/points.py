@@ -1,4 +1,4 @@
-"""Multilayer perceptrons over points: for problems of a few dimensions, where the answer is known."""
+"""Multilayer perceptrons over points: networks for problems of a few dimensions, where the answer is known."""
 
 from itertools import pairwise
 
@@ -9,7 +9,7 @@ from headrace.models.conditions import Conditioning
 
 
 class Mlp(nn.Module):
-    """`layers` hidden layers of `width`, ReLU between them; plain output of `outputs` channels."""
+    """`layers` hidden layers of `width` with ReLU, then a linear layer to `outputs` channels."""
 
     def __init__(self, inputs: int, outputs: int, width: int = 128, layers: int = 3) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Mlp(nn.Module):
 
 
 class PointGenerator(Mlp):
-    """Points [N, D] from normal numbers."""
+    """A generator of points [N, D] from standard normal z [N, `latent`]; it ignores conditioning."""
 
     def __init__(self, latent: int, dimensions: int, width: int = 128, layers: int = 3) -> None:
         super().__init__(latent, dimensions, width, layers)
@@ -37,7 +37,7 @@ class PointGenerator(Mlp):
 
 
 class PointDiscriminator(Mlp):
-    """A number for each point."""
+    """A discriminator of points [N, D]: one number for each; it ignores conditioning."""
 
     def __init__(self, dimensions: int, width: int = 128, layers: int = 3) -> None:
         super().__init__(dimensions, 1, width, layers)
