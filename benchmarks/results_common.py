@@ -18,7 +18,6 @@ from headrace.jobs.run import exit_status
 from headrace.recipe.training import Sampling
 from headrace.runs.run_folder import RunFolder
 
-SECTIONS = ("data", "model", "objective", "training")
 PICTURES = Path("docs/results")
 
 
@@ -48,8 +47,8 @@ def measure(options: argparse.Namespace, ways: Sequence[tuple[dict[str, Any], di
     if options.features is not None:
         overrides["features"] = options.features
     folder = RunFolder(Path(options.run))
-    recipe = folder.load(SECTIONS, tuple(f"evaluation.{name}={value}" for name, value in overrides.items()))
-    plain = (recipe.sampling or Sampling()).model_dump()
+    recipe = folder.load(tuple(f"evaluation.{name}={value}" for name, value in overrides.items()))
+    plain = recipe.sampling.model_dump()
     each: list[Way] = [(name, Sampling.model_validate(plain | keys)) for name, keys in ways]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     evaluated = evaluate(folder, recipe, device, each)

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
-from results_common import SECTIONS, cell, table
+from results_common import cell, table
 
 from headrace.errors import DataError, RecipeError
 from headrace.evaluation.evaluate import Evaluated, evaluate
@@ -85,8 +85,7 @@ def measured(run: str, images: int) -> tuple[Evaluated, int]:
     folder = RunFolder(Path(run))
     judge = RUNS.get(run, "runs/fashion-judge")
     wanted = {"features": judge, "images": images, "label": "label"}
-    recipe = folder.load(SECTIONS, tuple(f"evaluation.{name}={value}" for name, value in wanted.items()))
-    assert recipe.evaluation is not None
+    recipe = folder.load(tuple(f"evaluation.{name}={value}" for name, value in wanted.items()))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = evaluate(folder, recipe, device)
     write_evaluation(folder.path, found, recipe.evaluation.model_dump(mode="json", include={"resamples", "seed"}))

@@ -27,15 +27,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from headrace import activation, systems
+from headrace import activation
 from headrace.draws import Draws
 from headrace.jobs.train import main as train
 from headrace.objectives import Objective
 from headrace.objectives.objective import Batch, Phase
 from headrace.ranks.workers import Workers
-from headrace.recipe import load_recipe
+from headrace.recipe import load_run_recipe
 from headrace.recipe.training import Training
-from headrace.runs.run_folder import RunFolder, sections
+from headrace.runs.run_folder import RunFolder
+from headrace.systems import system_for
 from headrace.training import flops
 from headrace.training.precision import resolve
 from headrace.training.trainer import Trainer
@@ -92,8 +93,8 @@ RECIPE = str(ROOT / "recipes" / "emoji.yaml")
 
 def objective_of(**model: Any) -> Objective:
     """The emoji recipe's objective over its network, or over the network that `model` describes."""
-    recipe = load_recipe(RECIPE, [f"model={json.dumps(model)}"] if model else [])
-    return systems.of(recipe).objective(sections(recipe), RunFolder(Path("unused")), DEVICE)
+    recipe = load_run_recipe(RECIPE, [f"model={json.dumps(model)}"] if model else [])
+    return system_for(recipe).objective(RunFolder(Path("unused")), DEVICE)
 
 
 def parameters(objective: Objective) -> int:
@@ -121,14 +122,14 @@ def lists(trainer: Trainer, batch: Batch) -> Callable[[], object]:
 
 def beside_bare(batch_size: int, rounds: int, count: int) -> None:
     """The emoji network: the trainer against forward, backward, clipping and AdamW, with and without EMA."""
-    of = sections(resolve(load_recipe(RECIPE), SINGLE))
+    recipe = resolve(load_run_recipe(RECIPE), SINGLE)
     batch = batch_of(batch_size)
     plain = objective_of()
     network = plain.networks["model"]
     loss_of = plain.phases()[0].loss
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     draws = Draws(0, torch.arange(batch_size, device=DEVICE))
-    autocast = torch.autocast(DEVICE.type, torch.bfloat16, enabled=of.training.precision == "bf16")
+    autocast = torch.autocast(DEVICE.type, torch.bfloat16, enabled=recipe.training.precision == "bf16")
 
     def bare() -> None:
         with autocast:
@@ -146,7 +147,7 @@ def beside_bare(batch_size: int, rounds: int, count: int) -> None:
         bare()
         averaged.update_parameters(network)
 
-    trainer = Trainer(objective_of(), of.training, batch_size, SINGLE)
+    trainer = Trainer(objective_of(), recipe.training, batch_size, SINGLE)
     steps = {"bare loop": bare, "bare loop with an average": bare_averaged, "trainer": lists(trainer, batch)}
     title = f"The same network ({parameters(plain) / 1e6:.1f} M parameters, batch {batch_size}, {where()})"
     table(title, medians(steps, rounds, count), batch_size, "bare loop")
@@ -295,7 +296,7 @@ def on_gpu(rounds: int, count: int) -> None:
             applied = activation.apply(list(objective.networks.values()), policy, compile=True)
             trainer = Trainer(objective, settings(precision="bf16"), size, SINGLE, applied)
             batch = batch_of(size, 64)
-            operations = flops.of_step(trainer, batch)
+            operations = flops.per_step(trainer, batch)
             step = lists(trainer, batch)
             torch.cuda.reset_peak_memory_stats()
             time_ = medians({policy: step}, rounds, count)[policy]

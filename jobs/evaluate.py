@@ -15,8 +15,6 @@ from headrace.recipe import Recipe
 if TYPE_CHECKING:
     from headrace.reports.evaluation_card import EvaluationCard
 
-SECTIONS = ("data", "model", "objective", "training")
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the evaluation into a run's folder and print its table; returns the exit status."""
@@ -46,15 +44,14 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from headrace.runs.run_folder import RunFolder
 
     folder = RunFolder(arguments.run)
-    recipe = folder.load(SECTIONS, _in_sections(arguments.overrides))
+    recipe = folder.load(_in_sections(arguments.overrides))
     import torch  # takes seconds to import; --help should not
 
     from headrace.evaluation import evaluate as measuring
-    from headrace.recipe.evaluation import Evaluation
     from headrace.reports.evaluation_card import read_evaluation, write_evaluation
 
     evaluated = measuring.evaluate(folder, recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    settings = (recipe.evaluation or Evaluation()).model_dump(mode="json", include={"resamples", "seed", "tolerance"})
+    settings = recipe.evaluation.model_dump(mode="json", include={"resamples", "seed", "tolerance"})
     path = write_evaluation(folder.path, evaluated, settings)
     card = read_evaluation(folder.path)
     assert card is not None

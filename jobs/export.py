@@ -42,11 +42,11 @@ def _export(arguments: argparse.Namespace) -> None:
     from headrace.samplers import save_scheduler
 
     run, folder = RunFolder(arguments.run), arguments.folder
-    recipe = run.load(("model", "objective"))
+    recipe = run.load()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RecipeError(f"argument FOLDER: found something at {folder}, expected an empty folder or none")
-    assert recipe.objective is not None
-    weights = frozen.averaged(run, EXPORTED.get(recipe.objective.family, "model"))
+    network = EXPORTED.get(recipe.objective.family, "model")
+    weights = frozen.averaged(frozen.newest(run, network), network)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic(folder / "model.safetensors") as hidden:
         save_file(weights, hidden)

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from headrace.errors import RecipeError
-from headrace.recipe import Recipe
+from headrace.recipe import RunRecipe
 
 Job = Callable[[Sequence[str]], int]
 
 
-def launch(recipe: Recipe, job: Job, argv: Sequence[str], ranks: int) -> None:
+def launch(recipe: RunRecipe, job: Job, argv: Sequence[str], ranks: int) -> None:
     """Run `job(argv)` in `ranks` processes, one in each task, in a Spark session with the recipe's settings.
 
     If the cluster's tasks have GPUs (`spark.task.resource.gpu.amount`), each rank takes the one of its task. The recipe
@@ -47,11 +47,11 @@ def run_rank(job: Job, argv: Sequence[str], folder: str) -> None:
         sys.exit(status)
 
 
-def _check(recipe: Recipe, ranks: int) -> None:
+def _check(recipe: RunRecipe, ranks: int) -> None:
     """Raise RecipeError or DataError as a run of so many ranks would."""
     import torch
 
     from headrace.ranks.workers import Workers
-    from headrace.training.run import load
+    from headrace.training.run import open_run
 
-    load(recipe, Workers(0, ranks, torch.device("cpu")))
+    open_run(recipe, Workers(0, ranks, torch.device("cpu")))

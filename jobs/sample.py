@@ -8,8 +8,6 @@ from pathlib import Path
 from headrace.jobs.arguments import Parser
 from headrace.jobs.run import run_job
 
-SECTIONS = ("data", "model", "objective", "training")
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write `samples/*.png` and `samples/grid.png` into a run's folder; returns the exit status."""
@@ -34,20 +32,17 @@ def _parser() -> Parser:
 def _sample(arguments: argparse.Namespace) -> None:
     import torch  # takes seconds to import; --help should not
 
-    from headrace import systems
     from headrace.progress import progress
-    from headrace.runs.run_folder import RunFolder, sections
+    from headrace.runs.run_folder import RunFolder
     from headrace.sampling.draw import draw, rows, slugs
     from headrace.sampling.grid import write_grid, write_png
+    from headrace.systems import system_for
 
     folder = RunFolder(arguments.run)
-    recipe = folder.load((*SECTIONS, "sampling"), _in_section(arguments.overrides))
-    assert recipe.sampling is not None
-    system, of, sampling = systems.of(recipe), sections(recipe), recipe.sampling
-    request = rows(sampling, of, system.image_shape(of))
-    image_generator = system.image_generator(
-        folder, recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    )
+    recipe = folder.load(_in_section(arguments.overrides))
+    system, sampling = system_for(recipe), recipe.sampling
+    request = rows(recipe, system.image_shape)
+    image_generator = system.image_generator(folder, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     with progress("sample", len(request.titles) * sampling.per_prompt, "images") as bar:
         images_NCHW = draw(image_generator, request.repeated(sampling.per_prompt), sampling, bar.advance)
     images_PICHW = images_NCHW.unflatten(0, (len(request.titles), sampling.per_prompt))

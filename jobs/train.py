@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from headrace.errors import RecipeError
 from headrace.jobs.arguments import Parser, positive
 from headrace.jobs.run import run_job
-from headrace.recipe import load_recipe
-
-SECTIONS = ("data", "model", "objective", "training")
+from headrace.recipe import load_run_recipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,7 +76,7 @@ def _train(arguments: argparse.Namespace) -> None:
         return
     from headrace.jobs.launch_spark import launch
 
-    recipe = load_recipe(arguments.recipe, arguments.overrides, SECTIONS)
+    recipe = load_run_recipe(arguments.recipe, arguments.overrides)
     launch(recipe, main, [arguments.recipe, *arguments.overrides, *_mode(arguments)], arguments.ranks or 1)
 
 
@@ -91,7 +89,7 @@ def _mode(arguments: argparse.Namespace) -> list[str]:
 
 def _train_here(arguments: argparse.Namespace) -> None:
     """Train as one rank, or as the only one, in this process."""
-    recipe = load_recipe(arguments.recipe, arguments.overrides, SECTIONS)
+    recipe = load_run_recipe(arguments.recipe, arguments.overrides)
     from headrace.ranks.workers import join  # torch takes seconds to import; a wrong recipe should not
     from headrace.training import probes
     from headrace.training.run import run
@@ -101,7 +99,7 @@ def _train_here(arguments: argparse.Namespace) -> None:
             if steps is not None:
                 curve = probe(recipe, workers, steps)
                 if workers.first:
-                    print(f"{curve.says}\n{curve.picture}")
+                    print(f"{curve.summary}\n{curve.picture}")
                 return
         folder = run(recipe, workers, profiled=arguments.profile)
         if workers.first:

@@ -1,4 +1,4 @@
-"""What is measured of drawn images: figures with intervals, by name."""
+"""The figures of drawn images, by name, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from headrace.recipe.evaluation import Evaluation
 Figures = dict[str, Measured]
 Done = Callable[[int], None]
 SET_HALVES = 3
-"""statistics of sets that are measured by halves, for a progress bar: FID, KID, and the four of manifolds"""
+"""how many statistics of sets are resampled, for a progress bar: FID, KID, and the four of manifolds as one"""
 
 
 def set_figures(real_ND: Tensor, drawn_ND: Tensor, evaluation: Evaluation, done: Done) -> Figures:
@@ -40,7 +40,7 @@ def measured_all(
     evaluation: Evaluation,
     done: Done,
 ) -> Figures:
-    """Each of `statistics` (names → a function of the sets that gives as many figures) with its interval."""
+    """Each of `statistics` with its interval. It maps names to a function of the sets that returns as many figures."""
     figures: Figures = {}
     for names, statistic in statistics.items():
         figures |= measured(names, statistic, sets, evaluation.resamples, evaluation.seed, done)
@@ -48,7 +48,7 @@ def measured_all(
 
 
 def means(values: dict[str, Tensor], evaluation: Evaluation) -> Figures:
-    """The mean of each of `values`, one number an image, with its interval."""
+    """The mean of each of `values`, which holds one number for each image, with its interval."""
     figures: Figures = {}
     for name, each in values.items():
         figures |= measured(
@@ -57,13 +57,13 @@ def means(values: dict[str, Tensor], evaluation: Evaluation) -> Figures:
     return figures
 
 
-def agreement(request: Tensor, seen: Tensor) -> Tensor:
-    """Whether each image shows its label: float64 [N]."""
-    return (request == seen).double()
+def agreement(requested_N: Tensor, recognised_N: Tensor) -> Tensor:
+    """1 for each image that shows its label, else 0: float64 [N]."""
+    return (requested_N == recognised_N).double()
 
 
 def edge_figures(conditions_NCHW: Tensor, drawn_NCHW: Tensor, evaluation: Evaluation) -> Figures:
-    """Mean F1 of edges that match exactly, and of those within `tolerance` pixels."""
+    """Mean F1 of edges that match exactly, and of edges that match within `tolerance` pixels."""
     tolerances = sorted({0, evaluation.tolerance})
     values = {f"edge_f1_{each}px": edge_agreement(conditions_NCHW, drawn_NCHW, each) for each in tolerances}
     return means(values, evaluation)
@@ -72,7 +72,7 @@ def edge_figures(conditions_NCHW: Tensor, drawn_NCHW: Tensor, evaluation: Evalua
 def mode_figures(
     drawn_NCHW: Tensor, judge: ClassifierExtractor, evaluation: Evaluation, done: Done
 ) -> dict[str, float]:
-    """Modes of images whose channels are images of their own, and how evenly they were drawn."""
+    """The modes of images whose channels are separate images, and how evenly they are drawn."""
     channels = [extract(judge, channel, evaluation.batch_size, done).labels for channel in drawn_NCHW.split(1, 1)]
     found = modes(torch.stack([labels for labels in channels if labels is not None], 1), judge.classes)
     return {"modes_possible": found.possible, "modes": found.drawn, "modes_kl": found.kl}

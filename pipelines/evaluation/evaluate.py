@@ -1,4 +1,4 @@
-"""Measuring a finished run: what is drawn, looked at and compared, by the family of its system."""
+"""Measure a finished run: draw images, extract features, compare. What is measured depends on the run's family."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from headrace import systems
 from headrace.errors import RecipeError
 from headrace.evaluation import compare
 from headrace.evaluation.compare import Done, Figures
@@ -21,6 +20,7 @@ from headrace.evaluation.features import (
     ClassifierExtractor,
     FeatureExtractor,
     Features,
+    classifier_extractor,
     extract,
     open_classifier,
     open_extractor,
@@ -30,74 +30,77 @@ from headrace.evaluation.reconstruction import codebook_use, similarity
 from headrace.models.bottleneck import Normal
 from headrace.models.pixels import from_uint8
 from headrace.progress import progress
-from headrace.recipe import Recipe
+from headrace.recipe import RunRecipe
 from headrace.recipe.evaluation import Evaluation
 from headrace.recipe.training import Sampling
+from headrace.runs.frozen import BaseRun
 from headrace.runs.run_folder import RunFolder
 from headrace.sampling.draw import draw
-from headrace.systems import ImageGenerator, SampleRequest
+from headrace.systems import ImageGenerator, SampleRequest, System, system_for
 from headrace.systems.autoencoder import AutoencoderImageGenerator
 from headrace.systems.prior import PriorImageGenerator
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One way of drawing, measured."""
+    """The figures of one way of drawing."""
 
     drawn: Tensor
     """uint8 [N, C, H, W]; empty where nothing is drawn"""
     figures: Figures
-    """figures with intervals"""
+    """with confidence intervals"""
     counts: dict[str, float]
-    """figures without"""
+    """without intervals"""
     seconds_per_image: float
-    """wall-clock time of drawing one"""
+    """wall-clock time"""
     varied: dict[str, Any] = field(default_factory=dict)
-    """keys of `sampling` that a sweep set"""
-    seen: Tensor | None = None
-    """int64 [N]: the labels that the judge saw"""
+    """the keys of `sampling` that a sweep sets, with their values"""
+    recognised: Tensor | None = None
+    """int64 [N]: the labels that the judge recognises"""
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A run, measured."""
+    """The evaluation of a run."""
 
     extractor: str | None
     judge: str | None
     real: Real
     sampling: Sampling | None
-    """None where nothing is drawn"""
+    """None if nothing is drawn"""
     measurements: list[Measurement]
     """one, or one for each combination of a sweep"""
 
 
 Way = tuple[dict[str, Any], Sampling]
-"""A way of drawing: what is said of it, and its settings"""
+"""A way of drawing: the keys that tell it from others, and its settings"""
 
 
-def evaluate(folder: RunFolder, recipe: Recipe, device: torch.device, ways: Sequence[Way] | None = None) -> Evaluated:
+def evaluate(
+    folder: RunFolder, recipe: RunRecipe, device: torch.device, ways: Sequence[Way] | None = None
+) -> Evaluated:
     """Measure the run in `folder` as the `evaluation` section of `recipe` says.
 
-    A classifier is measured by its accuracy, an autoencoder by its reconstructions, anything else by what it draws, in
-    each of `ways`; None: in those of `evaluation.sweep`, over the section `sampling`.
-    Raises RecipeError or DataError, before anything is drawn, for what does not fit.
+    A classifier is measured by its accuracy, an autoencoder by its reconstructions, any other run by what it draws in
+    each of `ways`; by default these are the combinations of `evaluation.sweep` over the `sampling` section.
+    Raises RecipeError or DataError, before anything is drawn, if the sections do not fit the run or the dataset.
     """
-    evaluation = recipe.evaluation or Evaluation()
-    assert recipe.objective is not None
+    evaluation, system = recipe.evaluation, system_for(recipe)
     if recipe.objective.family == "classifier":
-        return _classifier(folder, recipe, evaluation, device)
+        return _classifier(folder, system, device)
     extractor = _extractor(evaluation, device)
     judge = _judge(evaluation, extractor, device)
-    ways = list(_ways(recipe.sampling or Sampling(), evaluation)) if ways is None else ways
-    image_generator = systems.of(recipe).image_generator(folder, recipe, device)
-    real = read_real(recipe, evaluation, max(evaluation.images, evaluation.reals or 0))
-    with _bar("look at real", len(real.images)) as done:
-        seen = extract(extractor, real.images, evaluation.batch_size, done).part(evaluation.reals or evaluation.images)
+    ways = list(_ways(recipe.sampling, evaluation)) if ways is None else ways
+    image_generator = system.image_generator(folder, device)
+    real = read_real(system, max(evaluation.images, evaluation.reals or 0))
+    with _bar("features of real images", len(real.images)) as done:
+        features = extract(extractor, real.images, evaluation.batch_size, done)
+        features = features.part(evaluation.reals or evaluation.images)
     found = []
     for number, (varied, sampling) in enumerate(ways):
         name = f" {number + 1}/{len(ways)}" if len(ways) > 1 else ""
         drawn, seconds = _drawn(image_generator, real, sampling, evaluation, name)
-        figures, counts, labels = _compared(drawn, real, seen, extractor, judge, evaluation, name)
+        figures, counts, labels = _compared(drawn, real, features, extractor, judge, evaluation, name)
         if recipe.objective.family == "autoencoder":
             originals = real.images[: len(drawn)]
             figures |= compare.means(similarity(originals, drawn), evaluation)
@@ -108,19 +111,20 @@ def evaluate(folder: RunFolder, recipe: Recipe, device: torch.device, ways: Sequ
     return Evaluated(extractor.name, None if judge is None else judge.name, real, ways[0][1], found)
 
 
-def _classifier(folder: RunFolder, recipe: Recipe, evaluation: Evaluation, device: torch.device) -> Evaluated:
-    """Accuracy on real images, which are not noisy."""
-    extractor = open_classifier(str(folder.path), "run", device)
-    if evaluation.label is None and (recipe.data is None or recipe.data.label is None):
+def _classifier(folder: RunFolder, system: System, device: torch.device) -> Evaluated:
+    """Accuracy on real images, without noise."""
+    evaluation = system.recipe.evaluation
+    extractor = classifier_extractor(BaseRun("run", folder, system.recipe), device)
+    if evaluation.label is None and system.recipe.data.label is None:
         raise RecipeError("data.label: found nothing, expected the column of labels")
-    real = read_real(recipe, evaluation, evaluation.images)
+    real = read_real(system, evaluation.images)
     assert real.labels is not None
-    with _bar("look", len(real.images)) as done:
-        seen = extract(extractor, real.images, evaluation.batch_size, done)
-    assert seen.labels is not None
-    figures = compare.means({"accuracy": compare.agreement(real.labels, seen.labels)}, evaluation)
+    with _bar("classify", len(real.images)) as done:
+        labels = extract(extractor, real.images, evaluation.batch_size, done).labels
+    assert labels is not None
+    figures = compare.means({"accuracy": compare.agreement(real.labels, labels)}, evaluation)
     nothing = torch.empty(0, *real.images.shape[1:], dtype=torch.uint8)
-    return Evaluated(extractor.name, None, real, None, [Measurement(nothing, figures, {}, 0.0, seen=seen.labels)])
+    return Evaluated(extractor.name, None, real, None, [Measurement(nothing, figures, {}, 0.0, recognised=labels)])
 
 
 def _extractor(evaluation: Evaluation, device: torch.device) -> FeatureExtractor:
@@ -131,7 +135,7 @@ def _extractor(evaluation: Evaluation, device: torch.device) -> FeatureExtractor
 
 
 def _judge(evaluation: Evaluation, extractor: FeatureExtractor, device: torch.device) -> ClassifierExtractor | None:
-    """Who says what drawn images show: nobody, if only a feature network was named."""
+    """The classifier that recognises what drawn images show; None if `features` is not one and `judge` is not set."""
     if evaluation.judge is not None:
         return open_classifier(evaluation.judge, "evaluation.judge", device)
     if isinstance(extractor, ClassifierExtractor):
@@ -142,7 +146,7 @@ def _judge(evaluation: Evaluation, extractor: FeatureExtractor, device: torch.de
 
 
 def _ways(sampling: Sampling, evaluation: Evaluation) -> Iterator[Way]:
-    """Each combination of what is swept, and the `sampling` section with it."""
+    """Each combination of `evaluation.sweep`, and the `sampling` section with its values."""
     unknown = [key for key in evaluation.sweep if key not in Sampling.model_fields]
     if unknown:
         expected = f"expected keys of sampling: {', '.join(Sampling.model_fields)}"
@@ -161,7 +165,7 @@ def _drawn(
     image_generator: ImageGenerator, real: Real, sampling: Sampling, evaluation: Evaluation, name: str
 ) -> tuple[Tensor, float]:
     request = real.request.part(0, evaluation.images)
-    # What is asked for comes from the dataset, whatever rows the recipe's own grid has.
+    # The request comes from the dataset, not from the rows of the recipe's grid.
     sampling = sampling.model_copy(update={"prompts": (), "labels": (), "examples": len(request)})
     with _bar(f"draw{name}", len(request)) as done:
         start = time.perf_counter()
@@ -178,18 +182,18 @@ def _compared(
     evaluation: Evaluation,
     name: str,
 ) -> tuple[Figures, dict[str, float], Tensor | None]:
-    """The figures of drawn images, those without intervals, and the labels that the judge saw."""
-    with _bar(f"look{name}", len(drawn)) as done:
-        seen = extract(extractor, drawn, evaluation.batch_size, done)
+    """The figures of drawn images, those without intervals, and the labels that the judge recognises."""
+    with _bar(f"features{name}", len(drawn)) as done:
+        drawn_features = extract(extractor, drawn, evaluation.batch_size, done)
     with _bar(f"compare{name}", compare.SET_HALVES * evaluation.resamples) as done:
-        figures = compare.set_figures(real_features.features, seen.features, evaluation, done)
+        figures = compare.set_figures(real_features.features, drawn_features.features, evaluation, done)
     counts: dict[str, float] = {}
     labels = None
     if evaluation.stacked and judge is not None:
         with _bar(f"modes{name}", drawn.shape[0] * drawn.shape[1]) as done:
             counts = compare.mode_figures(drawn, judge, evaluation, done)
     elif judge is not None:
-        labels = seen.labels if judge is extractor else extract(judge, drawn, evaluation.batch_size).labels
+        labels = drawn_features.labels if judge is extractor else extract(judge, drawn, evaluation.batch_size).labels
     if labels is not None and real.labels is not None:
         right = compare.agreement(real.labels[: len(drawn)], labels)
         figures |= compare.means({"label_agreement": right}, evaluation)
@@ -199,13 +203,13 @@ def _compared(
 
 
 def _bits(image_generator: PriorImageGenerator, request: SampleRequest, evaluation: Evaluation) -> Tensor:
-    """Bits per code of real images under a prior: [N]."""
+    """Bits per code of real images under a prior: float32 [N]."""
     starts = range(0, len(request), evaluation.batch_size)
     return torch.cat([image_generator.bits(request.part(start, start + evaluation.batch_size)) for start in starts])
 
 
 def _codes(image_generator: ImageGenerator, originals_NCHW: Tensor, evaluation: Evaluation) -> dict[str, float]:
-    """How an autoencoder with a codebook uses it; nothing for one without."""
+    """How an autoencoder uses its codebook; empty without a codebook."""
     assert isinstance(image_generator, AutoencoderImageGenerator)
     if isinstance(image_generator.model.bottleneck, Normal):
         return {}

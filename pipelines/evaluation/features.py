@@ -1,4 +1,4 @@
-"""Networks that look at images: features to compare sets of images in, and labels of what they show."""
+"""Networks that extract features of images, to compare sets of images, and labels of what the images show."""
 
 from __future__ import annotations
 
@@ -14,38 +14,39 @@ from torch import Tensor
 from headrace.errors import DataError, RecipeError
 from headrace.models import Classifier
 from headrace.models.pixels import from_uint8
+from headrace.runs.frozen import BaseRun
 from headrace.systems import classifier
 
 
 class Features(NamedTuple):
-    """What eyes saw, on the CPU."""
+    """Features of N images, on the CPU."""
 
     features: Tensor
     """float32 [N, D]"""
     labels: Tensor | None
-    """int64 [N]: the likeliest label of each; None where the eyes know no labels"""
+    """int64 [N]: the most likely label of each; None if the network has no labels"""
 
     def part(self, count: int) -> Features:
-        """The first `count`."""
+        """Those of the first `count` images."""
         return Features(self.features[:count], None if self.labels is None else self.labels[:count])
 
 
 class FeatureExtractor(Protocol):
-    """A network that looks at images."""
+    """A network that extracts features."""
 
     @property
     def name(self) -> str:
-        """What a report says that it is."""
+        """Its name in a report."""
         ...
 
     def extract(self, images_NCHW: Tensor) -> Features:
-        """Look at uint8 images [N, C, H, W] of any size, gray or RGB."""
+        """The features of uint8 images [N, C, H, W] of any size, grey or RGB."""
         ...
 
 
 @dataclass(frozen=True)
 class ClassifierExtractor:
-    """A classifier that a recipe of this project trained."""
+    """A classifier that headrace trained."""
 
     model: Classifier
     name: str
@@ -53,12 +54,12 @@ class ClassifierExtractor:
 
     @property
     def classes(self) -> int:
-        """How many labels it tells apart."""
+        """The number of its labels."""
         return self.model.labels
 
     @torch.no_grad()
     def extract(self, images_NCHW: Tensor) -> Features:
-        """Features before the last layer, and the likeliest labels; images are scaled to the size that it knows."""
+        """The features before the last layer, and the most likely labels. Scales the images to the size of training."""
         pixels = fitted(images_NCHW.to(self.device), self.model.image_shape)
         features_ND = self.model.features(from_uint8(pixels))
         return Features(features_ND.float().cpu(), self.model.logits(features_ND).argmax(1).cpu())
@@ -68,7 +69,7 @@ class ClassifierExtractor:
 class ScriptedExtractor:
     """A feature network from a TorchScript file: uint8 RGB images in, features [N, D] out.
 
-    So are the Inception networks published that FID is usually measured in; theirs take `return_features`.
+    The published Inception networks for FID have this form; they take an argument `return_features`.
     """
 
     module: torch.jit.ScriptModule
@@ -77,7 +78,7 @@ class ScriptedExtractor:
 
     @torch.no_grad()
     def extract(self, images_NCHW: Tensor) -> Features:
-        """The features of the images at their own size, which the network itself may change. Raises DataError."""
+        """The features of images at their own size; the network may resize them. Raises DataError for other output."""
         rgb = images_NCHW.expand(-1, 3, -1, -1) if images_NCHW.shape[1] == 1 else images_NCHW
         arguments = self.module._c._get_method("forward").schema.arguments
         options = {"return_features": True} if any(each.name == "return_features" for each in arguments) else {}
@@ -108,28 +109,34 @@ def open_extractor(path: str, key: str, device: torch.device) -> FeatureExtracto
 
 
 def open_classifier(path: str, key: str, device: torch.device) -> ClassifierExtractor:
-    """The trained classifier of the run at `path`. Raises RecipeError or DataError as `open_extractor`."""
-    model, step = classifier.load_at(path, key, device)
-    return ClassifierExtractor(model, f"classifier {path}, step {step:,}", device)
+    """The trained classifier of the run at `path`. Raises RecipeError or DataError as `open_extractor` does."""
+    return classifier_extractor(classifier.open_run(path, key), device)
+
+
+def classifier_extractor(run: BaseRun, device: torch.device) -> ClassifierExtractor:
+    """The trained classifier of a run. Raises DataError if the run has no checkpoint yet."""
+    checkpoint = run.newest()
+    name = f"classifier {run.folder.path}, step {checkpoint.step:,}"
+    return ClassifierExtractor(run.network(checkpoint, device), name, device)
 
 
 def extract(
     extractor: FeatureExtractor, images_NCHW: Tensor, batch_size: int, done: Callable[[int], None] = lambda count: None
 ) -> Features:
-    """See uint8 images [N, C, H, W], `batch_size` at a time; `done(count)` follows each batch."""
+    """The features of uint8 images [N, C, H, W], `batch_size` at a time; `done(count)` follows each batch."""
     parts = []
     for part in images_NCHW.split(batch_size):
         parts.append(extractor.extract(part))
         done(len(part))
-    labels = [seen.labels for seen in parts if seen.labels is not None]
-    return Features(torch.cat([seen.features for seen in parts]), torch.cat(labels) if labels else None)
+    labels = [part.labels for part in parts if part.labels is not None]
+    return Features(torch.cat([part.features for part in parts]), torch.cat(labels) if labels else None)
 
 
 def fitted(images_NCHW: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """uint8 images as float32 of `shape` (channels, height, width) in [0, 255]: luma or copies, and scaled smoothly."""
+    """uint8 images as float32 of `shape` (channels, height, width) in [0, 255], by luma or copies, and antialiased."""
     channels, *size = shape
     pixels = images_NCHW.float()
-    if pixels.shape[1] == 3 and channels == 1:  # ITU-R BT.601, as image decoders do
+    if pixels.shape[1] == 3 and channels == 1:  # ITU-R BT.601, as in image decoders
         pixels = torch.einsum("nchw,c->nhw", pixels, pixels.new_tensor([0.299, 0.587, 0.114]))[:, None]
     elif pixels.shape[1] != channels:
         pixels = pixels.expand(-1, channels, -1, -1)

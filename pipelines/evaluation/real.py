@@ -1,4 +1,4 @@
-"""The real side of an evaluation: images of the dataset, with what they are to be drawn for."""
+"""The real images of an evaluation, with the request to draw each again."""
 
 from __future__ import annotations
 
@@ -7,25 +7,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from headrace import systems
 from headrace.errors import DataError
-from headrace.recipe import Recipe
-from headrace.recipe.evaluation import Evaluation
 from headrace.runs import data
-from headrace.runs.run_folder import sections
-from headrace.systems import SampleRequest
+from headrace.systems import SampleRequest, System
 
 
 @dataclass(frozen=True)
 class Real:
-    """Real images, each once, in a seeded order, and what to ask for to draw each again."""
+    """Real images, each once, in a seeded order, and the request that draws as many again."""
 
     request: SampleRequest
     """captions, labels, conditions and the images themselves"""
     labels: Tensor | None
-    """int64 [N]: what a judge is to see; None where the dataset tells no labels"""
+    """int64 [N]: the labels that a judge should recognise; None if the dataset has no labels"""
     source: dict[str, object]
-    """where they come from, for the report"""
+    """the dataset they come from, for the report"""
 
     @property
     def images(self) -> Tensor:
@@ -34,36 +30,40 @@ class Real:
         return self.request.images
 
 
-def read_real(recipe: Recipe, evaluation: Evaluation, count: int) -> Real:
-    """`count` real images as `evaluation` says, of the shape that the run's system draws.
+def read_real(system: System, count: int) -> Real:
+    """`count` real images, chosen by the `evaluation` section, of the shape that the system draws.
 
     Raises RecipeError for a wrong path, partition or column, DataError if there are fewer images.
     """
-    of = sections(recipe)
-    changes: dict[str, object] = {"flip": 0.0, "label": evaluation.label or of.data.label}
+    own, evaluation = system.recipe.data, system.recipe.evaluation
+    changes: dict[str, object] = {"flip": 0.0, "label": evaluation.label or own.label}
     if evaluation.path is not None:
         changes |= {"path": evaluation.path, "version": None}
     if evaluation.where is not None:
         changes["where"] = evaluation.where
-    wanted = of.data.model_copy(update=changes)
-    table = data.table(wanted)
-    shape = systems.of(recipe).image_shape(of)
+    section = own.model_copy(update=changes)
+    section = section.model_copy(update={"version": data.version_of(section)})
     raws, found = [], 0
-    for raw in data.one_pass(wanted, shape, evaluation.seed, evaluation.batch_size):
+    for raw in data.one_pass(section, system.image_shape, evaluation.seed, evaluation.batch_size):
         raws.append(raw)
-        found += len(raw[wanted.image])
+        found += len(raw[section.image])
         if found >= count:
             break
     if found < count:
-        raise DataError(f"{wanted.path}: found {found} images, expected at least the {count} to compare with")
-    if wanted.label is not None and not isinstance(raws[0][wanted.label], torch.Tensor):
-        raise DataError(f"evaluation.label: found a column {wanted.label!r} of text, expected whole numbers")
+        raise DataError(f"{section.path}: found {found} images, expected at least the {count} to compare with")
+    if section.label is not None and not isinstance(raws[0][section.label], torch.Tensor):
+        raise DataError(f"evaluation.label: found a column {section.label!r} of text, expected whole numbers")
     images, labels, conditions = (
         None if column is None else torch.cat([raw[column] for raw in raws])[:count]
-        for column in (wanted.image, wanted.label, wanted.condition)
+        for column in (section.image, section.label, section.condition)
     )
     captions = [None] * count
-    if wanted.caption is not None:
-        captions = [caption for raw in raws for caption in raw[wanted.caption]][:count]
-    source = {"path": wanted.path, "version": table.version(), "where": wanted.where, "images": count}
-    return Real(SampleRequest(captions, labels if of.data.label else None, conditions, images), labels, source)
+    if section.caption is not None:
+        captions = [caption for raw in raws for caption in raw[section.caption]][:count]
+    source: dict[str, object] = {
+        "path": section.path,
+        "version": section.version,
+        "where": section.where,
+        "images": count,
+    }
+    return Real(SampleRequest(captions, labels if own.label else None, conditions, images), labels, source)

@@ -1,4 +1,4 @@
-"""The sections of a classifier of noisy images: its network and its loss."""
+"""The `model` and `objective` sections of a classifier of noisy images."""
 
 from typing import Literal
 
@@ -9,12 +9,12 @@ from headrace.recipe.section import Section
 
 
 class Classifier(Section):
-    """A classifier of noisy images: the contracting half of a U-Net, then attention pooling."""
+    """A classifier of noisy images: the downsampling half of a U-Net, then attention pooling."""
 
     network: Literal["classifier"]
     """the kind of network"""
     labels: int = Field(ge=2)
-    """classes, numbered from 0"""
+    """number of classes; labels count from 0"""
     resolution: int = Field(32, ge=4)
     """side of the square images, in pixels"""
     image_channels: int = Field(3, ge=1)
@@ -32,10 +32,10 @@ class Classifier(Section):
     heads: int = Field(4, ge=1)
     """attention heads"""
     dropout: float = Field(0.0, ge=0, lt=1)
-    """share of activations dropped in residual blocks"""
+    """dropout rate in residual blocks"""
 
     @model_validator(mode="after")
-    def _comes_out_even(self) -> "Classifier":
+    def _check_sizes(self) -> "Classifier":
         widths = [self.channels * multiplier for multiplier in self.multipliers]
         check_levels(
             self.resolution, self.patch, widths, self.attention, [*self.attention, len(widths) - 1], self.heads
@@ -44,11 +44,11 @@ class Classifier(Section):
 
 
 class Classification(Section):
-    """Cross-entropy of labels over noise levels."""
+    """Cross-entropy of the labels of images at all noise levels."""
 
     family: Literal["classifier"]
-    """what is minimised"""
+    """the family of objectives"""
     schedule: Literal["linear", "cosine", "geometric", "lognormal"] = "cosine"
-    """how the noise levels of training are spread"""
+    """the noise schedule of training"""
     clean: float = Field(0.25, ge=0, le=1)
-    """share of samples shown without noise"""
+    """share of samples trained on without noise"""

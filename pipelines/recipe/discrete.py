@@ -1,4 +1,4 @@
-"""The sections of autoencoders with a bottleneck, and of priors over their codes."""
+"""The `model` and `objective` sections of autoencoders, and of priors over their codes."""
 
 import math
 from typing import Annotated, Literal
@@ -10,10 +10,10 @@ from headrace.recipe.text import Text, check_heads
 
 
 class KL(Section):
-    """A normal latent kept near the standard normal (Kingma & Welling 2014)."""
+    """A Gaussian latent, pulled towards the standard normal (Kingma & Welling 2014)."""
 
     kind: Literal["kl"]
-    """what stands between encoder and decoder"""
+    """the kind of bottleneck"""
     channels: int = Field(4, ge=1)
     """channels of a latent"""
 
@@ -22,28 +22,28 @@ class VQ(Section):
     """Vector quantisation (van den Oord et al. 2017)."""
 
     kind: Literal["vq"]
-    """what stands between encoder and decoder"""
+    """the kind of bottleneck"""
     channels: int = Field(8, ge=1)
     """channels of a code"""
     codes: int = Field(512, ge=2)
     """size of the codebook"""
     update: Literal["ema", "gradient"] = "ema"
-    """how codes follow what the encoder gives: moving averages, or the optimizer"""
+    """how codes are updated: moving averages of the encoder's output, or the optimizer"""
     decay: float = Field(0.99, ge=0, lt=1)
-    """memory of the moving averages, per step"""
+    """decay of the moving averages, per step"""
     cosine: bool = False
-    """whether codes and what they stand for are compared on the unit sphere"""
+    """whether distances to codes are measured on the unit sphere"""
     revive: float = Field(0.05, ge=0, lt=1)
-    """a code used less than this share of the mean use starts anew; 0: none does"""
+    """a code used less than this share of the mean use is replaced; 0 to replace none"""
 
 
 class FSQ(Section):
     """Finite scalar quantisation (Mentzer et al. 2023)."""
 
     kind: Literal["fsq"]
-    """what stands between encoder and decoder"""
+    """the kind of bottleneck"""
     levels: tuple[Annotated[int, Field(ge=2)], ...] = Field((8, 8, 8), min_length=1)
-    """values of each channel; their product is the size of the codebook"""
+    """number of values of each channel; their product is the size of the codebook"""
 
     @property
     def codes(self) -> int:
@@ -58,7 +58,7 @@ Bottleneck = Annotated[
 
 
 class Autoencoder(Section):
-    """A convolutional encoder and decoder with a bottleneck between them."""
+    """A convolutional encoder and decoder, with a bottleneck between them."""
 
     network: Literal["autoencoder"]
     """the kind of network"""
@@ -79,7 +79,7 @@ class Autoencoder(Section):
 
     @property
     def stride(self) -> int:
-        """Pixels of an image on each side of a latent's pixel."""
+        """Pixels of an image along one pixel of its latent."""
         return self.patch * 2 ** (len(self.multipliers) - 1)
 
     @property
@@ -88,38 +88,38 @@ class Autoencoder(Section):
         return len(self.bottleneck.levels) if isinstance(self.bottleneck, FSQ) else self.bottleneck.channels
 
     @model_validator(mode="after")
-    def _comes_out_even(self) -> "Autoencoder":
+    def _check_sizes(self) -> "Autoencoder":
         if self.resolution % self.stride:
             raise ValueError(f"a resolution divisible by {self.stride}, patch · 2^(levels − 1)")
         return self
 
 
 class Perceptual(Section):
-    """A distance between features of a frozen network (Zhang et al. 2018)."""
+    """A distance of features of a frozen network (Zhang et al. 2018)."""
 
     run: str | None = None
-    """the run folder of a classifier whose features are compared"""
+    """the run folder of a classifier"""
     vgg: str | None = None
-    """a safetensors file with the weights of VGG16's convolutions, named as torchvision does"""
+    """a safetensors file of the convolutions of VGG16, with torchvision's names"""
     weight: float = Field(1.0, gt=0)
-    """its share in the loss"""
+    """its weight in the loss"""
 
     @model_validator(mode="after")
-    def _one_network(self) -> "Perceptual":
+    def _check_one_network(self) -> "Perceptual":
         if (self.run is None) == (self.vgg is None):
             raise ValueError("either run or vgg")
         return self
 
 
 class PatchDiscriminator(Section):
-    """A discriminator of patches, and its part in training."""
+    """A discriminator of patches, and its role in training."""
 
     start: int = Field(0, ge=0)
     """steps before it starts"""
     weight: float = Field(0.8, gt=0)
-    """the adversarial loss's share, on top of the adaptive weight"""
+    """weight of the adversarial loss, which multiplies the adaptive weight"""
     largest: float = Field(1e4, gt=0)
-    """the adaptive weight is clamped to this"""
+    """upper bound of the adaptive weight"""
     channels: int = Field(32, ge=8)
     """channels of its first layer"""
     layers: int = Field(2, ge=1)
@@ -130,21 +130,21 @@ class Autoencoding(Section):
     """Reconstruction through a bottleneck."""
 
     family: Literal["autoencoder"]
-    """the family of generative models"""
+    """the family of objectives"""
     reconstruction: Literal["l1", "l2"] = "l1"
     """the distance of pixels"""
     kl: float = Field(1e-6, ge=0)
     """weight of the divergence from the standard normal, per value of an image"""
     commitment: float = Field(0.25, ge=0)
-    """weight of what keeps the encoder near the codes"""
+    """weight of the commitment loss, which keeps the encoder's output near the codes"""
     perceptual: Perceptual | None = None
-    """a distance of features; null for none"""
+    """the perceptual loss; null for none"""
     discriminator: PatchDiscriminator | None = None
-    """an adversary; null for none"""
+    """the adversarial loss; null for none"""
     monitor_every: int = Field(100, ge=1)
-    """steps between two looks at the fixed images"""
-    watched: int = Field(64, ge=1)
-    """fixed images, the first of the dataset: their error, and the codes they use, are logged"""
+    """steps between two measurements of the fixed images"""
+    monitored: int = Field(64, ge=1)
+    """number of fixed images, the first of the dataset, whose error and codes are logged"""
 
 
 class Prior(Section):
@@ -153,11 +153,11 @@ class Prior(Section):
     network: Literal["prior"]
     """the kind of network"""
     core: Literal["transformer", "lstm", "gru"] = "transformer"
-    """what reads the codes"""
+    """the sequence model"""
     codes: int = Field(512, ge=2)
     """size of the autoencoder's codebook"""
     side: int = Field(8, ge=1)
-    """codes on each side of an image"""
+    """codes along each side of an image"""
     width: int = Field(128, ge=8)
     """channels of a position"""
     layers: int = Field(4, ge=1)
@@ -165,23 +165,23 @@ class Prior(Section):
     heads: int = Field(4, ge=1)
     """attention heads"""
     positions: Literal["learned", "sinusoidal", "rotary"] = "learned"
-    """how a Transformer knows where a code is"""
+    """position encoding of a Transformer"""
     norm: Literal["pre", "post"] = "pre"
-    """where a Transformer normalises: before each part, or after its sum"""
+    """where a Transformer normalises: before each sublayer, or after its residual sum"""
     condition: Literal["prefix", "cross"] = "prefix"
-    """whether what is asked for stands before the codes, or is encoded and met by cross-attention"""
+    """whether the conditioning stands before the codes as a prefix, or is read by cross-attention"""
     text: Text | None = None
-    """captions: as a prefix only its vocabulary and length count; null for none"""
+    """the caption encoder, of which a prefix uses only vocabulary and length; null for no captions"""
     labels: int | None = Field(None, ge=1)
-    """classes, numbered from 0; null for none"""
+    """number of classes; null for no labels"""
 
     @property
     def context_width(self) -> int:
-        """Channels of a token of what is met by cross-attention."""
+        """Channels of a token that cross-attention reads."""
         return self.text.width if self.text else self.width
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "Prior":
+    def _check_fit(self) -> "Prior":
         if self.core == "transformer":
             check_heads("channels of a position", self.width, self.heads)
         elif self.condition == "cross":
@@ -194,11 +194,11 @@ class Prior(Section):
 
 
 class AutoregressivePrior(Section):
-    """The likelihood of codes, given what is asked for."""
+    """The likelihood of codes, given the conditioning."""
 
     family: Literal["prior"]
-    """the family of generative models"""
+    """the family of objectives"""
     autoencoder: str
     """the run folder of the autoencoder whose codes are modelled"""
     drop: float = Field(0.1, ge=0, le=1)
-    """share of samples trained without their caption or label"""
+    """share of samples trained on without their caption or label"""

@@ -1,4 +1,4 @@
-"""The `evaluation` section: what a run is measured against, and by which eyes."""
+"""The `evaluation` section: the real images and the networks that a run is measured with."""
 
 from typing import Any
 
@@ -8,38 +8,38 @@ from headrace.recipe.section import Section
 
 
 class Evaluation(Section):
-    """How a trained run is measured: drawn images against real ones, in the features of a network."""
+    """How a trained run is measured: drawn images against real ones, by the features of a network."""
 
     features: str | None = None
-    """a run folder of a classifier, or a TorchScript file of a network (Inception), whose features are compared"""
+    """the network whose features are compared: a classifier's run folder or a TorchScript file, say Inception"""
     judge: str | None = None
-    """a run folder of a classifier that says what drawn images show; null for `features` where that is a classifier"""
+    """the run folder of a classifier that recognises labels in drawn images; null for `features` if it is one"""
     images: int = Field(2000, ge=12)
-    """images drawn"""
+    """how many images are drawn"""
     reals: int | None = Field(None, ge=12)
-    """real images compared with; null for as many as are drawn"""
+    """how many real images they are compared with; null for as many as are drawn"""
     path: str | None = None
     """the dataset of real images; null for the run's own"""
     where: dict[str, str] | None = None
-    """values of partition columns of the real images; null for those that the run was trained on"""
+    """values of partition columns of the real images; null for those of the training data"""
     label: str | None = None
-    """the column of labels that a judge is to see in the drawn images; null for the run's own"""
+    """the column of labels that a judge should recognise; null for the run's own"""
     stacked: bool = False
-    """whether each channel is an image of its own: modes are combinations of their labels"""
+    """whether each channel is a separate image; modes are then combinations of their labels"""
     tolerance: int = Field(1, ge=0)
-    """pixels by which edges may miss those asked for"""
+    """pixels by which edges may miss the edges of the condition"""
     resamples: int = Field(50, ge=2)
-    """halves of the images from which confidence intervals come"""
+    """random halves of the images to take confidence intervals from"""
     batch_size: int = Field(128, ge=1)
-    """images seen at a time"""
+    """images that go through a network at a time"""
     sweep: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
-    """keys of `sampling` with the values to try: every combination is measured"""
+    """keys of `sampling` with the values to try; every combination is measured"""
     seed: int = 0
-    """the seed of which real images are taken, and of the halves"""
+    """the seed of the choice of real images and of the halves"""
 
     @field_validator("sweep")
     @classmethod
-    def _not_empty(cls, sweep: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+    def _check_values(cls, sweep: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
         if not all(sweep.values()):
             raise ValueError("values for each key, as in guidance: [1, 2, 4]")
         return sweep

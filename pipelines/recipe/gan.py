@@ -1,4 +1,4 @@
-"""The sections of a GAN: its two networks, and their losses."""
+"""The `model` and `objective` sections of a GAN."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ class Gan(Section):
     """A generator and a discriminator of images, unconditional or conditioned on a label or a caption."""
 
     network: Literal["gan"]
-    """gan"""
+    """the kind of network"""
     backbone: Literal["dcgan", "residual"] = "dcgan"
     """strided convolutions, or residual blocks between resamplings"""
     resolution: int = Field(32, ge=8)
@@ -22,7 +22,7 @@ class Gan(Section):
     patch: int = Field(1, ge=1)
     """pixels unshuffled into channels on each side, with residual; 1 with dcgan"""
     latent: int = Field(64, ge=1)
-    """normal numbers that an image is made from"""
+    """length of z, the normal vector that the generator maps to an image"""
     channels: int = Field(32, ge=8)
     """channels at the finest level"""
     multipliers: tuple[PositiveInt, ...] = Field((1, 2, 4), min_length=1)
@@ -30,11 +30,11 @@ class Gan(Section):
     blocks: int = Field(1, ge=1)
     """residual blocks at each level; 1 with dcgan"""
     norm: Literal["none", "group", "batch"] = "none"
-    """normalisation between dcgan's convolutions; batch makes samples of a batch depend on each other"""
+    """normalisation between dcgan's convolutions; with batch, samples of a batch depend on each other"""
     condition: Literal["none", "label", "caption"] = "none"
-    """what an image is made for"""
+    """what the networks are conditioned on"""
     classes: int = Field(10, ge=1)
-    """labels, from 0, with condition: label"""
+    """number of classes, with condition: label"""
     text: Text = Text()
     """the caption encoder of each network, with condition: caption"""
 
@@ -48,7 +48,7 @@ class Gan(Section):
         return self.patch * 2 ** (len(self.multipliers) - (self.backbone == "residual"))
 
     @model_validator(mode="after")
-    def _fits(self) -> "Gan":
+    def _check_fit(self) -> "Gan":
         if self.resolution % self._stride or self.base < 2:
             raise ValueError(f"a resolution that is a multiple of {self._stride} and at least {2 * self._stride}")
         if self.backbone == "residual" and self.norm != "none":
@@ -63,13 +63,13 @@ class Adversarial(Section):
     """A generator against a discriminator (or critic)."""
 
     family: Literal["gan"]
-    """gan"""
+    """the family of objectives"""
     loss: Literal["minimax", "non_saturating", "relativistic", "wasserstein"] = "non_saturating"
-    """what the two play for"""
+    """the adversarial loss"""
     regulariser: Literal["none", "clip", "gradient_penalty", "spectral", "r1_r2"] = "none"
-    """what keeps the discriminator smooth"""
+    """the regulariser of the discriminator"""
     rounds: int = Field(1, ge=1)
-    """the discriminator's rounds for each round of the generator"""
+    """steps of the discriminator for each step of the generator"""
     clip: float = Field(0.01, gt=0)
     """largest weight, with regulariser: clip"""
     penalty: float = Field(10.0, gt=0)
@@ -77,12 +77,12 @@ class Adversarial(Section):
     gamma: float = Field(1.0, gt=0)
     """γ of R1 and R2"""
     gamma_final: float | None = Field(None, gt=0)
-    """γ after the burn-in, to which it falls by half a cosine; null for `gamma` throughout"""
+    """γ after the burn-in, reached along half a cosine; null for `gamma` throughout"""
     burn_in: int = Field(0, ge=0)
-    """samples until γ is `gamma_final`"""
+    """samples until γ reaches `gamma_final`"""
 
     @model_validator(mode="after")
-    def _fits(self) -> "Adversarial":
+    def _check_fit(self) -> "Adversarial":
         if self.gamma_final is not None and not self.burn_in:
             raise ValueError("a burn_in of at least 1 sample with gamma_final")
         return self

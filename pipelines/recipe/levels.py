@@ -1,4 +1,4 @@
-"""What networks of several levels, each at half the resolution of the one before, must come out even in."""
+"""Checks of networks with several levels, each at half the resolution of the previous one."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from headrace.recipe.text import check_heads
 def check_levels(
     resolution: int, patch: int, widths: Sequence[int], attention: Sequence[int], attending: Sequence[int], heads: int
 ) -> None:
-    """Raise ValueError unless pixels, levels and heads come out even.
+    """Raise ValueError unless the levels divide the resolution and `heads` divide the channels.
 
-    `widths` are the channels of each level, `attention` the levels asked for attention, and `attending` those whose
-    channels `heads` must share.
+    `widths` are the channels of each level, `attention` the levels that the recipe gives attention, and `attending`
+    the levels whose channels must be divisible by `heads`.
     """
     stride = patch * 2 ** (len(widths) - 1)
     if resolution % stride:

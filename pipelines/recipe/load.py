@@ -1,4 +1,4 @@
-"""Reading a recipe, applying overrides, and saying in one line what is wrong with it."""
+"""Read a recipe, apply overrides, and report in one line what is wrong with it."""
 
 import difflib
 from collections.abc import Sequence
@@ -9,17 +9,19 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from headrace.errors import RecipeError
-from headrace.recipe.schema import Recipe
+from headrace.recipe.schema import Recipe, RunRecipe
 from headrace.recipe.section import is_branch
 
+RUN_SECTIONS = ("data", "model", "objective", "training")
+"""the sections that the recipe of a run must have"""
 FOUND_CHARACTERS = 80
 
 
 def load_recipe(path: str, overrides: Sequence[str] = (), needs: Sequence[str] = ()) -> Recipe:
     """Read the recipe at `path`, with `key.path=value` overrides (values are YAML) applied.
 
-    `needs` names the sections that the job cannot do without. Raises RecipeError: the message is one line that names
-    the file, the key, the value found and what is expected.
+    `needs` names the sections that must be there. Raises RecipeError; its message is one line that names the file, the
+    key, the value found and what is expected.
     """
     raw = _read(path)
     for override in overrides:
@@ -34,6 +36,15 @@ def load_recipe(path: str, overrides: Sequence[str] = (), needs: Sequence[str] =
     return recipe
 
 
+def load_run_recipe(path: str, overrides: Sequence[str] = ()) -> RunRecipe:
+    """Read the recipe of a run as `load_recipe` does; `sampling` and `evaluation` get their defaults if left out.
+
+    Raises RecipeError, also if one of `RUN_SECTIONS` is missing.
+    """
+    recipe = load_recipe(path, overrides, RUN_SECTIONS)
+    return RunRecipe.model_validate({name: section for name, section in recipe if section is not None})
+
+
 def _read(path: str) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -42,7 +53,7 @@ def _read(path: str) -> dict[str, Any]:
         raise RecipeError(f"{path}: found {reason}, expected a recipe in YAML") from None
     try:
         raw = yaml.load(text, _UniqueKeys)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "invalid text"
@@ -53,7 +64,7 @@ def _read(path: str) -> dict[str, Any]:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML that runs no code, in which a key stands once in its section."""
+    """Safe YAML in which a section must not repeat a key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -107,12 +118,12 @@ def _one_line(error: ValidationError) -> str:
 
 
 def _printable(text: str) -> str:
-    """`text` with line breaks and the like escaped, for keys may hold any character."""
+    """`text` with line breaks and other unprintable characters escaped; a key may hold any character."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _is_branch(part: object) -> bool:
-    """Whether `part` of an error's location names a branch of a union, which no user wrote."""
+    """Whether `part` of an error's location is a branch of a union, which pydantic adds and no user writes."""
     return isinstance(part, str) and ("[" in part or part in {"int", "str", "float", "bool"})
 
 

@@ -1,4 +1,4 @@
-"""The `model` section: which network, how large."""
+"""The `model` section: the kind of network and its size."""
 
 from typing import Annotated, Literal
 
@@ -17,9 +17,9 @@ class UNet(Section):
     """A U-Net denoiser of images, conditioned on text by cross-attention."""
 
     network: Literal["unet"] = "unet"
-    """unet or dit"""
+    """the kind of network: unet or dit"""
     resolution: int = Field(32, ge=2)
-    """side of the square images, or of their latents, in pixels"""
+    """side of the square images or latents, in pixels"""
     image_channels: int = Field(3, ge=1)
     """channels of an image, or of its latent"""
     patch: int = Field(2, ge=1)
@@ -35,21 +35,21 @@ class UNet(Section):
     heads: int = Field(4, ge=1)
     """attention heads"""
     dropout: float = Field(0.0, ge=0, lt=1)
-    """share of activations dropped in residual blocks"""
+    """dropout rate in residual blocks"""
     text: TextEncoding | None = Text()
-    """the caption encoder; null for a network without captions"""
+    """the caption encoder; null for no captions"""
     labels: int | None = Field(None, ge=1)
-    """class labels, from 0, that the network is told; null for none"""
+    """number of classes; null for no labels"""
     autoencoder: str | None = None
-    """the run of an autoencoder whose latents are the network's images; null for images themselves"""
+    """the run folder of an autoencoder, whose latents are denoised; null to denoise images"""
 
     @property
     def context_width(self) -> int:
-        """Channels of a token of what the network is told."""
+        """Channels of a token of the conditioning."""
         return self.text.width if self.text else 4 * self.channels
 
     @model_validator(mode="after")
-    def _comes_out_even(self) -> "UNet":
+    def _check_sizes(self) -> "UNet":
         widths = [self.channels * multiplier for multiplier in self.multipliers]
         check_levels(self.resolution, self.patch, widths, self.attention, self.attention, self.heads)
         return self
@@ -59,9 +59,9 @@ class DiT(Section):
     """A Transformer denoiser of images in patches, conditioned on text."""
 
     network: Literal["dit"]
-    """unet or dit"""
+    """the kind of network: unet or dit"""
     resolution: int = Field(32, ge=2)
-    """side of the square images, or of their latents, in pixels"""
+    """side of the square images or latents, in pixels"""
     image_channels: int = Field(3, ge=1)
     """channels of an image, or of its latent"""
     patch: int = Field(4, ge=1)
@@ -73,19 +73,19 @@ class DiT(Section):
     heads: int = Field(4, ge=1)
     """attention heads"""
     text: TextEncoding | None = Text()
-    """the caption encoder; null for a network without captions"""
+    """the caption encoder; null for no captions"""
     labels: int | None = Field(None, ge=1)
-    """class labels, from 0, that the network is told; null for none"""
+    """number of classes; null for no labels"""
     autoencoder: str | None = None
-    """the run of an autoencoder whose latents are the network's images; null for images themselves"""
+    """the run folder of an autoencoder, whose latents are denoised; null to denoise images"""
 
     @property
     def context_width(self) -> int:
-        """Channels of a token of what the network is told."""
+        """Channels of a token of the conditioning."""
         return self.text.width if self.text else self.width
 
     @model_validator(mode="after")
-    def _comes_out_even(self) -> "DiT":
+    def _check_sizes(self) -> "DiT":
         if self.resolution % self.patch:
             raise ValueError(f"a resolution divisible by the patch, {self.patch}")
         check_heads("width", self.width, self.heads)
@@ -102,4 +102,4 @@ Model = Annotated[
     | Annotated[Prior, Tag("[prior]")],
     Discriminator(tag_of("network", "unet")),
 ]
-"""A `model` section, told apart by `network`."""
+"""A `model` section; `network` selects its kind."""

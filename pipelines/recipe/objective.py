@@ -1,4 +1,4 @@
-"""The `objective` section: what is minimised. Each family of generative models has a class."""
+"""The `objective` section: what is minimised. Each family has a class."""
 
 from typing import Annotated, Literal
 
@@ -15,15 +15,15 @@ class Diffusion(Section):
     """Denoising diffusion with classifier-free guidance."""
 
     family: Literal["diffusion"] = "diffusion"
-    """the family of generative models"""
+    """the family of objectives"""
     prediction: str = "v"
     """what the network predicts: epsilon, v, x0, score or edm"""
     schedule: Literal["linear", "cosine", "geometric", "lognormal"] = "cosine"
-    """how the noise levels of training are spread"""
+    """the noise schedule of training"""
     min_snr: float | None = Field(5.0, gt=0)
     """γ of min-SNR weighting; null for none"""
     drop_caption: float = Field(0.1, ge=0, le=1)
-    """share of samples trained without their caption and label"""
+    """share of samples trained on without their caption and label"""
 
 
 Objective = Annotated[
@@ -35,4 +35,4 @@ Objective = Annotated[
     | Annotated[AutoregressivePrior, Tag("[prior]")],
     Discriminator(tag_of("family", "diffusion")),
 ]
-"""An `objective` section, told apart by `family`."""
+"""An `objective` section; `family` selects its kind."""

@@ -1,4 +1,6 @@
-"""A whole recipe."""
+"""A whole recipe, and the recipe of a training run, which lacks no section that a run needs."""
+
+from typing import Any
 
 from pydantic import Field
 
@@ -26,6 +28,27 @@ class Recipe(Section):
     training: Training | None = None
     """the training run"""
     sampling: Sampling | None = None
-    """what is drawn at the end"""
+    """how samples are drawn from the run"""
     evaluation: Evaluation | None = None
     """how the finished run is measured"""
+
+
+class RunRecipe(Recipe):
+    """The recipe of a training run. None of these sections is None; the last two have defaults."""
+
+    data: Data
+    """what the trainer loads"""
+    model: Model
+    """the network"""
+    objective: Objective
+    """what is minimised"""
+    training: Training
+    """the training run"""
+    sampling: Sampling = Sampling()
+    """how samples are drawn from the run"""
+    evaluation: Evaluation = Evaluation()
+    """how the finished run is measured"""
+
+    def changed(self, section: str, **values: Any) -> "RunRecipe":
+        """A copy in which these keys of `section` have other values, which are not validated."""
+        return self.model_copy(update={section: getattr(self, section).model_copy(update=values)})

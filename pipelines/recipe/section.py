@@ -1,4 +1,4 @@
-"""The base of every recipe section: unknown keys are errors and values never change."""
+"""The base class of every recipe section: unknown keys are errors, and values never change."""
 
 from collections.abc import Callable
 from typing import Any, get_args
@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict
 
 
 def tag_of(key: str, default: str) -> Callable[[Any], str]:
-    """The discriminator of a union whose branches carry the tags `[name]`; a section without `key` is of the default.
+    """A discriminator for a union whose branches carry the tags `[name]`, after the value of `key`.
 
-    A name that is no branch's is the default's too, whose own check of `key` then says what is expected.
+    A section without `key` belongs to the branch `default`.
     """
 
     def tag(value: Any) -> str:
@@ -20,11 +20,11 @@ def tag_of(key: str, default: str) -> Callable[[Any], str]:
 
 
 def is_branch(section: type[BaseModel], tag: str) -> bool:
-    """Whether `section` is the branch of `tag`: one of its fields is a literal of that name."""
+    """Whether `section` is the branch with this tag: one of its fields is a literal of that name."""
     return any(tag[1:-1] in get_args(field.annotation) for field in section.model_fields.values())
 
 
 class Section(BaseModel):
-    """A part of a recipe. Each field's description is what an error message calls «expected»."""
+    """A part of a recipe. Error messages quote a field's description after "expected"."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

@@ -1,4 +1,4 @@
-"""The part of a `model` section that says how captions are encoded."""
+"""The `text` part of a `model` section: how captions are encoded."""
 
 from typing import Annotated, Literal
 
@@ -8,20 +8,20 @@ from headrace.recipe.section import Section, tag_of
 
 
 def check_heads(name: str, channels: int, heads: int) -> None:
-    """Raise ValueError unless `heads` share `channels` evenly."""
+    """Raise ValueError unless `channels` is divisible by `heads`."""
     if channels % heads:
         raise ValueError(f"heads that divide the {channels} {name}, not {heads}")
 
 
 class Text(Section):
-    """The Transformer that encodes captions, trained with the rest."""
+    """A Transformer that encodes captions and is trained with the network."""
 
     encoder: Literal["transformer"] = "transformer"
-    """transformer, or frozen"""
+    """the kind of encoder: transformer or frozen"""
     vocabulary: int = Field(2048, ge=260)
-    """byte-pair tokens, special ones included"""
+    """number of byte-pair tokens, including special ones"""
     length: int = Field(16, ge=2)
-    """tokens kept of a caption"""
+    """tokens of a caption; longer ones are cut off"""
     width: int = Field(128, ge=8)
     """channels of a token"""
     layers: int = Field(2, ge=1)
@@ -30,26 +30,26 @@ class Text(Section):
     """attention heads"""
 
     @model_validator(mode="after")
-    def _comes_out_even(self) -> "Text":
+    def _check_sizes(self) -> "Text":
         check_heads("width", self.width, self.heads)
         return self
 
 
 class FrozenText(Section):
-    """A pretrained encoder of captions that stays as it is; a layer on top is trained."""
+    """A frozen pretrained encoder of captions, with a trained layer on top."""
 
     encoder: Literal["frozen"]
-    """transformer, or frozen"""
+    """the kind of encoder: transformer or frozen"""
     path: str
     """a folder with config.json, model.safetensors and tokenizer.json, as `transformers` saves them"""
     length: int = Field(24, ge=2)
-    """tokens kept of a caption"""
+    """tokens of a caption; longer ones are cut off"""
     width: int = Field(128, ge=8)
-    """channels that the trained layer makes of a token"""
+    """channels of a token after the trained layer"""
 
 
 TextEncoding = Annotated[
     Annotated[Text, Tag("[transformer]")] | Annotated[FrozenText, Tag("[frozen]")],
     Discriminator(tag_of("encoder", "transformer")),
 ]
-"""A `text` section, told apart by `encoder`."""
+"""A `text` section; `encoder` selects its kind."""

@@ -82,8 +82,8 @@ def _write_pictures(folder: Path, evaluated: Evaluated) -> None:
         titles = [title or "any" for title, _ in rows]
         write_grid(folder / "drawn.png", titles, gathered(last.drawn, rows))
         write_grid(folder / "real.png", titles, gathered(real.images, rows))
-    if last.seen is not None and real.labels is not None:
-        write_bytes(folder / "labels.png", confusion(real.labels[: len(last.seen)], last.seen))
+    if last.recognised is not None and real.labels is not None:
+        write_bytes(folder / "labels.png", confusion(real.labels[: len(last.recognised)], last.recognised))
     varied = [each.varied for each in evaluated.measurements]
     if any(all(isinstance(each[key], int | float) for each in varied) for key in varied[0]):
         curves = sweep_curves(varied, [each.figures for each in evaluated.measurements], CURVES)

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from deltalake import DeltaTable
 from jinja2 import Environment, PackageLoader
 
 from headrace.errors import RecipeError
 from headrace.files import write_text
+from headrace.loading.table.plan import has_log
 from headrace.loading.table.storage import open_filesystem
 from headrace.recipe import load_recipe
 from headrace.reports.dataset_card import DatasetCard, read_dataset
@@ -26,10 +26,10 @@ def write_report(folder: str) -> Path | str:
     if (path / "recipe.yaml").is_file():
         recipe = load_recipe(str(path / "recipe.yaml"))
         run = read_run(path, recipe)
-        if recipe.data and DeltaTable.is_deltatable(recipe.data.path):
+        if recipe.data and has_log(recipe.data.path):
             dataset = read_dataset(recipe.data.path)
         target = path / "report.html"
-    elif path.is_dir() and DeltaTable.is_deltatable(folder):
+    elif path.is_dir() and has_log(folder):
         dataset = read_dataset(folder)
         target = path / "_headrace" / "report.html"
     else:

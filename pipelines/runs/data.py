@@ -1,66 +1,53 @@
-"""From a dataset to the batches that objectives take."""
+"""From a dataset to the batches that objectives take: loaders as the `data` section describes them, and a collator."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from __future__ import annotations
+
 from typing import Any
 
 import torch
-from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
 from torch import Tensor
 
 from headrace.errors import DataError, RecipeError
 from headrace.images.pixels import Mode
 from headrace.loading import ShardLoader
+from headrace.loading.table.plan import has_log, plan
 from headrace.models.conditions import NO_LABEL
 from headrace.models.pixels import from_uint8
 from headrace.models.tokens import CaptionTokenizer
 from headrace.ranks.workers import Workers
-from headrace.recipe.text import FrozenText
 from headrace.recipe.training import Data
 
+Shape = tuple[int, int, int]
+"""channels, height and width of an image"""
 
-def table(data: Data) -> DeltaTable:
-    """The dataset's Delta table at the version asked for. Raises RecipeError if it or a column is not there."""
-    try:
-        found = DeltaTable(data.path, version=data.version)
-    except TableNotFoundError:
+
+def version_of(data: Data) -> int:
+    """The version of the dataset that a run reads: the one that `data` names, or else the newest.
+
+    Raises RecipeError if there is no dataset, no such version, or no such column; DataError if it cannot be read.
+    """
+    if not has_log(data.path):
         expected = "expected one that `headrace build` made"
-        raise RecipeError(f"data.path: found no dataset at {data.path}, {expected}") from None
-    except Exception as error:  # deltalake raises its own errors and those of object stores
+        raise RecipeError(f"data.path: found no dataset at {data.path}, {expected}")
+    try:
+        found = plan(data.path, data.version)
+    except DataError as error:
         if data.version is None:
             raise
         raise RecipeError(f"data.version: found {data.version}, which cannot be read: {error}") from None
-    columns = [field.name for field in found.schema().fields]
+    columns = found.schema.names
     for key in ("image", "caption", "label", "condition"):
         column = getattr(data, key)
         if column is not None and column not in columns:
             raise RecipeError(f"data.{key}: found {column!r}, expected a column of {data.path}: {', '.join(columns)}")
-    return found
+    assert found.place.version is not None
+    return found.place.version
 
 
-def captions(found: DeltaTable, column: str | None) -> Iterator[str]:
-    """The captions of a dataset that are not null, in the order of its files, without reading any other column."""
-    if column is None:
-        return
-    for batch in found.to_pyarrow_dataset().to_batches(columns=[column]):
-        yield from (caption for caption in batch.column(0).to_pylist() if caption is not None)
+def loader(data: Data, shape: Shape, seed: int, workers: Workers) -> ShardLoader:
+    """This rank's loader of images of `shape`, which starts epoch after epoch without end.
 
-
-def train_tokenizer(found: DeltaTable, data: Data, vocabulary: int, length: int, path: Path) -> None:
-    """Learn the caption tokenizer from the dataset and save it at `path`, whole or not at all."""
-    CaptionTokenizer.train(captions(found, data.caption), vocabulary, length).save(path)
-
-
-def copy_tokenizer(text: FrozenText, path: Path) -> None:
-    """Save the tokenizer of a frozen encoder at `path`, whole or not at all."""
-    CaptionTokenizer.pretrained(Path(text.path) / "tokenizer.json", text.length).save(path)
-
-
-def loader(data: Data, shape: tuple[int, int, int], seed: int, workers: Workers) -> ShardLoader:
-    """This rank's loader of images of `shape` (channels, height, width): epoch after epoch without end.
-
-    Raises RecipeError if a key of `data` does not fit the dataset, DataError if that has no sample at all.
+    Raises RecipeError if a key of `data` does not fit the dataset, DataError if the dataset is empty.
     """
     return _loader(
         data,
@@ -76,8 +63,8 @@ def loader(data: Data, shape: tuple[int, int, int], seed: int, workers: Workers)
     )
 
 
-def held_out(data: Data, shape: tuple[int, int, int], batch_size: int, workers: Workers) -> ShardLoader:
-    """This rank's part of one pass over the dataset in its own order, in whole batches of `batch_size` a rank."""
+def held_out(data: Data, shape: Shape, batch_size: int, workers: Workers) -> ShardLoader:
+    """This rank's part of one pass in the order of the table, in full batches of `batch_size` for each rank."""
     return _loader(
         data,
         shape,
@@ -90,18 +77,18 @@ def held_out(data: Data, shape: tuple[int, int, int], batch_size: int, workers: 
     )
 
 
-def examples(data: Data, shape: tuple[int, int, int], count: int) -> ShardLoader:
-    """The first `count` samples of an epoch in the dataset's own order, as one batch."""
+def examples(data: Data, shape: Shape, count: int) -> ShardLoader:
+    """The first `count` samples of the table, as the first batch."""
     return _loader(data, shape, **_rows(data), batch_size=count, shuffle=False, epochs=1, drop_last=False)
 
 
-def count(data: Data, shape: tuple[int, int, int]) -> int:
-    """The samples of an epoch."""
+def count(data: Data, shape: Shape) -> int:
+    """The number of samples in an epoch."""
     return len(_loader(data, shape, **_rows(data), batch_size=1, shuffle=False, epochs=1))
 
 
-def one_pass(data: Data, shape: tuple[int, int, int], seed: int, batch_size: int) -> ShardLoader:
-    """Each image of the dataset once, with one of its rows, in an order that `seed` fixes."""
+def one_pass(data: Data, shape: Shape, seed: int, batch_size: int) -> ShardLoader:
+    """Each image of the dataset once, with one of its rows, in an order that `seed` determines."""
     return _loader(
         data,
         shape,
@@ -116,11 +103,11 @@ def one_pass(data: Data, shape: tuple[int, int, int], seed: int, batch_size: int
 
 
 def _rows(data: Data) -> dict[str, Any]:
-    """Which rows make an epoch."""
+    """The arguments that choose the rows of an epoch."""
     return {"captions": data.captions, "image_key": data.image_key, "weight": data.weight}
 
 
-def _loader(data: Data, shape: tuple[int, int, int], **settings: Any) -> ShardLoader:
+def _loader(data: Data, shape: Shape, **settings: Any) -> ShardLoader:
     channels, height, width = shape
     decode: dict[str, Mode] = {data.image: "gray" if channels == 1 else "rgb"}
     if data.condition is not None:
@@ -141,28 +128,28 @@ def _loader(data: Data, shape: tuple[int, int, int], **settings: Any) -> ShardLo
 
 
 class Collator:
-    """Makes what objectives take of what the loader gives, on the rank's device."""
+    """Turns the loader's batches into the tensors that objectives take, on the rank's device."""
 
     def __init__(
         self, data: Data, tokenizer: CaptionTokenizer | None, device: torch.device, labels: int | None = None
     ) -> None:
-        """`tokenizer` is None where captions are not used, `labels` where labels are not, or any will do."""
+        """`tokenizer` is None if captions are not used. `labels` is the number of classes, or None to allow any."""
         self.data, self.tokenizer, self.device, self.labels = data, tokenizer, device, labels
 
     def __call__(self, raw: dict[str, Any]) -> dict[str, Tensor]:
-        """`image` float32 [N, C, H, W] in [−1, 1] and, as far as `data` names their columns,
+        """`image` float32 [N, C, H, W] in [−1, 1] and, for the columns that `data` names,
 
         `tokens` int64 [N, L] and `tokens_mask` bool [N, L]; `label` int64 [N]; `condition` float32 [N, 1, H, W]
-        in [0, 1]. Raises DataError for labels that are no whole numbers or that the model does not know.
+        in [0, 1]. Raises DataError for labels that are not whole numbers or that the model does not have.
         """
-        batch = {"image": from_uint8(self._move(raw[self.data.image]))}
+        batch = {"image": from_uint8(self._on_device(raw[self.data.image]))}
         if self.tokenizer is not None and self.data.caption is not None:
             tokens_NL, mask_NL = self.tokenizer.encode(raw[self.data.caption])
-            batch |= {"tokens": self._move(tokens_NL), "tokens_mask": self._move(mask_NL)}
+            batch |= {"tokens": self._on_device(tokens_NL), "tokens_mask": self._on_device(mask_NL)}
         if self.data.label is not None:
-            batch["label"] = self._move(self._label(raw[self.data.label]))
+            batch["label"] = self._on_device(self._label(raw[self.data.label]))
         if self.data.condition is not None:
-            batch["condition"] = self._move(raw[self.data.condition]).float() / 255
+            batch["condition"] = self._on_device(raw[self.data.condition]).float() / 255
         return batch
 
     def _label(self, label: Any) -> Tensor:
@@ -174,7 +161,7 @@ class Collator:
             raise DataError(f"data.label: found {found}, {expected}")
         return label
 
-    def _move(self, tensor: Tensor) -> Tensor:
+    def _on_device(self, tensor: Tensor) -> Tensor:
         if self.device.type == "cpu":
             return tensor
         return tensor.pin_memory().to(self.device, non_blocking=True)

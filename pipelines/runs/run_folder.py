@@ -1,4 +1,4 @@
-"""The folder of a run, and the rule that only the recipe that made it may go on in it."""
+"""The folder of a run, which only the recipe that started the run may continue."""
 
 import fcntl
 import hashlib
@@ -7,18 +7,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
 from headrace.errors import RecipeError
 from headrace.files import write_text
-from headrace.recipe import Recipe, load_recipe
-from headrace.recipe.model import Model
-from headrace.recipe.objective import Objective
-from headrace.recipe.training import Data, Training
+from headrace.recipe import RunRecipe, load_run_recipe
+from headrace.recipe.load import RUN_SECTIONS
 
-SECTIONS = ("data", "model", "objective", "training")
 FREE = {
     "data.threads",
     "data.version",
@@ -37,7 +34,7 @@ FREE = {
     "training.activation",
     "training.segment",
 }
-"""keys that a run may change when it goes on: its numbers do not depend on them, or (steps) it only gets longer"""
+"""keys that may change between two starts of a run: they do not affect its numbers, or only extend it (steps)"""
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class RunFolder:
 
     @property
     def recipe(self) -> Path:
-        """The recipe with its overrides; `data.version` is the version that the run reads."""
+        """The recipe with its overrides applied; `data.version` is the version that the run reads."""
         return self.path / "recipe.yaml"
 
     @property
@@ -58,12 +55,12 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a step."""
+        """One JSON object for each step."""
         return self.path / "metrics.jsonl"
 
     @property
     def timings(self) -> Path:
-        """One JSON object now and then: speed, waits, memory."""
+        """One JSON object every few seconds: speed, waits, memory."""
         return self.path / "timings.jsonl"
 
     @property
@@ -73,35 +70,36 @@ class RunFolder:
 
     @property
     def board(self) -> Path:
-        """TensorBoard's files."""
+        """TensorBoard's event files."""
         return self.path / "tensorboard"
 
     def trace(self, rank: int) -> Path:
         """The trace of a profiled rank."""
         return self.path / "profile" / f"rank-{rank}.json"
 
-    def digest(self, recipe: Recipe) -> str:
-        """The SHA-256 of all keys of `recipe` that a run's numbers depend on."""
+    @staticmethod
+    def digest(recipe: RunRecipe) -> str:
+        """The SHA-256, in hexadecimal, of all keys of `recipe` that affect a run's numbers."""
         keys = {key: value for key, value in _keys(recipe) if key not in FREE}
         return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()
 
     @property
     def samples(self) -> Path:
-        """Pictures."""
+        """Grids and single images."""
         return self.path / "samples"
 
-    def load(self, needs: tuple[str, ...] = (), overrides: tuple[str, ...] = ()) -> Recipe:
-        """The run's recipe. Raises RecipeError if this is no run folder."""
+    def load(self, overrides: tuple[str, ...] = ()) -> RunRecipe:
+        """Read the run's recipe. Raises RecipeError if this is not the folder of a run."""
         if not self.recipe.is_file():
             raise RecipeError(f"{self.path}: found no recipe.yaml, expected the folder of a run")
-        return load_recipe(str(self.recipe), overrides, needs)
+        return load_run_recipe(str(self.recipe), overrides)
 
-    def agree(self, recipe: Recipe) -> Recipe:
-        """Check that `recipe` may start or go on with the run in this folder; nothing is written.
+    def agree(self, recipe: RunRecipe) -> RunRecipe:
+        """Check that `recipe` may start or continue the run in this folder. Writes nothing.
 
-        Returns `recipe` with the dataset version that the run started with, if it has started, and with its precision
-        where `recipe` says auto. Raises RecipeError if
-        the folder holds something else, or a run whose recipe differs in a key that matters; the key is named.
+        Returns `recipe` with the dataset version of the run, and with its precision in place of auto, if the run has
+        started. Raises RecipeError if the folder holds something else, or a run whose recipe differs in a key outside
+        `FREE`; the message names the key.
         """
         if self.path.exists() and not self.path.is_dir():
             raise RecipeError(f"training.run: found a file at {self.path}, expected a run folder or nothing")
@@ -112,26 +110,26 @@ class RunFolder:
                     f"training.run: found {others[0]} in {self.path}, expected a run's folder or an empty one"
                 )
             return recipe
-        started = self.load(SECTIONS)
-        if sections(recipe).training.precision == "auto":
-            recipe = with_precision(recipe, sections(started).training.precision)
+        started = self.load()
+        if recipe.training.precision == "auto":
+            recipe = recipe.changed("training", precision=started.training.precision)
         before, now = dict(_keys(started)), dict(_keys(recipe))
         for key in sorted(before.keys() | now.keys()):
             if key not in FREE and before.get(key) != now.get(key):
                 raise RecipeError(
                     f"{key}: found {now.get(key)!r}, expected {before.get(key)!r} as in {self.recipe}; "
-                    "take another training.run for another run"
+                    "choose another training.run to start another run"
                 )
-        version, asked = sections(started).data.version, sections(recipe).data.version
-        if asked not in (None, version):
-            raise RecipeError(f"data.version: found {asked}, expected {version} as in {self.recipe}")
-        return with_version(recipe, version)
+        version, found = started.data.version, recipe.data.version
+        if found not in (None, version):
+            raise RecipeError(f"data.version: found {found}, expected {version} as in {self.recipe}")
+        return recipe.changed("data", version=version)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the folder, which is made if need be, so that no second process trains in it; a kill lets go of it.
+        """Lock the folder against a second training process, and make it if needed. A killed process frees the lock.
 
-        Raises RecipeError if another process holds it.
+        Raises RecipeError if another process holds the lock, or if the folder cannot be made.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -146,46 +144,17 @@ class RunFolder:
                 raise RecipeError(f"training.run: {found}, expected none") from None
             yield
 
-    def write_recipe(self, recipe: Recipe) -> None:
-        """Store `recipe`, unless it is stored already."""
-        text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    def write_recipe(self, recipe: RunRecipe) -> None:
+        """Write the sections that `recipe` was given, with all their keys, unless the file already holds them."""
+        sections = recipe.model_dump(mode="json", include=recipe.model_fields_set)
+        text = yaml.safe_dump(sections, sort_keys=False, allow_unicode=True)
         if not self.recipe.exists() or self.recipe.read_text(encoding="utf-8") != text:
             write_text(self.recipe, text)
 
 
-class Sections(NamedTuple):
-    """The sections that a run cannot do without."""
-
-    data: Data
-    model: Model
-    objective: Objective
-    training: Training
-
-
-def sections(recipe: Recipe) -> Sections:
-    """The sections of a run, all there. Raises RecipeError if one is missing."""
-    found = {name: getattr(recipe, name) for name in SECTIONS}
-    for name, section in found.items():
-        if section is None:
-            raise RecipeError(f"{name}: found nothing, expected this section")
-    return Sections(**found)
-
-
-def with_version(recipe: Recipe, version: int | None) -> Recipe:
-    """`recipe` with `data.version` set."""
-    return recipe.model_copy(update={"data": sections(recipe).data.model_copy(update={"version": version})})
-
-
-def with_precision(recipe: Recipe, precision: str) -> Recipe:
-    """`recipe` with `training.precision` set."""
-    training = sections(recipe).training.model_copy(update={"precision": precision})
-    return recipe.model_copy(update={"training": training})
-
-
-def _keys(recipe: Recipe) -> Iterator[tuple[str, Any]]:
-    """The values that must not change, by dotted key."""
-    dumped = recipe.model_dump(mode="json", include=set(SECTIONS))
-    yield from _flat(dumped, "")
+def _keys(recipe: RunRecipe) -> Iterator[tuple[str, Any]]:
+    """The values of the sections that describe the run, by dotted key."""
+    yield from _flat(recipe.model_dump(mode="json", include=set(RUN_SECTIONS)), "")
 
 
 def _flat(section: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

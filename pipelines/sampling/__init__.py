@@ -1,1 +1,1 @@
-"""From a finished run to images: what is asked for, drawn in batches, written as files and grids."""
+"""From a run and its `sampling` section to images: requests, drawing in batches, files and grids."""

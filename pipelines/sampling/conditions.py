@@ -1,4 +1,4 @@
-"""The images that samples are to obey: from files, or those of the dataset's examples."""
+"""The condition images of samples: from files, or from the dataset's examples."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from headrace.systems.image_generator import SampleRequest
 def stack(files: Sequence[Sequence[str]], request: SampleRequest, shape: tuple[int, int, int]) -> Tensor:
     """The condition of each row for each ControlNet: uint8 [rows, ControlNets, H, W].
 
-    `files` are those of each ControlNet; where it has none, the conditions of the examples take their place. Raises
-    RecipeError if there are neither, or not one for each row, DataError for a file of another size or no image.
+    `files` lists the files of each ControlNet; one without files gets the conditions of the examples. Raises
+    RecipeError if there are no conditions or not one for each row, DataError for a file of another size or no image.
     """
     found: list[Tensor] = []
     for paths in files:
@@ -38,13 +38,13 @@ def stack(files: Sequence[Sequence[str]], request: SampleRequest, shape: tuple[i
 
 
 def _read(path: str, size: tuple[int, int]) -> Tensor:
-    """The gray image in a file: uint8 [1, H, W]."""
+    """The image in a file, as grey: uint8 [1, H, W]."""
     try:
         pixels = decode(np.frombuffer(Path(path).read_bytes(), np.uint8), "gray").copy()
     except OSError as error:
         raise DataError(f"{path}: found {(error.strerror or 'nothing').lower()}, expected an image") from None
     except BadImage as error:
-        raise DataError(f"{path}: found bytes that are no image ({error}), expected one") from None
+        raise DataError(f"{path}: found no image ({error}), expected one") from None
     if pixels.shape != size:
         found = f"found a condition of {pixels.shape[0]}×{pixels.shape[1]} pixels"
         raise DataError(f"{path}: {found}, expected {size[0]}×{size[1]} as the samples")

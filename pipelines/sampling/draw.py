@@ -1,4 +1,4 @@
-"""What a recipe's `sampling` asks for: rows of images, drawn in batches of bounded size."""
+"""The rows of images that a `sampling` section describes, drawn in batches of bounded size."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import torch
 from torch import Tensor
 
 from headrace.errors import RecipeError
+from headrace.recipe import RunRecipe
 from headrace.recipe.control import Control
 from headrace.recipe.model import DiT, UNet
-from headrace.recipe.training import Sampling
+from headrace.recipe.training import Data, Sampling
 from headrace.runs import data
-from headrace.runs.run_folder import Sections
 from headrace.sampling.conditions import stack
 from headrace.systems.image_generator import ImageGenerator, SampleRequest
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a grid: what each is called, and what is asked for in it."""
+    """The rows of a grid: a title and a request for each."""
 
     titles: Sequence[str]
     request: SampleRequest
-    """one for each row"""
+    """one image for each row"""
 
     def repeated(self, times: int) -> SampleRequest:
-        """Each row's image asked for `times` times, row after row."""
+        """A request for `times` images of each row, row after row."""
         request = self.request
         labels, conditions, images = (
             None if each is None else each.repeat_interleave(times, 0)
@@ -40,21 +40,23 @@ class Rows:
         )
 
 
-def rows(sampling: Sampling, of: Sections, shape: tuple[int, int, int]) -> Rows:
-    """The rows that `sampling` asks for: prompts, or classes, or the first samples of the dataset; else one row.
+def rows(recipe: RunRecipe, shape: tuple[int, int, int]) -> Rows:
+    """A row for each prompt of `sampling`, or each label, or each of the first samples of the dataset.
 
-    `shape` is that of the images, channels first. Raises RecipeError if it asks for nothing, or not for one label or
-    condition a row; DataError if a condition's file cannot be used.
+    An unconditional denoiser without any of these gets one row. `shape` is that of the images, channels first. Raises
+    RecipeError if there are no rows, or not one label or condition for each; DataError if a condition's file cannot be
+    used.
     """
-    found = _rows(sampling, of, shape)
-    files = [*([sampling.conditions] if isinstance(of.objective, Control) else [])]
-    files += [use.conditions for use in sampling.controls]
+    found = _rows(recipe, shape)
+    files = [recipe.sampling.conditions] if isinstance(recipe.objective, Control) else []
+    files += [use.conditions for use in recipe.sampling.controls]
     if not files:
         return found
     return replace(found, request=replace(found.request, conditions=stack(files, found.request, shape)))
 
 
-def _rows(sampling: Sampling, of: Sections, shape: tuple[int, int, int]) -> Rows:
+def _rows(recipe: RunRecipe, shape: tuple[int, int, int]) -> Rows:
+    sampling, model = recipe.sampling, recipe.model
     labels = torch.tensor(sampling.labels) if sampling.labels else None
     if sampling.prompts:
         if labels is not None and len(labels) != len(sampling.prompts):
@@ -64,18 +66,18 @@ def _rows(sampling: Sampling, of: Sections, shape: tuple[int, int, int]) -> Rows
     if labels is not None:
         return Rows([str(label) for label in sampling.labels], SampleRequest([None] * len(labels), labels))
     if sampling.examples:
-        return _examples(sampling.examples, of, shape)
-    if isinstance(of.model, UNet | DiT) and of.model.text is None and of.model.labels is None:
-        return Rows(["samples"], SampleRequest([None]))  # there is nothing to ask such a model for
+        return _examples(sampling.examples, recipe.data, shape)
+    if isinstance(model, UNet | DiT) and model.text is None and model.labels is None:
+        return Rows(["samples"], SampleRequest([None]))
     raise RecipeError("sampling.prompts: found none, expected prompts, or sampling.labels, or sampling.examples")
 
 
-def _examples(count: int, of: Sections, shape: tuple[int, int, int]) -> Rows:
-    raw = next(iter(data.examples(of.data, shape, count)))
+def _examples(count: int, section: Data, shape: tuple[int, int, int]) -> Rows:
+    raw = next(iter(data.examples(section, shape, count)))
     images, labels, conditions = (
-        None if column is None else raw[column] for column in (of.data.image, of.data.label, of.data.condition)
+        None if column is None else raw[column] for column in (section.image, section.label, section.condition)
     )
-    captions = [None] * len(raw[of.data.image]) if of.data.caption is None else raw[of.data.caption]
+    captions = [None] * len(raw[section.image]) if section.caption is None else raw[section.caption]
     titles = [caption or f"sample {number}" for number, caption in enumerate(captions)]
     return Rows(titles, SampleRequest(captions, labels, conditions, images))
 
@@ -86,7 +88,7 @@ def draw(
     sampling: Sampling,
     drawn: Callable[[int], None] = lambda count: None,
 ) -> Tensor:
-    """The images asked for, uint8 [N, C, H, W], in batches of `sampling.batch_size`; `drawn(count)` follows each."""
+    """The requested images, uint8 [N, C, H, W], in batches of `sampling.batch_size`; `drawn(count)` follows each."""
     images = []
     for start in range(0, len(request), sampling.batch_size):
         part = request.part(start, start + sampling.batch_size)
@@ -96,7 +98,7 @@ def draw(
 
 
 def slug(prompt: str) -> str:
-    """A prompt as part of a file's name: ASCII letters, digits and hyphens; `prompt` where none is left."""
+    """A prompt as part of a file name: ASCII letters, digits and hyphens, or `prompt` if none are left."""
     plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:60] or "prompt"
 

@@ -25,7 +25,7 @@ def write_png(path: Path, image_CHW: Tensor) -> None:
 
 
 def write_grid(path: Path, prompts: Sequence[str], images_PICHW: Tensor) -> None:
-    """Write one picture: a row for each prompt, with the prompt as its label, and its images beside it."""
+    """Write one picture with a row for each prompt: the prompt as a label, and its images beside it."""
     rows, columns = images_PICHW.shape[:2]
     size = (LABEL_INCHES + columns * CELL_INCHES, rows * CELL_INCHES)
     figure = Figure(figsize=size, dpi=DOTS_PER_INCH)
@@ -44,5 +44,5 @@ def write_grid(path: Path, prompts: Sequence[str], images_PICHW: Tensor) -> None
 
 
 def _rgb(image_CHW: Tensor) -> np.ndarray:
-    """[H, W, 3] of one or three channels."""
+    """An image of one or three channels as [H, W, 3]."""
     return image_CHW.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()

@@ -1,76 +1,34 @@
-"""One module for each family of generative models: how the trainer, the sampler and the evaluation meet it.
-
-Each has `WANTS`, `image_shape`, `text`, `objective` and `image_generator`, as `System` says.
-"""
+"""One module for each family of generative models, with a `System` for the trainer, the sampler and the evaluation."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Protocol
 
-import torch
-
-from headrace.errors import RecipeError
-from headrace.objectives import Objective
-from headrace.recipe import Recipe
-from headrace.recipe.text import FrozenText, Text
-from headrace.runs.run_folder import RunFolder, Sections
-from headrace.samplers import named
-from headrace.systems import autoencoder, classifier, control, diffusion, gan, prior
+from headrace.recipe import RunRecipe
+from headrace.systems.autoencoder import AutoencoderSystem
+from headrace.systems.classifier import ClassifierSystem
+from headrace.systems.control import ControlSystem
+from headrace.systems.diffusion import DiffusionSystem
+from headrace.systems.gan import GanSystem
 from headrace.systems.image_generator import ImageGenerator, SampleRequest
+from headrace.systems.prior import PriorSystem
+from headrace.systems.system import System
 
-
-class System(Protocol):
-    """What a module of this folder offers."""
-
-    WANTS: frozenset[str]
-    """keys of `data` that must name a column: of `caption`, `label` and `condition`"""
-
-    def image_shape(self, of: Sections) -> tuple[int, int, int]:
-        """Channels, height and width of the images that the loader gives."""
-        ...
-
-    def text(self, of: Sections) -> Text | FrozenText | Path | None:
-        """The encoder whose tokenizer is learned from the dataset or comes with it, or the tokenizer's file.
-
-        None: no captions.
-        """
-        ...
-
-    def objective(self, of: Sections, folder: RunFolder, device: torch.device) -> Objective:
-        """The networks, fresh from torch's generator, and what is minimised over them."""
-        ...
-
-    def image_generator(self, folder: RunFolder, recipe: Recipe, device: torch.device) -> ImageGenerator:
-        """What draws from the newest checkpoint. Raises DataError if there is none, RecipeError if it cannot draw."""
-        ...
-
-
-SYSTEMS: Mapping[str, System] = {
-    "autoencoder": autoencoder,
-    "prior": prior,
-    "classifier": classifier,
-    "control": control,
-    "diffusion": diffusion,
-    "gan": gan,
+SYSTEMS: Mapping[str, type[System]] = {
+    "autoencoder": AutoencoderSystem,
+    "classifier": ClassifierSystem,
+    "control": ControlSystem,
+    "diffusion": DiffusionSystem,
+    "gan": GanSystem,
+    "prior": PriorSystem,
 }
+"""by `objective.family`"""
 
 
-def of(recipe: Recipe) -> System:
-    """The system that a recipe's `objective.family` names."""
-    assert recipe.objective is not None
-    return SYSTEMS[recipe.objective.family]
+def system_for(recipe: RunRecipe) -> System:
+    """The system of a run. Make one for each command: it reads the recipes of the runs that it is built on.
+
+    Raises RecipeError if `model` and `objective` belong to different families, or if a base run is missing.
+    """
+    return SYSTEMS[recipe.objective.family](recipe)
 
 
-def check(recipe: Recipe) -> None:
-    """Raise RecipeError if `data` lacks a column that the recipe's system wants, or there is no such sampler."""
-    if recipe.sampling is not None:
-        named(recipe.sampling)
-    assert recipe.data is not None
-    assert recipe.objective is not None
-    for key in sorted(of(recipe).WANTS):
-        if getattr(recipe.data, key) is None:
-            expected = f"expected a column, for objective.family is {recipe.objective.family}"
-            raise RecipeError(f"data.{key}: found nothing, {expected}")
-
-
-__all__ = ["ImageGenerator", "SampleRequest", "System", "check", "of"]
+__all__ = ["ImageGenerator", "SampleRequest", "System", "system_for"]

@@ -1,4 +1,4 @@
-"""A ControlNet: a trained U-Net stays as it is, and a copy of its encoder learns to obey an image."""
+"""A ControlNet: a trained U-Net stays as it is, and a copy of its encoder learns to follow a condition image."""
 
 from __future__ import annotations
 
@@ -10,62 +10,65 @@ import torch
 from headrace import objectives
 from headrace.errors import RecipeError
 from headrace.models import Controlled
-from headrace.recipe import Recipe
+from headrace.recipe import RunRecipe
 from headrace.recipe.control import Control
 from headrace.recipe.control import ControlNet as ControlNetRecipe
 from headrace.recipe.model import UNet
 from headrace.recipe.objective import Diffusion
 from headrace.runs import frozen
-from headrace.runs.run_folder import RunFolder, Sections, sections
-from headrace.systems import controls, diffusion, latents
+from headrace.runs.run_folder import RunFolder
+from headrace.systems import controls
 from headrace.systems.denoising import DenoisingImageGenerator
+from headrace.systems.diffusion import DiffusionSystem
+from headrace.systems.system import System, model_section
 
-WANTS = frozenset({"condition"})
 KEY = "model.base"
 
 
-def image_shape(of: Sections) -> tuple[int, int, int]:
-    """The images that the base, or its autoencoder, sees. Raises RecipeError if there is no such base."""
-    _, recipe = _base(of)
-    base = sections(recipe)
-    return diffusion.image_shape(base._replace(data=of.data))
+class ControlSystem(System):
+    """The run of a ControlNet, with the diffusion system of its base."""
 
+    columns = ("condition",)
 
-def text(of: Sections) -> Path | None:
-    """The base's tokenizer."""
-    folder, recipe = _base(of)
-    return None if diffusion.text(sections(recipe)) is None else folder.tokenizer
+    def __init__(self, recipe: RunRecipe) -> None:
+        """Raises RecipeError if `model.base` is not a diffusion run of a U-Net."""
+        super().__init__(recipe)
+        self.run = frozen.base_run(model_section(recipe, ControlNetRecipe, "controlnet").base, KEY)
+        if not isinstance(self.run.recipe.objective, Diffusion):
+            found = f"found a run of another family at {self.run.folder.path}"
+            raise RecipeError(f"{KEY}: {found}, expected one of diffusion")
+        self.run.model(UNet, "a U-Net")
+        # The base's network and losses, on the data and with the sampling of this run.
+        self.base = DiffusionSystem(
+            self.run.recipe.model_copy(update={"data": recipe.data, "sampling": recipe.sampling})
+        )
 
+    def check(self) -> None:
+        super().check()
+        self.base.check()
 
-def objective(of: Sections, folder: RunFolder, device: torch.device) -> objectives.Objective:
-    """The base's own loss, of which the ControlNet alone is trained."""
-    assert isinstance(of.objective, Control)
-    base, recipe = _base(of)
-    network: Any = frozen.sealed(base, recipe, device, KEY, folder)
-    control = controls.fresh(base, network).to(device)
-    assert isinstance(recipe.objective, Diffusion)
-    loss = recipe.objective.model_copy(update=of.objective.model_dump(include={"min_snr", "drop_caption"}))
-    seen = latents.load(diffusion.network_of(sections(recipe)), device, base)
-    return objectives.ControlDiffusion(loss, Controlled(network, [control]), seen)
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.base.image_shape
 
+    @property
+    def text(self) -> Path | None:
+        """The tokenizer of the base, if it reads captions."""
+        return None if self.base.text is None else self.run.folder.tokenizer
 
-def image_generator(folder: RunFolder, recipe: Recipe, device: torch.device) -> DenoisingImageGenerator:
-    """The base with this run's ControlNet. Raises DataError if that has no checkpoint yet or the base has changed."""
-    base, base_recipe = _base(sections(recipe))
-    network: Any = frozen.sealed(base, base_recipe, device, KEY, folder)
-    control = controls.averaged(folder, controls.fresh(base, network), device)
-    made = diffusion.image_generator_of(base, base_recipe, network, device, own=(control,))
-    if recipe.sampling is not None:
-        made.check(recipe.sampling)
-    return made
+    def objective(self, folder: RunFolder, device: torch.device) -> objectives.Objective:
+        """The loss of the base, in which only the ControlNet is trained."""
+        assert isinstance(self.recipe.objective, Control)
+        network: Any = self.run.sealed(device, folder)
+        control = controls.fresh(network, self.base.stride).to(device)
+        losses = self.base.losses.model_copy(update=self.recipe.objective.model_dump(exclude={"family"}))
+        latents = self.base.load_autoencoder(self.run.folder, device)
+        return objectives.ControlDiffusion(losses, Controlled(network, [control]), latents)
 
-
-def _base(of: Sections) -> tuple[RunFolder, Recipe]:
-    if not isinstance(of.model, ControlNetRecipe):
-        raise RecipeError(f"model.network: found {of.model.network!r}, expected 'controlnet' as objective.family is")
-    folder, recipe = frozen.run(of.model.base, KEY)
-    if not isinstance(recipe.objective, Diffusion):
-        raise RecipeError(f"{KEY}: found a run of another family at {folder.path}, expected one of diffusion")
-    if not isinstance(recipe.model, UNet):
-        raise RecipeError(f"{KEY}: found a run of another network at {folder.path}, expected one of a U-Net")
-    return folder, recipe
+    def image_generator(self, folder: RunFolder, device: torch.device) -> DenoisingImageGenerator:
+        """Raises DataError also if the base's weights have changed."""
+        network: Any = self.run.sealed(device, folder)
+        control = controls.averaged(
+            frozen.newest(folder, controls.NETWORK), controls.fresh(network, self.base.stride), device
+        )
+        return self.base.image_generator_with(network, self.run.folder, device, own=(control,))

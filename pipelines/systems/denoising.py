@@ -1,4 +1,4 @@
-"""Drawing by a trained denoiser: what it is told, under which guidance, from noise or from the noise of images."""
+"""Drawing with a trained denoiser: conditioning, guidance, and a start from noise or from inverted images."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ class DenoisingImageGenerator:
     """channels, height and width of what is denoised"""
     latents: Latents | None
     device: torch.device
-    classifier_of: Callable[[str], Classifier]
-    """loads the classifier of a run"""
-    control_of: Callable[[str], ControlNet]
-    """loads the ControlNet of a run"""
+    load_classifier: Callable[[str], Classifier]
+    """loads the classifier of the run at a path"""
+    load_control: Callable[[str], ControlNet]
+    """loads the ControlNet of the run at a path"""
     own: tuple[ControlNet, ...] = ()
-    """ControlNets that are always obeyed, at `sampling.strength`"""
+    """ControlNets that are always used, at `sampling.strength`"""
     _loaded: dict[str, nn.Module] = field(default_factory=dict)
 
     @torch.no_grad()
     def draw(self, request: SampleRequest, sampling: Sampling) -> Tensor:
-        """The images asked for: uint8 [N, C, H, W]. Raises RecipeError for what the network knows nothing of.
+        """The requested images: uint8 [N, C, H, W].
 
-        And for settings under which values grow beyond all bounds.
+        Raises RecipeError for conditioning that the network does not have, and if the images are not finite.
         """
         self.check(sampling)
         draws = Draws(sampling.seed, torch.arange(request.first, request.first + len(request), device=self.device))
         network, cond, null = self._conditions(request, sampling)
         denoise_cond = denoiser(network, self.recipe).to(self.device)
         interval = (sampling.guided_from, sampling.guided_to)
-        scale = sampling.guidance if self._tells or self._controls(sampling) else 1.0
+        scale = sampling.guidance if self._conditioned or self._controls(sampling) else 1.0
         denoise: Denoise = classifier_free(denoise_cond, cond, null, scale, interval=interval, rescale=sampling.rescale)
         if sampling.classifier is not None:
             classifier = self._classifier(sampling.classifier)
@@ -77,20 +77,20 @@ class DenoisingImageGenerator:
         if self.latents is not None:
             x_NCHW = self.latents.decode(x_NCHW)
         if not x_NCHW.isfinite().all():
-            raise RecipeError("sampling: found images of values that are no finite numbers, expected milder settings")
+            raise RecipeError("sampling: found images with non-finite values, expected milder settings")
         return to_uint8(x_NCHW)
 
     def check(self, sampling: Sampling) -> None:
-        """Raise RecipeError if `sampling` asks for what this network knows nothing of, or that is not there.
+        """Raise RecipeError if `sampling` needs conditioning that this network does not have, or a missing input.
 
-        Classifiers and ControlNets are loaded; DataError is raised if one has no checkpoint.
+        Loads the classifier and the ControlNets that it names. Raises DataError if one has no checkpoint.
         """
         named(sampling)
         if self.network.text is None:
             for key, found in (("prompts", sampling.prompts), ("negative", sampling.negative)):
                 if found:
                     shown = found if isinstance(found, str) else found[0]
-                    expected = "expected none, for the model has no text (name rows by sampling.labels)"
+                    expected = "expected none, because the model has no text (name rows by sampling.labels)"
                     raise RecipeError(f"sampling.{key}: found {shown!r}, {expected}")
         if sampling.labels:
             self._check_labels(sampling)
@@ -106,30 +106,30 @@ class DenoisingImageGenerator:
         self._controls(sampling)
 
     def _check_labels(self, sampling: Sampling) -> None:
-        counts = [self.network.labels.labels] if self.network.labels is not None and self._knows_labels else []
+        counts = [self.network.labels.labels] if self.network.labels is not None and self._has_labels else []
         if sampling.classifier is not None:
             counts.append(self._classifier(sampling.classifier).labels)
         if not counts:
-            expected = "expected none, for the model has no labels and there is no sampling.classifier"
+            expected = "expected none, because the model has no labels and there is no sampling.classifier"
             raise RecipeError(f"sampling.labels: found {list(sampling.labels)}, {expected}")
         for label in sampling.labels:
             if not 0 <= label < min(counts):
                 raise RecipeError(f"sampling.labels: found {label}, expected labels from 0 to {min(counts) - 1}")
 
     @property
-    def _knows_labels(self) -> bool:
+    def _has_labels(self) -> bool:
         return self.network.labels is not None and self.network.labels.labels > 0
 
     @property
-    def _tells(self) -> bool:
-        """Whether there is anything that the network is told."""
-        return self.network.text is not None or self._knows_labels
+    def _conditioned(self) -> bool:
+        """Whether the network is conditioned on captions or labels."""
+        return self.network.text is not None or self._has_labels
 
     def _conditions(self, request: SampleRequest, sampling: Sampling) -> tuple[nn.Module, Any, Any]:
-        """The network, what it is told of each sample, and the same of nothing (or the negative prompt)."""
+        """The network, its conditioning for each sample, and that of no caption (or the negative prompt) and label."""
         nothing_N = torch.full((len(request),), NO_LABEL, device=self.device)
         label_N = nothing_N
-        if self._knows_labels and request.labels is not None:
+        if self._has_labels and request.labels is not None:
             assert self.network.labels is not None
             label_N = self._labels(request, self.network.labels.labels, "sampling.labels")
         conditioning = self._encoded(request.captions, label_N)
@@ -175,13 +175,13 @@ class DenoisingImageGenerator:
 
     def _classifier(self, run: str) -> Classifier:
         if run not in self._loaded:
-            self._loaded[run] = self.classifier_of(run)
+            self._loaded[run] = self.load_classifier(run)
         return self._loaded[run]  # type: ignore[return-value]
 
     def _controls(self, sampling: Sampling) -> list[ControlNet]:
         for use in sampling.controls:
             if use.run not in self._loaded:
-                self._loaded[use.run] = self.control_of(use.run)
+                self._loaded[use.run] = self.load_control(use.run)
         return [*self.own, *(self._loaded[use.run] for use in sampling.controls)]  # type: ignore[list-item]
 
 

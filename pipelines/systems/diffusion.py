@@ -3,91 +3,126 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from headrace import models, objectives
 from headrace.errors import RecipeError
-from headrace.models import CaptionTokenizer
+from headrace.models import Autoencoder, CaptionTokenizer, ControlNet
 from headrace.models.denoiser import check_prediction
 from headrace.models.frozen_text import checked_folder
-from headrace.recipe import Recipe
+from headrace.recipe import RunRecipe
 from headrace.recipe.model import DiT, UNet
 from headrace.recipe.objective import Diffusion
 from headrace.recipe.text import FrozenText, Text
 from headrace.runs import frozen
-from headrace.runs.run_folder import RunFolder, Sections, sections
-from headrace.systems import classifier, controls, latents
+from headrace.runs.run_folder import RunFolder
+from headrace.systems import autoencoder, classifier, controls
 from headrace.systems.denoising import DenoisingImageGenerator
+from headrace.systems.system import System
 
-WANTS: frozenset[str] = frozenset()
-
-
-def image_shape(of: Sections) -> tuple[int, int, int]:
-    """The images that the network, or its autoencoder, sees.
-
-    Raises RecipeError if the sections do not fit each other.
-    """
-    model = network_of(of)
-    for key, wanted in (("caption", model.text), ("label", model.labels)):
-        if wanted is not None and getattr(of.data, key) is None:
-            column = {"caption": "text", "label": "labels"}[key]
-            raise RecipeError(f"data.{key}: found nothing, expected a column, for the model has {column}")
-    if isinstance(model.text, FrozenText):
-        checked_folder(model.text)
-    if isinstance(of.objective, Diffusion):  # a ControlNet has that of its base
-        check_prediction(of.objective.prediction)
-    return latents.image_shape(model)
+Shape = tuple[int, int, int]
 
 
-def text(of: Sections) -> Text | FrozenText | Path | None:
-    """The network's caption encoder."""
-    return network_of(of).text
+class DiffusionSystem(System):
+    """The run of a denoiser, with the run of the autoencoder whose latents it denoises, if there is one."""
+
+    def __init__(self, recipe: RunRecipe) -> None:
+        """Raises RecipeError also if `model.autoencoder` does not name the run of an autoencoder."""
+        super().__init__(recipe)
+        self.model = denoiser_section(recipe)
+        assert isinstance(recipe.objective, Diffusion)
+        self.losses = recipe.objective
+        path = self.model.autoencoder
+        self._autoencoder = None if path is None else autoencoder.open_run(path, "model.autoencoder")
+
+    def check(self) -> None:
+        super().check()
+        if self.model.text is not None:
+            self.check_column("caption", "the model has text")
+        if self.model.labels is not None:
+            self.check_column("label", "the model has labels")
+        if isinstance(self.model.text, FrozenText):
+            checked_folder(self.model.text)
+        check_prediction(self.losses.prediction)
+        self._check_latents()
+
+    @property
+    def denoised_shape(self) -> Shape:
+        """Channels, height and width of what is denoised: images, or latents."""
+        return self.model.image_channels, self.model.resolution, self.model.resolution
+
+    @property
+    def image_shape(self) -> Shape:
+        if self._autoencoder is None:
+            return self.denoised_shape
+        _, section = self._autoencoder
+        return section.image_channels, section.resolution, section.resolution
+
+    @property
+    def stride(self) -> int:
+        """Pixels of an image along one pixel of what is denoised."""
+        return 1 if self._autoencoder is None else self._autoencoder[1].stride
+
+    @property
+    def text(self) -> Text | FrozenText | None:
+        """The network's caption encoder, if it has one."""
+        return self.model.text
+
+    def objective(self, folder: RunFolder, device: torch.device) -> objectives.Objective:
+        network = models.build(self.model).to(device)
+        return objectives.Diffusion(self.losses, network, self.load_autoencoder(folder, device))
+
+    def load_autoencoder(self, folder: RunFolder, device: torch.device) -> Autoencoder | None:
+        """The autoencoder, if there is one, with the weights that the run in `folder` started with.
+
+        Raises DataError if it has no checkpoint yet or has other weights by now.
+        """
+        return None if self._autoencoder is None else self._autoencoder[0].sealed(device, folder)
+
+    def image_generator(self, folder: RunFolder, device: torch.device) -> DenoisingImageGenerator:
+        network = frozen.network(self.recipe, frozen.newest(folder), device)
+        return self.image_generator_with(network, folder, device)
+
+    def image_generator_with(
+        self, network: Any, folder: RunFolder, device: torch.device, own: tuple[ControlNet, ...] = ()
+    ) -> DenoisingImageGenerator:
+        """What draws with `network`, trained in `folder`, and with ControlNets of the run's `own`.
+
+        Raises RecipeError if it cannot draw as `sampling` says.
+        """
+        generator = DenoisingImageGenerator(
+            recipe=self.losses,
+            network=network,
+            tokenizer=None if self.text is None else CaptionTokenizer.load(folder.tokenizer),
+            shape=self.denoised_shape,
+            latents=self.load_autoencoder(folder, device),
+            device=device,
+            load_classifier=functools.partial(classifier.load, key="sampling.classifier", device=device),
+            load_control=functools.partial(
+                controls.load, base=folder, network=network, scale=self.stride, key="sampling.controls", device=device
+            ),
+            own=own,
+        )
+        generator.check(self.recipe.sampling)
+        return generator
+
+    def _check_latents(self) -> None:
+        """Raise RecipeError if the autoencoder's latents are not of the shape that the network denoises."""
+        if self._autoencoder is None:
+            return
+        _, section = self._autoencoder
+        channels, side = section.latent_channels, section.resolution // section.stride
+        if (channels, side, side) != self.denoised_shape:
+            found = (
+                f"model.image_channels: found {self.model.image_channels} (model.resolution {self.model.resolution})"
+            )
+            raise RecipeError(f"{found}, expected {channels} ({side}) as the latents of {self.model.autoencoder}")
 
 
-def objective(of: Sections, folder: RunFolder, device: torch.device) -> objectives.Objective:
-    """Denoising by the network of the recipe."""
-    assert isinstance(of.objective, Diffusion)
-    model = network_of(of)
-    network = models.build(model).to(device)
-    return objectives.Diffusion(of.objective, network, latents.load(model, device, folder))
-
-
-def image_generator(folder: RunFolder, recipe: Recipe, device: torch.device) -> DenoisingImageGenerator:
-    """The averaged weights of the run's newest whole checkpoint. Raises DataError if there is none yet."""
-    network = frozen.network(folder, recipe, device)
-    made = image_generator_of(folder, recipe, network, device)
-    if recipe.sampling is not None:
-        made.check(recipe.sampling)
-    return made
-
-
-def image_generator_of(
-    folder: RunFolder, recipe: Recipe, network: Any, device: torch.device, **own: Any
-) -> DenoisingImageGenerator:
-    """What draws by `network`, trained by `recipe` in `folder`."""
-    of = sections(recipe)
-    assert isinstance(of.objective, Diffusion)
-    model = network_of(of)
-    return DenoisingImageGenerator(
-        recipe=of.objective,
-        network=network,
-        tokenizer=None if model.text is None else CaptionTokenizer.load(folder.tokenizer),
-        shape=(model.image_channels, model.resolution, model.resolution),
-        latents=latents.load(model, device, folder),
-        device=device,
-        classifier_of=functools.partial(classifier.load, key="sampling.classifier", device=device),
-        control_of=functools.partial(
-            controls.load, base=folder, network=network, key="sampling.controls", device=device
-        ),
-        **own,
-    )
-
-
-def network_of(of: Sections) -> UNet | DiT:
-    """The `model` section. Raises RecipeError if it is no denoiser's."""
-    if not isinstance(of.model, UNet | DiT):
-        raise RecipeError(f"model.network: found {of.model.network!r}, expected unet or dit, to denoise with")
-    return of.model
+def denoiser_section(recipe: RunRecipe) -> UNet | DiT:
+    """The `model` section of a denoiser. Raises RecipeError if it describes another kind of network."""
+    if not isinstance(recipe.model, UNet | DiT):
+        raise RecipeError(f"model.network: found {recipe.model.network!r}, expected unet or dit, to denoise with")
+    return recipe.model

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -15,55 +14,82 @@ from headrace.models import Caption, CaptionTokenizer
 from headrace.models.conditions import Conditioning
 from headrace.models.gan import build_pair
 from headrace.models.pixels import to_uint8
-from headrace.recipe import Recipe
+from headrace.recipe import RunRecipe
 from headrace.recipe.gan import Adversarial, Gan
 from headrace.recipe.text import Text
 from headrace.recipe.training import Sampling
 from headrace.runs import frozen
-from headrace.runs.run_folder import RunFolder, Sections, sections
+from headrace.runs.run_folder import RunFolder
 from headrace.systems.image_generator import SampleRequest
+from headrace.systems.system import System, model_section
 
-WANTS: frozenset[str] = frozenset()
 TWICE = frozenset({"gradient_penalty", "r1_r2"})
 """regularisers that differentiate gradients"""
 WHOLE = TWICE | {"spectral"}
-"""regularisers that need whole weights where FSDP2 has a rank's piece: in a second derivative, or between passes"""
+"""regularisers that need whole weights where FSDP2 gives a rank a piece: in a second derivative, or between passes"""
 
 
-def image_shape(of: Sections) -> tuple[int, int, int]:
-    """The images of both networks.
+class GanSystem(System):
+    """A run of a generator and a discriminator."""
 
-    Raises RecipeError if `data` lacks the column that they are conditioned on, or if ranks are to share weights that
-    the regulariser needs whole.
-    """
-    model, recipe = _sections(of)
-    if recipe.regulariser in WHOLE and of.training.parallel != "ddp":
-        raise RecipeError(
-            f"training.parallel: found {of.training.parallel!r}, expected ddp: objective.regulariser "
-            f"{recipe.regulariser} needs whole weights, of which each rank would have a piece"
-        )
-    for key in ("label", "caption"):
-        if model.condition == key and getattr(of.data, key) is None:
-            raise RecipeError(f"data.{key}: found nothing, expected a column, for model.condition is {key}")
-    return model.image_channels, model.resolution, model.resolution
+    def __init__(self, recipe: RunRecipe) -> None:
+        super().__init__(recipe)
+        self.model = model_section(recipe, Gan, "gan")
+        assert isinstance(recipe.objective, Adversarial)
+        self.losses = recipe.objective
 
+    def check(self) -> None:
+        super().check()
+        training, regulariser = self.recipe.training, self.losses.regulariser
+        if self.model.condition != "none":
+            self.check_column(self.model.condition, f"model.condition is {self.model.condition}")
+        if regulariser in WHOLE and training.parallel != "ddp":
+            raise RecipeError(
+                f"training.parallel: found {training.parallel!r}, expected ddp: objective.regulariser {regulariser} "
+                "needs whole weights, and each rank would have only a piece of them"
+            )
+        if regulariser in TWICE:
+            self._check_second_derivatives()
 
-def text(of: Sections) -> Text | Path | None:
-    """The caption encoder of both networks, if they have one."""
-    model, _ = _sections(of)
-    return model.text if model.condition == "caption" else None
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.model.image_channels, self.model.resolution, self.model.resolution
 
+    @property
+    def text(self) -> Text | None:
+        """The caption encoder of both networks, if they are conditioned on captions."""
+        return self.model.text if self.model.condition == "caption" else None
 
-def objective(of: Sections, folder: RunFolder, device: torch.device) -> objectives.Objective:
-    """The adversarial objective of the recipe, with its two networks."""
-    model, recipe = _sections(of)
-    generator, discriminator = (network.to(device) for network in build_pair(model))
-    return objectives.Adversarial(recipe, generator, discriminator)
+    def objective(self, folder: RunFolder, device: torch.device) -> objectives.Objective:
+        generator, discriminator = (network.to(device) for network in build_pair(self.model))
+        return objectives.Adversarial(self.losses, generator, discriminator)
+
+    def image_generator(self, folder: RunFolder, device: torch.device) -> GanImageGenerator:
+        generator = build_pair(self.model).generator
+        frozen.load_averaged(generator, frozen.newest(folder, "generator"), "generator")
+        tokenizer = None if self.text is None else CaptionTokenizer.load(folder.tokenizer)
+        return GanImageGenerator(generator.to(device).eval().requires_grad_(False), self.model, tokenizer, device)
+
+    def _check_second_derivatives(self) -> None:
+        """Raise RecipeError if the run uses what does not allow gradients of gradients, sample by sample."""
+        regulariser, training = self.losses.regulariser, self.recipe.training
+        if self.model.norm == "batch":
+            raise RecipeError(
+                f"model.norm: found 'batch', expected none or group: objective.regulariser {regulariser} needs the "
+                "gradient of each sample by itself (Gulrajani et al. 2017, section 4)"
+            )
+        found = {"compile": (training.compile, "false"), "activation": (training.activation, "another policy")}
+        for key, (value, expected) in found.items():
+            if value is True or value == "selective":
+                raise RecipeError(
+                    f"training.{key}: found {value!r}, expected {expected}: objective.regulariser {regulariser} "
+                    "differentiates gradients, which torch does not support with this setting"
+                )
 
 
 @dataclass(frozen=True)
 class GanImageGenerator:
-    """A generator with the tokenizer of its captions, if it reads any."""
+    """A generator, with the tokenizer of its captions if it is conditioned on captions."""
 
     generator: nn.Module
     model: Gan
@@ -72,7 +98,7 @@ class GanImageGenerator:
 
     @torch.no_grad()
     def draw(self, request: SampleRequest, sampling: Sampling) -> Tensor:
-        """The images asked for, uint8 [N, C, H, W], their z not truncated. Raises RecipeError without labels."""
+        """The requested images, uint8 [N, C, H, W], from untruncated z. Raises RecipeError without valid labels."""
         draws = Draws(sampling.seed, torch.arange(request.first, request.first + len(request), device=self.device))
         x_NCHW = self.generator(draws.normal("start", self.model.latent), self._condition(request))
         return to_uint8(x_NCHW)
@@ -84,45 +110,10 @@ class GanImageGenerator:
         if self.model.condition == "none":
             return Conditioning()
         if request.labels is None:
-            raise RecipeError("sampling.labels: found none, expected some, for model.condition is label")
+            raise RecipeError("sampling.labels: found none, expected some, because model.condition is label")
         known = self.model.classes
         if not ((request.labels >= 0) & (request.labels < known)).all():
             raise RecipeError(
                 f"sampling.labels: found {request.labels.tolist()}, expected labels from 0 to {known - 1}"
             )
         return Conditioning(label_N=request.labels.to(self.device))
-
-
-def image_generator(folder: RunFolder, recipe: Recipe, device: torch.device) -> GanImageGenerator:
-    """The averaged generator of the run's newest whole checkpoint. Raises DataError if there is none yet."""
-    model, _ = _sections(sections(recipe))
-    generator = build_pair(model).generator
-    frozen.load_averaged(generator, folder, "generator")
-    tokenizer = CaptionTokenizer.load(folder.tokenizer) if model.condition == "caption" else None
-    return GanImageGenerator(generator.to(device).eval().requires_grad_(False), model, tokenizer, device)
-
-
-def _check_twice(of: Sections, regulariser: str) -> None:
-    """Raise RecipeError if the run uses what torch differentiates once only."""
-    found = {"compile": (of.training.compile, "false"), "activation": (of.training.activation, "another policy")}
-    for key, (value, expected) in found.items():
-        if value is True or value == "selective":
-            raise RecipeError(
-                f"training.{key}: found {value!r}, expected {expected}: objective.regulariser "
-                f"{regulariser} differentiates gradients, which torch does not do through this"
-            )
-
-
-def _sections(of: Sections) -> tuple[Gan, Adversarial]:
-    """The two sections that make a GAN. Raises RecipeError if they do not fit each other."""
-    assert isinstance(of.objective, Adversarial)
-    if not isinstance(of.model, Gan):
-        raise RecipeError(f"model.network: found {of.model.network!r}, expected 'gan' as objective.family is")
-    if of.objective.regulariser in TWICE and of.model.norm == "batch":
-        raise RecipeError(
-            f"model.norm: found 'batch', expected none or group: objective.regulariser {of.objective.regulariser} "
-            "needs a gradient of each sample's own (Gulrajani et al. 2017, section 4)"
-        )
-    if of.objective.regulariser in TWICE:
-        _check_twice(of, of.objective.regulariser)
-    return of.model, of.objective

@@ -1,4 +1,4 @@
-"""What is asked of a trained system, and what draws it."""
+"""Requests for samples, and the interface of what draws them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from headrace.recipe.training import Sampling
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """N images that are asked for, and what each is to show."""
+    """A request for N images: what each is conditioned on."""
 
     captions: Sequence[str | None]
-    """N captions"""
+    """N captions; None for no caption"""
     labels: Tensor | None = None
-    """int64 [N], if classes are asked for"""
+    """int64 [N], for a system with class labels"""
     conditions: Tensor | None = None
-    """uint8 [N, C, H, W], if conditions are to be obeyed"""
+    """uint8 [N, C, H, W], for a system with ControlNets"""
     images: Tensor | None = None
-    """uint8 [N, C, H, W], if images are to be drawn again"""
+    """uint8 [N, C, H, W], images to reconstruct or to invert"""
     first: int = 0
-    """the number of the first of them: all randomness of image i follows from (seed, first + i) alone"""
+    """the number of the first image: all randomness of image i follows from (seed, first + i) alone"""
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -41,8 +41,8 @@ class SampleRequest:
 
 
 class ImageGenerator(Protocol):
-    """A trained system that draws images."""
+    """Draws images with a trained system."""
 
     def draw(self, request: SampleRequest, sampling: Sampling) -> Tensor:
-        """The images asked for: uint8 [N, C, H, W] on the CPU. How many are asked for at once changes nothing."""
+        """The requested images: uint8 [N, C, H, W] on the CPU. The size of a request does not affect its images."""
         ...

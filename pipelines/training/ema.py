@@ -13,9 +13,9 @@ class Ema:
     """Averaged copies of parameters, or of this rank's pieces of them.
 
     After step n (from 1) each average a becomes a + (1 − d)·(p − a). With a constant decay, d = min(decay, n/(n + 9)),
-    so that a short run is not dominated by the random weights that it started from. With a `width`, d is
-    (1 − 1/n)^(γ + 1): the weights of step k count as k^γ (Karras et al. 2024, equation 2), and `width` is the deviation
-    of that profile as a share of the run so far, whatever its length.
+    so that the random initial weights do not dominate a short run. With a `width`, d is (1 − 1/n)^(γ + 1): the weights
+    of step k count as k^γ (Karras et al. 2024, equation 2), and `width` is the standard deviation of that profile as a
+    share of the run so far, whatever its length.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], decay: float, width: float | None = None) -> None:
@@ -32,12 +32,12 @@ class Ema:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Move the averages towards the present weights, after step `step` (≥ 1)."""
+        """Move the averages towards the current weights, after step `step` (≥ 1)."""
         torch._foreach_lerp_(list(self.averages.values()), list(self._parameters.values()), 1 - self.decay_at(step))
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Let weights and averages trade places; a second call undoes it."""
+        """Exchange weights and averages; a second call undoes it."""
         for name, average in self.averages.items():
             own = self._parameters[name]
             kept = own.clone()
@@ -46,7 +46,7 @@ class Ema:
 
     @torch.no_grad()
     def load(self, averages: Mapping[str, Tensor]) -> None:
-        """Take the averages. Raises KeyError if one is missing."""
+        """Restore the averages. Raises KeyError if one is missing."""
         for name, average in self.averages.items():
             average.copy_(averages[name])
 

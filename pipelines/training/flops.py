@@ -1,4 +1,4 @@
-"""How much of a GPU's arithmetic a run uses."""
+"""The operations of a training step, and the peak rates of GPUs."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ PEAKS: dict[str, dict[torch.dtype, float]] = {
     "L4": {torch.bfloat16: 121e12, torch.float16: 121e12, torch.float32: 30.3e12},
     "V100": {torch.float16: 125e12, torch.float32: 15.7e12},
 }
-"""dense operations a second by the makers' data sheets"""
+"""dense operations per second, from NVIDIA's data sheets"""
 
 
 def peak(device_name: str, dtype: torch.dtype) -> float | None:
-    """Operations a second that a GPU of that name can do at most; None if it is not known."""
+    """The peak operations per second of a GPU of that name; None if it is not known."""
     for name, peaks in PEAKS.items():
         if name in device_name:
             return peaks.get(dtype)
     return None
 
 
-def of_step(trainer: Trainer, batch: Batch) -> float:
-    """The operations of one step on this rank that the model needs: three times those of its forward passes.
+def per_step(trainer: Trainer, batch: Batch) -> float:
+    """The operations that the model needs for one step on this rank: three times those of its forward passes.
 
-    A backward pass takes twice its forward pass (Kaplan et al. 2020, section 2.1); what checkpointing computes again is
-    not counted. Phases that do not run in every step count by their share.
+    A backward pass takes twice as many as its forward pass (Kaplan et al. 2020, section 2.1). Recomputation by
+    activation checkpointing does not count. A phase that runs every k-th step counts with a share of 1/k.
     """
     parts = list(trainer.parts(batch, 0))
     total = 0.0

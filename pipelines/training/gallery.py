@@ -1,4 +1,4 @@
-"""Grids of samples while a run goes on: what the recipe's `sampling` asks for, drawn from the newest checkpoint."""
+"""Grids of samples during a run: the rows of the recipe's `sampling`, drawn from the newest checkpoint."""
 
 from __future__ import annotations
 
@@ -8,35 +8,31 @@ from pathlib import Path
 
 import torch
 
-from headrace import systems
-from headrace.errors import DataError, RecipeError
-from headrace.recipe import Recipe
-from headrace.runs.run_folder import RunFolder, sections
+from headrace.errors import DataError
+from headrace.runs.run_folder import RunFolder
 from headrace.sampling.draw import draw, rows
 from headrace.sampling.grid import write_grid
+from headrace.systems import System
 
 
 class Gallery:
-    """Draws a run's samples, a few at a time, so that drawing takes no more memory than training."""
+    """Draws a run's samples a few at a time, so that drawing takes no more memory than training."""
 
-    def __init__(self, recipe: Recipe, folder: RunFolder, device: torch.device, most: int) -> None:
+    def __init__(self, system: System, folder: RunFolder, device: torch.device, most: int) -> None:
         """`most` is how many images may be drawn at once.
 
-        Raises RecipeError if the recipe asks for no samples, or its system draws none.
+        Raises RecipeError if `sampling` has no rows, or if the system cannot draw them.
         """
-        if recipe.sampling is None:
-            raise RecipeError("sampling: found nothing, expected this section for training.sample_every")
-        of = sections(recipe)
-        self._recipe, self._folder, self._device = recipe, folder, device
-        self._sampling = recipe.sampling.model_copy(update={"batch_size": min(most, recipe.sampling.batch_size)})
-        system = systems.of(recipe)
-        self._rows = rows(self._sampling, of, system.image_shape(of))
+        self._system, self._folder, self._device = system, folder, device
+        sampling = system.recipe.sampling
+        self._sampling = sampling.model_copy(update={"batch_size": min(most, sampling.batch_size)})
+        self._rows = rows(system.recipe, system.image_shape)
         with contextlib.suppress(DataError):  # no checkpoint yet
-            system.image_generator(folder, recipe, device)
+            system.image_generator(folder, device)
 
     def draw(self, step: int) -> Path:
-        """Draw from the newest checkpoint, which is of step `step`; returns the picture's path."""
-        image_generator = systems.of(self._recipe).image_generator(self._folder, self._recipe, self._device)
+        """Draw from the newest checkpoint, that of step `step`; returns the picture's path."""
+        image_generator = self._system.image_generator(self._folder, self._device)
         request = (
             self._rows.request if self._sampling.per_prompt == 1 else self._rows.repeated(self._sampling.per_prompt)
         )

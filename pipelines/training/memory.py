@@ -1,4 +1,4 @@
-"""A batch that does not fit, said in one line."""
+"""One-line errors for a batch that does not fit into memory."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ FLOAT32 = 4
 GIB = 1 << 30
 
 
-def check(data: Data, training: Training, shape: tuple[int, int, int], workers: Workers) -> None:
-    """Raise RecipeError if a rank's share of the images alone, as float32, is more than the memory that is free."""
+def check(data: Data, shape: tuple[int, int, int], workers: Workers) -> None:
+    """Raise RecipeError if a rank's share of the images alone, as float32, exceeds the free memory."""
     size = workers.share(data.batch_size) * math.prod(shape) * FLOAT32
     free = _free(workers)
     if size > free:
@@ -28,13 +28,13 @@ def check(data: Data, training: Training, shape: tuple[int, int, int], workers: 
 
 @contextmanager
 def fits(data: Data, training: Training) -> Iterator[None]:
-    """Around the first step. Raises RecipeError with a way out if memory runs out."""
+    """Wrap the first step: if memory runs out, raise RecipeError that names the keys to change."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise _too_large(data, training) from error
     except RuntimeError as error:
-        if "can't allocate memory" in str(error):  # what the CPU's allocator says
+        if "can't allocate memory" in str(error):  # the message of the CPU's allocator
             raise _too_large(data, training) from error
         raise
 

@@ -18,10 +18,10 @@ Norm = Callable[[list[Tensor]], Tensor]
 
 
 class Network:
-    """A module that is trained, AdamW over its trainable parameters, and its EMA.
+    """A module to train, AdamW over its trainable parameters, and its EMA.
 
-    AdamW (Loshchilov & Hutter 2019, algorithm 2) decays matrices and kernels only: biases, gains and other vectors are
-    left alone. Where ranks share weights, the optimizer and the averages work on this rank's pieces.
+    AdamW (Loshchilov & Hutter 2019, algorithm 2) decays matrices and kernels only, not biases, gains and other
+    vectors. If weights are sharded over ranks, the optimizer and the averages work on this rank's pieces.
     """
 
     def __init__(self, name: str, module: nn.Module, training: Training) -> None:
@@ -48,21 +48,21 @@ class Network:
             parameter.requires_grad_(required)
 
     def take_gradients(self) -> list[Tensor]:
-        """This rank's pieces of the gradients, where the optimizer looks for them."""
+        """Put this rank's pieces of the gradients where the optimizer reads them, and return them."""
         for name, parameter in self.parameters.items():
             if parameter.grad is not None and self._pieces[name] is not parameter:
                 self._pieces[name].grad = piece(parameter.grad)
         return [own.grad for own in self._pieces.values() if own.grad is not None]
 
     def step(self, learning_rate: float, clip: float, norm: Tensor, finite: Tensor) -> None:
-        """Clip the gradients, whose norm is given, step, and forget them; nothing changes unless `finite` is True.
+        """Clip the gradients, whose norm is given, step, and drop them. Weights change only if `finite` is True.
 
-        `learning_rate` is that of a network without settings of its own.
+        `learning_rate` is the rate of a network without settings of its own.
         """
         nn.utils.clip_grads_with_norm_(self._pieces.values(), clip, norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * self._factor
-        # Fused optimizers look at these as torch.amp.GradScaler sets them: a step that is skipped costs no wait.
+        # Fused optimizers read these, which torch.amp.GradScaler sets too: skipping a step needs no synchronisation.
         self.optimizer.grad_scale = None  # type: ignore[attr-defined]
         self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
         self.optimizer.step()
@@ -71,7 +71,7 @@ class Network:
             parameter.grad = None
 
     def tensors(self, staging: Staging) -> dict[str, dict[str, Tensor]]:
-        """Everything that the next step depends on, by group: weights, averages, optimizer; copies on the CPU."""
+        """All tensors that the next step depends on, by group: weights, averages, optimizer. Copies on the CPU."""
         weights = self.module.state_dict()
         averages = {**weights, **self.ema.averages}
         groups: dict[str, Mapping[str, Tensor]] = {
@@ -89,7 +89,7 @@ class Network:
         return copies
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Take back what `tensors` gave. Raises DataError if it is of another architecture."""
+        """Restore what `tensors` returned. Raises DataError if it is of another architecture."""
         like = self.module.state_dict()
         weights = checkpoint.read(self.name, like)
         with torch.no_grad():
@@ -104,7 +104,7 @@ class Network:
             for key in checkpoint.names(group)
         }
         names = {id(own): name for name, own in self._pieces.items()}
-        ordered = [names[id(p)] for of_group in self.optimizer.param_groups for p in of_group["params"]]
+        ordered = [names[id(p)] for group_ in self.optimizer.param_groups for p in group_["params"]]
         state: dict[int, dict[str, Any]] = {}
         for key, value in checkpoint.read(group, cut).items():
             name, moment = key.rsplit("/", 1)
@@ -120,23 +120,23 @@ class Network:
 
 
 def check_names(training: Training, networks: Mapping[str, object]) -> None:
-    """Raise RecipeError if `training.networks` names one that the objective does not have."""
+    """Raise RecipeError if `training.networks` names a network that the objective does not have."""
     for name in training.networks:
         if name not in networks:
             raise RecipeError(f"training.networks: found {name!r}, expected one of {', '.join(networks)}")
 
 
 def _settings(training: Training, own: NetworkSettings) -> Training:
-    """`training` with what one network has otherwise."""
+    """`training` with one network's own settings in place of the common ones."""
     return training.model_copy(update={key: value for key, value in own if value is not None})
 
 
 def _optimized(parameter: nn.Parameter) -> Tensor:
-    """What the optimizer steps: the parameter, or this rank's piece of it."""
+    """The tensor that the optimizer steps: the parameter, or this rank's piece of it."""
     own = piece(parameter)
     return parameter if type(parameter) is nn.Parameter else nn.Parameter(own, requires_grad=True)
 
 
 def _laid_out_as(parameter: Tensor, moment: Tensor) -> Tensor:
-    """`moment` with the strides of its parameter (say channels_last): fused AdamW walks their memory side by side."""
+    """`moment` with the strides of its parameter, such as channels_last: fused AdamW needs the same layout."""
     return torch.empty_like(parameter).copy_(moment) if moment.ndim == parameter.ndim else moment

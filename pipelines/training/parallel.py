@@ -1,4 +1,4 @@
-"""How ranks share the work: gradients alone (DDP), or also weights and optimizers (FSDP2, HSDP)."""
+"""How ranks share the work: gradients only (DDP), or also weights and optimizers (FSDP2, HSDP)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Figures = tuple[Tensor, dict[str, Tensor]]
 
 
 class PhaseLosses(nn.Module):
-    """Losses of phases as one module whose parameters are the networks'.
+    """The losses of phases as one module that owns the networks.
 
-    What spreads work over ranks wraps this rather than a network, so an objective may call any method of its networks,
-    as often as it likes, and knows nothing of ranks.
+    DDP and FSDP2 wrap this module instead of a network. So an objective may call any method of its networks, any number
+    of times, and need not know about ranks.
     """
 
     def __init__(self, losses: Mapping[str, Loss], networks: Mapping[str, nn.Module]) -> None:
@@ -36,30 +36,30 @@ class PhaseLosses(nn.Module):
         self.networks = nn.ModuleDict(networks)
 
     def forward(self, phase: str, batch: Batch, draws: Draws) -> Figures:
-        """The mean loss of a phase over the samples, and figures."""
+        """The mean loss of a phase over the samples, and figures to log."""
         return self.losses[phase](batch, draws)
 
 
 class SingleDevice:
-    """One rank: nothing is shared. Also the base of what shares."""
+    """One rank, which shares nothing. Also the base class of `DataParallel` and `FullySharded`."""
 
     shares_weights = False
-    """whether each rank holds pieces of the networks"""
+    """whether a rank holds only pieces of the weights"""
 
     def __init__(self, phases: Mapping[str, Phase], networks: Mapping[str, nn.Module]) -> None:
         self._losses = PhaseLosses({name: phase.loss for name, phase in phases.items()}, networks)
 
     def loss(self, phase: str, batch: Batch, draws: Draws) -> Figures:
-        """The mean loss over this rank's samples, and figures."""
+        """The mean loss over this rank's samples, and figures to log."""
         return self._losses(phase, batch, draws)
 
     def plain(self, phase: str, batch: Batch, draws: Draws) -> Figures:
-        """As `loss`, where no backward pass follows."""
+        """The same as `loss`, but no backward pass may follow."""
         return self._losses(phase, batch, draws)
 
     @contextmanager
     def part(self, phase: str, last: bool) -> Iterator[None]:
-        """Around forward and backward of one part of a batch; gradients are averaged over ranks in the last one."""
+        """Wrap the forward and backward pass of one part of a batch. The last part averages gradients over ranks."""
         yield
 
     def norm(self, gradients: list[Tensor]) -> Tensor:
@@ -67,11 +67,11 @@ class SingleDevice:
         return nn.utils.get_total_norm(gradients)
 
     def reshard(self) -> None:
-        """After work without a backward pass: give back what was gathered for it."""
+        """Free weights that were gathered for forward passes without a backward pass."""
 
 
 class DataParallel(SingleDevice):
-    """DDP: every rank holds all weights; gradients are averaged. Each phase has a wrapper over its own networks."""
+    """DDP: every rank holds all weights, and gradients are averaged. Each phase wraps its own networks."""
 
     def __init__(self, phases: Mapping[str, Phase], networks: Mapping[str, nn.Module]) -> None:
         super().__init__(phases, networks)
@@ -95,9 +95,9 @@ class DataParallel(SingleDevice):
 
 
 class FullySharded(SingleDevice):
-    """FSDP2 and HSDP: ranks of a group hold a piece each of weights, gradients, averages and optimizer state.
+    """FSDP2 and HSDP: each rank of a group holds a piece of weights, gradients, averages and optimizer state.
 
-    A block is gathered as it runs, everything else with the whole (Zhao et al. 2023; `fully_shard`).
+    A block's weights are gathered while it runs, all others for the whole pass (Zhao et al. 2023; `fully_shard`).
     """
 
     shares_weights = True
@@ -105,13 +105,13 @@ class FullySharded(SingleDevice):
     def __init__(self, phases: Mapping[str, Phase], networks: Mapping[str, nn.Module], mesh: DeviceMesh) -> None:
         super().__init__(phases, networks)
         self._group = mesh.get_group(mesh.ndim - 1)
-        for parameter in self._losses.parameters():  # rows of a kernel that lies channels last are no piece of memory
+        for parameter in self._losses.parameters():  # a channels-last kernel has no contiguous rows to shard
             parameter.data = parameter.data.contiguous()
         for block in dict.fromkeys(block for network in networks.values() for block in blocks_of(network)):
             if any(True for _ in block.parameters()):
                 fully_shard(block, mesh=mesh)
         self._root = fully_shard(self._losses, mesh=mesh)
-        # It warns of blocks whose output is a view, for whoever would change that in place; nothing here does.
+        # FSDP2 warns that a block's output is a view and must not be changed in place; nothing here does.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
 
     @contextmanager
@@ -133,9 +133,9 @@ class FullySharded(SingleDevice):
 def share(
     phases: Mapping[str, Phase], networks: Mapping[str, nn.Module], training: Training, workers: Workers
 ) -> SingleDevice:
-    """Spread the networks over the ranks as `training.parallel` says. Call it before anything refers to parameters.
+    """Distribute the networks over the ranks as `training.parallel` says. Call it before anything holds parameters.
 
-    Raises RecipeError if groups of `training.shard` ranks do not come out even.
+    Raises RecipeError if `training.shard` does not divide the ranks.
     """
     if workers.world_size == 1:
         return SingleDevice(phases, networks)
@@ -145,7 +145,7 @@ def share(
 
 
 def check(training: Training, workers: Workers) -> None:
-    """Raise RecipeError if ranks do not come out even in groups of `training.shard`."""
+    """Raise RecipeError if `training.shard` does not divide the ranks."""
     if training.parallel == "hsdp" and workers.world_size % _shard(training, workers):
         expected = f"expected a divisor of the {workers.world_size} ranks that train"
         raise RecipeError(f"training.shard: found {_shard(training, workers)}, {expected}")

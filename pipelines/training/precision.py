@@ -5,22 +5,21 @@ import platform
 import torch
 
 from headrace.ranks.workers import Workers
-from headrace.recipe import Recipe
-from headrace.runs.run_folder import sections, with_precision
+from headrace.recipe import RunRecipe
 
 X86 = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
 """torch's queries for the instructions that multiply bf16 on x86"""
 
 
-def resolve(recipe: Recipe, workers: Workers) -> Recipe:
+def resolve(recipe: RunRecipe, workers: Workers) -> RunRecipe:
     """`recipe` with a precision in place of `auto`: bf16 if every rank's device has it natively, else fp32.
 
     All ranks call this together and get the same.
     """
-    if sections(recipe).training.precision != "auto":
+    if recipe.training.precision != "auto":
         return recipe
     native = torch.tensor(float(native_bf16(workers.device)), device=workers.device)
-    return with_precision(recipe, "bf16" if float(workers.mean(native)) == 1 else "fp32")
+    return recipe.changed("training", precision="bf16" if float(workers.mean(native)) == 1 else "fp32")
 
 
 def native_bf16(device: torch.device) -> bool:

@@ -1,4 +1,4 @@
-"""SIGTERM as a wish to stop: the step in hand is finished, everything is saved, and the status says «run me again»."""
+"""SIGTERM as a stop request: the run finishes its step, saves, and exits with a status that means "run me again"."""
 
 import signal
 from collections.abc import Iterator
@@ -6,19 +6,19 @@ from contextlib import contextmanager
 from types import FrameType
 
 PREEMPTED = 128 + signal.SIGTERM
-"""143: Kubernetes' PyTorchJob with `restartPolicy: ExitCode` runs it again, as it does every status from 128 up; Slurm
+"""143: Kubernetes' PyTorchJob with `restartPolicy: ExitCode` restarts a process that ends with 128 or more, and Slurm
 does with `--requeue`"""
 
 
 class Preempted(SystemExit):
-    """The run was told to stop and has been saved; ends the process with status 143."""
+    """The run received a stop request and has been saved. Ends the process with status 143."""
 
     def __init__(self) -> None:
         super().__init__(PREEMPTED)
 
 
 class StopRequest:
-    """Whether SIGTERM has come."""
+    """Whether SIGTERM has arrived."""
 
     def __init__(self) -> None:
         self.made = False
@@ -29,7 +29,7 @@ class StopRequest:
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Catch SIGTERM for as long as the block runs (in the main thread; elsewhere nothing is caught)."""
+    """Catch SIGTERM while the block runs. Works in the main thread; in others nothing is caught."""
     request = StopRequest()
     try:
         before = signal.signal(signal.SIGTERM, request._on_signal)

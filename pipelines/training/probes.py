@@ -1,4 +1,4 @@
-"""Two short trainings that tell whether a long one is worth starting: one batch by heart, and a range of rates."""
+"""Two short trainings to do before a long one: overfit a single batch, and sweep the learning rate."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from headrace import systems
 from headrace.errors import RecipeError
 from headrace.files import atomic, write_text
 from headrace.progress import progress
 from headrace.ranks.workers import Workers
-from headrace.recipe import Recipe
-from headrace.runs.run_folder import RunFolder, sections
+from headrace.recipe import RunRecipe
+from headrace.runs.run_folder import RunFolder
 from headrace.training import precision, run, setup
-from headrace.training.trainer import Trainer, part_size
+from headrace.training.trainer import Trainer
 
 LOWEST, HIGHEST = 1e-7, 10.0
 SMOOTHING, RISE = 0.8, 4.0
@@ -28,17 +27,17 @@ SMOOTHING, RISE = 0.8, 4.0
 
 @dataclass(frozen=True)
 class Curve:
-    """A loss against steps or rates, and what it tells, in one line."""
+    """The picture of a loss curve over steps or rates, and its summary in one line."""
 
     picture: Path
-    says: str
+    summary: str
 
 
-def overfit(recipe: Recipe, workers: Workers, steps: int) -> Curve:
+def overfit(recipe: RunRecipe, workers: Workers, steps: int) -> Curve:
     """Train on the first batch alone, with the same noise in every step, at the recipe's peak rate.
 
-    A network and an objective that are right learn it by heart. The curve goes to `<training.run>-overfit/`, and the
-    run's own folder is not touched.
+    A correct network and objective overfit it: the loss falls to a small fraction. The curve goes to
+    `<training.run>-overfit/`; the run's own folder is not touched.
     """
     with _probe(recipe, workers, "overfit") as (folder, trainer, batches):
         batch = next(batches)
@@ -47,15 +46,15 @@ def overfit(recipe: Recipe, workers: Workers, steps: int) -> Curve:
             for _ in range(steps):
                 losses.append(float(trainer.step(batch, seen=0, rate=trainer.training.learning_rate).read()["loss"]))
                 bar.advance(1, loss=f"{losses[-1]:.4f}")
-    says = f"the loss of one batch went from {losses[0]:.4f} to {losses[-1]:.4f} in {steps} steps"
-    return _drawn(folder, "overfit", "step", list(range(1, steps + 1)), losses, says, workers)
+    summary = f"the loss of one batch went from {losses[0]:.4f} to {losses[-1]:.4f} in {steps} steps"
+    return _drawn(folder, "overfit", "step", list(range(1, steps + 1)), losses, summary, workers)
 
 
-def rate_range(recipe: Recipe, workers: Workers, steps: int) -> Curve:
-    """Raise the learning rate from 10⁻⁷ to 10 in `steps` equal factors, until the loss explodes (Smith 2017, 3.3).
+def rate_range(recipe: RunRecipe, workers: Workers, steps: int) -> Curve:
+    """Raise the learning rate from 10⁻⁷ to 10 by `steps` equal factors, until the loss explodes (Smith 2017, 3.3).
 
-    A tenth of the rate at which the smoothed loss is least is a usual peak. The curve goes to
-    `<training.run>-lr-range/`.
+    A tenth of the rate with the lowest smoothed loss is a good first guess for the peak. The curve goes to
+    `<training.run>-lr-range/`. Raises RecipeError for fewer than 2 steps.
     """
     if steps < 2:
         raise RecipeError(f"--lr-range: found {steps}, expected at least 2 steps")
@@ -77,30 +76,25 @@ def rate_range(recipe: Recipe, workers: Workers, steps: int) -> Curve:
                 bar.advance(1, rate=f"{rate:.1e}", loss=f"{smooth:.4f}")
     if losses:
         lowest = rates[losses.index(min(losses))]
-        says = f"the loss is least at a rate of {lowest:.1e}; a tenth of it, {lowest / 10:.1e}, is a usual peak"
+        summary = f"the loss is lowest at a rate of {lowest:.1e}; try a tenth of it, {lowest / 10:.1e}, as the peak"
     else:
-        says = "the loss is no finite number from the first step on"
-    return _drawn(folder, "lr-range", "learning rate", rates, losses, says, workers)
+        summary = "the loss is not finite from the first step on"
+    return _drawn(folder, "lr-range", "learning rate", rates, losses, summary, workers)
 
 
 @contextmanager
-def _probe(recipe: Recipe, workers: Workers, name: str) -> Iterator[tuple[RunFolder, Trainer, Iterator[Any]]]:
-    """A folder of its own, a fresh trainer, and batches without end."""
-    training = sections(recipe).training
-    recipe = recipe.model_copy(
-        update={"training": training.model_copy(update={"run": f"{training.run.rstrip('/')}-{name}"})}
-    )
-    systems.check(recipe)
-    part_size(training, sections(recipe).data.batch_size, workers)
-    recipe, loader, table = run.load(recipe, workers)
-    recipe = precision.resolve(recipe, workers)
-    folder = RunFolder(Path(sections(recipe).training.run))
+def _probe(recipe: RunRecipe, workers: Workers, name: str) -> Iterator[tuple[RunFolder, Trainer, Iterator[Any]]]:
+    """A folder for the probe, a fresh trainer, and endless batches."""
+    path = f"{recipe.training.run.rstrip('/')}-{name}"
+    recipe = precision.resolve(recipe.changed("training", run=path), workers)
+    system, loader = run.open_run(recipe, workers)
+    folder = RunFolder(Path(path))
     with folder.held() if workers.first else nullcontext():
         if workers.first:
-            run.prepare(recipe, folder, table)
+            run.prepare(system, folder)
         workers.barrier()
-        trainer = setup.trainer(recipe, folder, workers)
-        collate = setup.collator(recipe, folder, workers)
+        trainer = setup.trainer(system, folder, workers)
+        collate = setup.collator(system, folder, workers)
         batches = iter(loader)
         yield folder, trainer, (collate(raw) for raw in batches)
         batches.close()  # type: ignore[attr-defined]
@@ -108,13 +102,13 @@ def _probe(recipe: Recipe, workers: Workers, name: str) -> Iterator[tuple[RunFol
 
 
 def _drawn(
-    folder: RunFolder, name: str, axis: str, xs: list[Any], losses: list[float], says: str, workers: Workers
+    folder: RunFolder, name: str, axis: str, xs: list[Any], losses: list[float], summary: str, workers: Workers
 ) -> Curve:
     picture = folder.path / f"{name}.png"
     if workers.first:
         write_text(folder.path / f"{name}.json", json.dumps({axis: xs, "loss": losses}))
         figure = Figure(figsize=(7, 4), layout="constrained")
-        axes = figure.add_subplot(xlabel=axis, ylabel="loss", title=says)
+        axes = figure.add_subplot(xlabel=axis, ylabel="loss", title=summary)
         axes.plot(xs, losses)
         if name == "lr-range":
             axes.set_xscale("log")
@@ -122,4 +116,4 @@ def _drawn(
             axes.set_yscale("log")
         with atomic(picture) as hidden:
             figure.savefig(hidden, format="png")
-    return Curve(picture, says)
+    return Curve(picture, summary)

@@ -1,4 +1,4 @@
-"""A run from its recipe to its last step: start it, or go on with it exactly where it was."""
+"""A run from its recipe to its last step: start it, or resume it exactly."""
 
 import math
 import sys
@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from deltalake import DeltaTable
 
-from headrace import systems
 from headrace.errors import DataError, RecipeError
-from headrace.files import write_text
 from headrace.loading import ShardLoader
 from headrace.progress import progress
 from headrace.ranks.workers import Workers
-from headrace.recipe import Recipe
-from headrace.recipe.text import FrozenText
+from headrace.recipe import RunRecipe
 from headrace.runs import data
 from headrace.runs.checkpoints import METRIC, Checkpoint, Checkpoints
 from headrace.runs.metrics import MetricsFile
-from headrace.runs.run_folder import RunFolder, sections, with_version
+from headrace.runs.run_folder import RunFolder
+from headrace.runs.tokenizer import write_tokenizer
+from headrace.systems import System, system_for
 from headrace.training import flops, memory, parallel, precision, setup, validation
 from headrace.training.board import Board
 from headrace.training.gallery import Gallery
@@ -32,39 +30,39 @@ from headrace.training.trainer import StepFigures, part_size
 
 
 class Run:
-    """One rank's part in a run. Every rank builds it from the same recipe and the same folder."""
+    """One rank's part of a run. Every rank builds it from the same system and the same folder."""
 
     def __init__(
         self,
-        recipe: Recipe,
+        system: System,
         folder: RunFolder,
         workers: Workers,
         loader: ShardLoader,
         checkpoint: Checkpoint | None,
     ) -> None:
-        """`recipe` has all sections of a run, and its dataset's version; `loader` loads that."""
-        of = sections(recipe)
-        self.of, self.folder, self.workers, self.training = of, folder, workers, of.training
-        self.trainer = setup.trainer(recipe, folder, workers)
-        self.loader, self.collate = loader, setup.collator(recipe, folder, workers)
-        self.checkpoints = Checkpoints(folder.checkpoints, of.training.keep, of.training.keep_best, workers)
+        """`loader` reads the dataset version that the system's recipe names."""
+        training = system.recipe.training
+        self.system, self.folder, self.workers, self.training = system, folder, workers, training
+        self.trainer = setup.trainer(system, folder, workers)
+        self.loader, self.collate = loader, setup.collator(system, folder, workers)
+        self.checkpoints = Checkpoints(folder.checkpoints, training.keep, training.keep_best, workers)
         self.metrics = MetricsFile(folder.metrics)
         self.timing = Timing(folder.timings if workers.first else None, workers.device)
-        self.streak = Streak(of.training.max_skipped, folder.checkpoints)
-        self.validation = self._validation(recipe)
-        self.gallery = self._gallery(recipe)
-        self._digest = folder.digest(recipe)
+        self.streak = Streak(training.max_skipped, folder.checkpoints)
+        self.validation = self._validation()
+        self.gallery = self._gallery()
+        self._digest = folder.digest(system.recipe)
         self._unread: StepFigures | None = None
         self._losses: list[float] = []
         self._evaluated: float | None = None
         if checkpoint is not None:
             self._load(checkpoint)
-        self.board = Board(folder.board, self.trainer.steps) if workers.first and of.training.tensorboard else None
+        self.board = Board(folder.board, self.trainer.steps) if workers.first and training.tensorboard else None
 
     def train(self, profiled: bool = False) -> None:
-        """Play the steps that are left; `profiled` writes a trace of a few of them.
+        """Run the remaining steps; `profiled` writes a trace of a few of them.
 
-        Raises Preempted after SIGTERM, Diverged if too many steps in a row are skipped, RecipeError if the first batch
+        Raises Preempted after SIGTERM, Diverged if too many consecutive steps go wrong, RecipeError if the first batch
         does not fit into memory.
         """
         first, steps = self.workers.first, self.training.steps
@@ -80,7 +78,7 @@ class Run:
             fresh = True
             while self.trainer.steps < steps:
                 raw = next_batch(self.timing, batches)
-                with memory.fits(self.of.data, self.training) if fresh else nullcontext():
+                with memory.fits(self.system.recipe.data, self.training) if fresh else nullcontext():
                     stopped = self._one_step(raw, request, fresh)
                 fresh = False
                 stopped = self._between(stopped)
@@ -93,18 +91,21 @@ class Run:
         self._finish()
 
     def _one_step(self, raw: dict[str, Any], request: StopRequest, fresh: bool) -> bool:
-        """Play one step and read the figures of the one before it, so that a GPU always has work waiting."""
+        """Run one step, and read the figures of the previous one only now, so that a GPU always has work queued.
+
+        Returns whether a rank has a stop request.
+        """
         batch = self.collate(raw)
         if fresh and self.workers.device.type == "cuda":
             name = torch.cuda.get_device_name(self.workers.device)
-            self.timing.counts(flops.of_step(self.trainer, batch), flops.peak(name, self.trainer.autocast_dtype))
+            self.timing.counts(flops.per_step(self.trainer, batch), flops.peak(name, self.trainer.autocast_dtype))
         figures = self.trainer.step(batch, request.made)
         stopped = self._read()
         self._unread = figures
         return stopped
 
     def _between(self, stopped: bool) -> bool:
-        """What is due after a step: evaluation, save, grid. Returns whether a rank wishes to stop."""
+        """Evaluate, save and draw, as far as each is due after this step. Returns whether a rank has a stop request."""
         step, steps, training = self.trainer.steps, self.training.steps, self.training
         if self.validation is not None and (step % training.evaluate_every == 0 or step == steps):  # type: ignore[operator]
             with self.timing.evaluating():
@@ -114,7 +115,7 @@ class Run:
         draws = training.sample_every is not None and (step % training.sample_every == 0 or step == steps)
         if step % training.checkpoint_every == 0 or step == steps or stopped or draws:
             stopped = self._read() or stopped
-            if not self.streak.length or step == steps or stopped:  # a good checkpoint is never pushed out by a bad one
+            if not self.streak.length or step == steps or stopped:  # a bad checkpoint must not replace a good one
                 self._save()
         if draws:
             with self.timing.evaluating():
@@ -122,7 +123,7 @@ class Run:
         return stopped
 
     def _read(self, more: Mapping[str, float] | None = None) -> bool:
-        """Log the figures not yet read, and `more`; returns whether a rank wishes to stop (all ranks read the same)."""
+        """Log the unread figures, and `more`. Returns whether a rank has a stop request; all ranks read the same."""
         if self._unread is None:
             return False
         read, self._unread = self._unread.read(), None
@@ -138,11 +139,11 @@ class Run:
                 self.board.write(figures)
             for line in self.trainer.warnings(read):
                 print(f"headrace: step {read['step']}: {line}", file=sys.stderr)
-        self.streak.see(int(read["step"]), skipped, [n for n, v in figures.items() if v is None], self.workers.first)
+        self.streak.update(int(read["step"]), skipped, [n for n, v in figures.items() if v is None], self.workers.first)
         return stop
 
     def _save(self) -> None:
-        """Save in the background, once the figures up to this step are on disk."""
+        """Put the figures up to this step on disk, then save a checkpoint in the background."""
         state = {
             "step": self.trainer.steps,
             "loader": self.loader.state_dict(),
@@ -162,7 +163,7 @@ class Run:
         self._losses.clear()
 
     def _metric(self) -> float | None:
-        """What tells the best checkpoint: the loss of the last evaluation, or the mean since the last save."""
+        """The loss that ranks checkpoints: that of the last evaluation, or the mean of training since the last save."""
         if self.validation is not None:
             return self._evaluated
         return sum(self._losses) / len(self._losses) if self._losses else None
@@ -170,7 +171,7 @@ class Run:
     def _load(self, checkpoint: Checkpoint) -> None:
         state = checkpoint.state()
         if state.get("recipe") != self._digest:
-            raise DataError(f"{checkpoint.path}: found another recipe's, expected that of {self.folder.recipe}")
+            raise DataError(f"{checkpoint.path}: found the checkpoint of another recipe, expected {self.folder.recipe}")
         self.trainer.load(checkpoint)
         self.loader.load_state_dict(state["loader"])
         self.streak.length = int(state["skipped_in_row"])
@@ -185,17 +186,16 @@ class Run:
                 self.board.picture(path, self.trainer.steps)
         self.workers.barrier()
 
-    def _validation(self, recipe: Recipe) -> validation.Validation | None:
+    def _validation(self) -> validation.Validation | None:
         if self.training.evaluate_every is None:
             return None
-        shape = systems.of(recipe).image_shape(self.of)
-        batches = validation.loader(self.of.data, self.training, shape, self.trainer.part, self.workers)
+        batches = validation.loader(self.system, self.trainer.part, self.workers)
         return validation.Validation(self.trainer, batches, self.collate)
 
-    def _gallery(self, recipe: Recipe) -> Gallery | None:
+    def _gallery(self) -> Gallery | None:
         if self.training.sample_every is None or not self.workers.first:
             return None
-        return Gallery(recipe, self.folder, self.workers.device, self.trainer.part)
+        return Gallery(self.system, self.folder, self.workers.device, self.trainer.part)
 
     def _finish(self) -> None:
         self.checkpoints.wait()
@@ -207,53 +207,61 @@ class Run:
 
 
 def next_batch(timing: Timing, batches: Any) -> dict[str, Any]:
-    """The next batch, with the time spent waiting for it counted."""
+    """The next batch; `timing` counts the wait for it."""
     with timing.waiting():
         return next(batches)
 
 
-def run(recipe: Recipe, workers: Workers, profiled: bool = False) -> RunFolder:
-    """Start the run that `recipe` describes, or go on with it; returns its folder once the last step is saved.
+def run(recipe: RunRecipe, workers: Workers, profiled: bool = False) -> RunFolder:
+    """Start the run that `recipe` describes, or resume it; returns its folder once the last step is saved.
 
-    Raises RecipeError or DataError before anything is written if the folder belongs to another run or the data is not
-    there; see `Run.train` for the rest.
+    Raises RecipeError or DataError before anything is written if the folder belongs to another run, or if the data is
+    missing; `Run.train` lists the other errors.
     """
-    of = sections(recipe)
-    folder = RunFolder(Path(of.training.run))
+    training = recipe.training
+    folder = RunFolder(Path(training.run))
     recipe = folder.agree(recipe)
-    systems.check(recipe)
-    part_size(of.training, of.data.batch_size, workers)
-    parallel.check(of.training, workers)
-    if _finished(folder, of.training.steps):
+    if _finished(folder, training.steps):
         if workers.first:
             folder.write_recipe(recipe)
-            print(f"{folder.path}: finished at step {of.training.steps}; nothing to do", file=sys.stderr)
+            print(f"{folder.path}: finished at step {training.steps}; nothing to do", file=sys.stderr)
         return folder
-    recipe, loader, table = load(recipe, workers)
     recipe = precision.resolve(recipe, workers)
+    system, loader = open_run(recipe, workers)
     if workers.first:
-        print(f"{folder.path}: training in {sections(recipe).training.precision}", file=sys.stderr)
+        print(f"{folder.path}: training in {recipe.training.precision}", file=sys.stderr)
     workers.barrier()
     with folder.held() if workers.first else nullcontext():
         if workers.first:
-            prepare(recipe, folder, table)
+            prepare(system, folder)
         workers.barrier()
-        Run(recipe, folder, workers, loader, Checkpoints(folder.checkpoints).newest()).train(profiled)
+        Run(system, folder, workers, loader, Checkpoints(folder.checkpoints).newest()).train(profiled)
     return folder
 
 
-def load(recipe: Recipe, workers: Workers) -> tuple[Recipe, ShardLoader, DeltaTable]:
-    """The recipe with its dataset's version, the loader, the table. Raises RecipeError if a batch cannot fit."""
-    table = data.table(sections(recipe).data)
-    recipe = with_version(recipe, table.version())
-    of = sections(recipe)
-    shape = systems.of(recipe).image_shape(of)
-    memory.check(of.data, of.training, shape, workers)
-    return recipe, data.loader(of.data, shape, of.training.seed, workers), table
+def open_run(recipe: RunRecipe, workers: Workers) -> tuple[System, ShardLoader]:
+    """The system of a run and this rank's loader. The system's recipe names the version of the dataset.
+
+    Raises RecipeError if the recipe is wrong or a batch cannot fit into memory. Writes nothing.
+    """
+    part_size(recipe.training, recipe.data.batch_size, workers)
+    parallel.check(recipe.training, workers)
+    system = system_for(recipe.changed("data", version=data.version_of(recipe.data)))
+    system.check()
+    recipe = system.recipe
+    memory.check(recipe.data, system.image_shape, workers)
+    return system, data.loader(recipe.data, system.image_shape, recipe.training.seed, workers)
+
+
+def prepare(system: System, folder: RunFolder) -> None:
+    """Write the recipe and, unless an earlier start of the run did, the tokenizer."""
+    folder.write_recipe(system.recipe)
+    if system.text is not None and not folder.tokenizer.exists():
+        write_tokenizer(folder.tokenizer, system.text, system.recipe.data)
 
 
 def _finished(folder: RunFolder, steps: int) -> bool:
-    """Whether the run's last step is saved. Raises RecipeError if the run has gone further than `steps`."""
+    """Whether the last step is saved. Raises RecipeError if the run has gone beyond `steps`."""
     checkpoints = Checkpoints(folder.checkpoints)
     if not any(checkpoint.step >= steps for checkpoint in checkpoints.all()):
         return False
@@ -261,18 +269,3 @@ def _finished(folder: RunFolder, steps: int) -> bool:
     if newest is not None and newest.step > steps:
         raise RecipeError(f"training.steps: found {steps}, expected at least the {newest.step} steps done")
     return newest is not None and newest.step == steps
-
-
-def prepare(recipe: Recipe, folder: RunFolder, table: DeltaTable) -> None:
-    """Write the recipe, and learn the tokenizer or copy it from another run unless an earlier start did."""
-    of = sections(recipe)
-    folder.write_recipe(recipe)
-    text = systems.of(recipe).text(of)
-    if text is None or folder.tokenizer.exists():
-        return
-    if isinstance(text, Path):
-        write_text(folder.tokenizer, text.read_text(encoding="utf-8"))
-    elif isinstance(text, FrozenText):
-        data.copy_tokenizer(text, folder.tokenizer)
-    else:
-        data.train_tokenizer(table, of.data, text.vocabulary, text.length, folder.tokenizer)

@@ -1,4 +1,4 @@
-"""The scale of the loss under fp16, and which steps are skipped."""
+"""The scale of the loss under fp16."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ START, GROWTH, BACKOFF, PATIENCE = 2.0**16, 2.0, 0.5, 2000
 class LossScale:
     """Multiplies the loss so that small gradients do not vanish in fp16 (Micikevicius et al. 2018, section 3.2).
 
-    It halves when gradients overflow and doubles after 2,000 steps without. All of it stays on the device: nothing
-    waits. Switched off the scale is 1 and stays so.
+    The scale halves when gradients overflow and doubles after 2,000 steps without an overflow. Its state stays on the
+    device, so nothing waits for it. With `on=False` the scale stays 1.
     """
 
     def __init__(self, device: torch.device, on: bool) -> None:
@@ -32,7 +32,7 @@ class LossScale:
             torch._foreach_mul_(gradients, self._scale.reciprocal())
 
     def update(self, finite: Tensor) -> None:
-        """Learn whether the gradients were finite (a bool scalar)."""
+        """Update the scale after a step; `finite` says whether its gradients were finite (a bool scalar)."""
         if not self._on:
             return
         good = torch.where(finite, self._good + 1, 0.0)
@@ -41,10 +41,10 @@ class LossScale:
         self._good.copy_(torch.where(good >= PATIENCE, 0.0, good))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What the next step depends on."""
+        """The tensors that the next step depends on."""
         return {"scale": self._scale, "good": self._good}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self._scale.copy_(state["scale"])
         self._good.copy_(state["good"])

@@ -1,4 +1,4 @@
-"""The learning rate as a function of samples seen, so that it knows nothing of ranks and needs no state."""
+"""The learning rate as a function of the samples seen: independent of the number of ranks, and without state."""
 
 import math
 from dataclasses import dataclass

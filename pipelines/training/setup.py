@@ -1,4 +1,4 @@
-"""What a run is made of: networks, trainer, loader, collator, from a recipe."""
+"""The trainer and the collator of a run, from its system."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ import sys
 import torch
 from torch import nn
 
-from headrace import activation, systems
+from headrace import activation
 from headrace.models.tokens import CaptionTokenizer
 from headrace.objectives import Objective
 from headrace.ranks.workers import Workers
-from headrace.recipe import Recipe
 from headrace.runs import data
-from headrace.runs.run_folder import RunFolder, sections
+from headrace.runs.run_folder import RunFolder
+from headrace.systems import System
 from headrace.training.trainer import Trainer
 
 
-def trainer(recipe: Recipe, folder: RunFolder, workers: Workers) -> Trainer:
-    """The trainer of the recipe's system, with fresh weights. Every rank builds the same."""
-    of = sections(recipe)
-    torch.manual_seed(of.training.seed)
-    objective = systems.of(recipe).objective(of, folder, workers.device)
+def trainer(system: System, folder: RunFolder, workers: Workers) -> Trainer:
+    """The trainer of a system, with fresh weights. Every rank builds the same."""
+    training = system.recipe.training
+    torch.manual_seed(training.seed)
+    objective = system.objective(folder, workers.device)
     applied = activation.apply(
         networks(objective),
-        of.training.activation,
-        every=of.training.segment,
+        training.activation,
+        every=training.segment,
         report=functools.partial(print, file=sys.stderr) if workers.first else lambda text: None,
-        compile=of.training.compile,
+        compile=training.compile,
     )
-    return Trainer(objective, of.training, of.data.batch_size, workers, applied)
+    return Trainer(objective, training, system.recipe.data.batch_size, workers, applied)
 
 
 def networks(objective: Objective) -> list[nn.Module]:
-    """All networks that take part, frozen ones included: gradients flow through these too."""
+    """All networks of an objective, including frozen ones: gradients flow through those too."""
     others = (value for value in vars(objective).values() if isinstance(value, nn.Module))
     return list(dict.fromkeys([*objective.networks.values(), *others]))
 
 
-def collator(recipe: Recipe, folder: RunFolder, workers: Workers) -> data.Collator:
-    """What makes tensors of the loader's batches."""
-    of = sections(recipe)
-    tokenizer = None if systems.of(recipe).text(of) is None else CaptionTokenizer.load(folder.tokenizer)
-    return data.Collator(of.data, tokenizer, workers.device, getattr(of.model, "labels", None))
+def collator(system: System, folder: RunFolder, workers: Workers) -> data.Collator:
+    """The collator of a system, with the tokenizer that the run's folder holds."""
+    tokenizer = None if system.text is None else CaptionTokenizer.load(folder.tokenizer)
+    labels = getattr(system.recipe.model, "labels", None)
+    return data.Collator(system.recipe.data, tokenizer, workers.device, labels)

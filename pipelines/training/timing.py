@@ -1,4 +1,4 @@
-"""Where a run's time goes: speed, waits for the loader, stalls of saves, memory."""
+"""How a run spends its time: speed, waits for the loader, stalls in saves, memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROWS = 15
 
 @contextmanager
 def trace(path: Path) -> Iterator[Any]:
-    """Trace steps 5 to 7 of those that follow into `path`; call `.step()` on what this yields after each."""
+    """Trace the fifth to seventh step of the block into `path`. Call `.step()` on what this yields after each step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])
 
@@ -50,12 +50,12 @@ SMOOTHING = 0.95
 
 
 class Timing:
-    """Clocks of a run. Every few seconds a line goes to `timings.jsonl`, apart from the metrics, which have no clock.
+    """The clocks of a run. Every few seconds it adds a line to `timings.jsonl`; metrics hold no times.
 
-    A line: `step`, `seconds` covered, `samples_per_second`, `waiting` (share of the time spent waiting for the loader),
-    `saving` (share spent in saves), `evaluating` (share spent in evaluations and grids), `memory_bytes` (peak of the
-    GPU's allocator, or of the process without a GPU); on a GPU also `tflops`, the operations a second that the model
-    needs in 10¹², and `mfu`, their share of what the GPU can do at most (Chowdhery et al. 2022, appendix B).
+    A line has `step`, `seconds` covered, `samples_per_second`, `waiting` (share of the time spent waiting for the
+    loader), `saving` (share spent in saves), `evaluating` (share spent in evaluations and grids), `memory_bytes` (peak
+    of the GPU's allocator, or of the process without a GPU). On a GPU it also has `tflops`, the operations per second
+    that the model needs, in 10¹², and `mfu`, their share of the GPU's peak (Chowdhery et al. 2022, appendix B).
     """
 
     def __init__(self, path: Path | None, device: torch.device) -> None:
@@ -68,45 +68,45 @@ class Timing:
         self._start()
 
     def counts(self, operations: float, peak: float | None) -> None:
-        """Say how many operations a step of this rank takes, and how many a second the GPU can do at most."""
+        """Set the operations of a step on this rank, and the peak operations per second of the GPU if known."""
         self._operations, self._peak = operations, peak
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Count the block as waiting for the loader."""
+        """Count the time of the block as waiting for the loader."""
         started = time.monotonic()
         yield
         self._waited += time.monotonic() - started
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """Count the block as stalled by a save."""
+        """Count the time of the block as saving."""
         started = time.monotonic()
         yield
         self._saved += time.monotonic() - started
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Count the block as evaluation."""
+        """Count the time of the block as evaluation."""
         started = time.monotonic()
         yield
         self._evaluated += time.monotonic() - started
 
     def step(self, number: int, loss: float | None, samples: int) -> None:
-        """Count step `number`, of so many samples; `loss` is None where it is no finite number."""
+        """Count step `number` with `samples` samples; `loss` is None if it is not finite."""
         self._step = number
         self._samples += samples
-        self._played += 1
+        self._steps += 1
         if loss is not None:
             self._loss = loss if self._loss is None else SMOOTHING * self._loss + (1 - SMOOTHING) * loss
         seconds = time.monotonic() - self._started
-        self._each = seconds / self._played
+        self._each = seconds / self._steps
         self._rate, self._waits = self._samples / seconds, self._waited / seconds
         if seconds >= LINE_EVERY_SECONDS:
             self._write()
 
     def shown(self, left: int) -> dict[str, str]:
-        """What the progress bar shows; `left` steps are still to come."""
+        """The fields of the progress bar, with `left` steps to go."""
         return {
             "loss": "…" if self._loss is None else f"{self._loss:.4f}",
             "samples/s": f"{self._rate:.0f}",
@@ -116,14 +116,14 @@ class Timing:
         }
 
     def close(self) -> None:
-        """Write what has been counted since the last line."""
+        """Write a last line."""
         if self._samples:
             self._write()
 
     def _start(self) -> None:
         self._started = time.monotonic()
         self._samples = 0
-        self._played = 0
+        self._steps = 0
         self._waited = self._saved = self._evaluated = 0.0
 
     def _write(self) -> None:
@@ -138,7 +138,7 @@ class Timing:
             "memory_bytes": self._memory(),
         }
         if self._operations is not None:
-            done = self._operations * self._played / seconds
+            done = self._operations * self._steps / seconds
             line["tflops"] = round(done / 1e12, 3)
             if self._peak is not None:
                 line["mfu"] = round(done / self._peak, 4)

@@ -1,4 +1,4 @@
-"""The one trainer: it runs the phases of an objective, whatever they are."""
+"""The one trainer, which runs the phases of any objective."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Part = tuple[Batch, Draws]
 
 
 class PhaseStep:
-    """One phase with its networks, on one rank."""
+    """One phase and its networks, on one rank."""
 
     def __init__(
         self,
@@ -48,10 +48,10 @@ class PhaseStep:
         return step >= self.phase.first and step % self.phase.every == 0
 
     def run(self, parts: Sequence[Part], rate: float, clip: float) -> tuple[dict[str, Tensor], Tensor]:
-        """Gradients of the mean loss over equal `parts`, a step of each network, and what comes after.
+        """Backpropagate the mean loss over equal `parts`, step each network, and call the phase's `after`.
 
-        Returns this rank's figures, `loss` first, and whether the gradients were finite (a bool scalar). Where they
-        were not nothing has changed: weights, averages of gradients and buffers are what they were.
+        Returns this rank's figures, `loss` first, and whether the gradients were finite (a bool scalar). If they were
+        not, weights, moments and buffers keep their values.
         """
         before = [buffer.clone() for buffer in self._buffers]
         figures = self._backward(parts)
@@ -74,7 +74,7 @@ class PhaseStep:
         return figures, finite
 
     def begin(self) -> None:
-        """Turn gradients on for the phase's networks only."""
+        """Enable gradients for the phase's networks only."""
         for network in self.networks:
             network.require_grad(True)
         for network in self._others:
@@ -120,7 +120,7 @@ class StepFigures:
 
 
 def part_size(training: Training, batch_size: int, workers: Workers) -> int:
-    """The samples that go through a network at once on a rank. Raises RecipeError if they do not come out even."""
+    """The samples that go through a network at once on a rank. Raises RecipeError if the batch cannot be divided so."""
     share = workers.share(batch_size)
     if share % training.accumulate:
         expected = f"expected a divisor of a rank's {share} samples"
@@ -131,9 +131,9 @@ def part_size(training: Training, batch_size: int, workers: Workers) -> int:
 class Trainer:
     """Runs an objective's phases, step after step.
 
-    The state between two steps is the networks' (weights, averages, optimizers), the scale of the loss under fp16, and
-    the number of steps done. Everything else is a function of these: the learning rate and all randomness of a step
-    follow from the samples seen before it.
+    The state between two steps is that of the networks (weights, averages, optimizers), the scale of the loss under
+    fp16, and the number of steps done. The learning rate and all randomness of a step are functions of the samples seen
+    before it.
     """
 
     def __init__(
@@ -144,12 +144,12 @@ class Trainer:
         workers: Workers,
         activations: Applied | None = None,
     ) -> None:
-        """`batch_size` is that of all ranks together; `activations` is what `activation.apply` gave for the networks.
+        """`batch_size` counts all ranks; `activations` is what `activation.apply` returned for the networks.
 
         `training.precision` must not be auto: see `precision.resolve`.
 
-        Raises RecipeError if the ranks cannot have equal shares of the batch, or if `training.networks` names a network
-        that the objective does not have.
+        Raises RecipeError if the batch does not divide evenly over ranks and parts, or if `training.networks` names a
+        network that the objective does not have.
         """
         self.training, self.batch_size, self.workers = training, batch_size, workers
         self.part = part_size(training, batch_size, workers)
@@ -173,9 +173,9 @@ class Trainer:
     def step(self, batch: Batch, stop: bool = False, seen: int | None = None, rate: float | None = None) -> StepFigures:
         """One step on this rank's share of the global batch (its samples rank, rank + world size, …).
 
-        `stop` says whether this rank was asked to stop; the figure `stop` is the share of ranks that were. The figure
-        `skipped` counts the phases whose gradients were not finite. `seen` and `rate` replace the samples seen before,
-        which all randomness follows from, and the learning rate.
+        `stop` says whether this rank has a stop request; the figure `stop` is the share of ranks that have one. The
+        figure `skipped` counts the phases with non-finite gradients. `seen` overrides the number of samples seen
+        before, which determines all randomness; `rate` overrides the learning rate.
         """
         seen = self.steps * self.batch_size if seen is None else seen
         self._seed(seen)
@@ -201,12 +201,12 @@ class Trainer:
         return StepFigures(self.steps, samples, rate, (*figures, "skipped", "stop"), values)
 
     def warnings(self, figures: Mapping[str, float]) -> list[str]:
-        """What the phases say of a step's figures, a line each."""
-        said = [step.phase.warn(figures) for step in self.phase_steps if step.phase.warn is not None]
-        return [line for line in said if line is not None]
+        """The warnings of the phases about a step's figures, one line each."""
+        lines = [step.phase.warn(figures) for step in self.phase_steps if step.phase.warn is not None]
+        return [line for line in lines if line is not None]
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Copies of all tensors that the next step depends on, by group and name; the next call overwrites them."""
+        """Copies of all tensors that the next step depends on, by group and name. The next call overwrites them."""
         groups = {
             group: named
             for network in self.networks.values()
@@ -216,7 +216,7 @@ class Trainer:
         return {**groups, SCALES: self._staging.copies(SCALES, scales)}
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Go on from `checkpoint`. Raises DataError if it is of another architecture."""
+        """Resume from `checkpoint`. Raises DataError if it is of another architecture."""
         for network in self.networks.values():
             network.load(checkpoint)
         scales = checkpoint.tensors(SCALES)
@@ -233,6 +233,6 @@ class Trainer:
             yield part, Draws(self.training.seed, samples[start : start + self.part], self.steps)
 
     def _seed(self, seen: int) -> None:
-        """Seed torch's own generators (dropout) from the samples seen, so that their state need not be saved."""
+        """Seed torch's generators (dropout) from the samples seen, so that checkpoints need not hold their state."""
         text = f"{self.training.seed}/{seen}/{self.workers.rank}"
         torch.manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little"))

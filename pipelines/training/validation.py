@@ -1,4 +1,4 @@
-"""The loss under averaged weights, on samples that are always the same, with the same noise."""
+"""The loss under averaged weights, always on the same samples with the same noise."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from headrace.draws import Draws
 from headrace.errors import RecipeError
 from headrace.loading import ShardLoader
 from headrace.ranks.workers import Workers
-from headrace.recipe.training import Data, Training
 from headrace.runs import data
+from headrace.systems import System
 from headrace.training.trainer import Trainer
 
 SEED = 0x5EED
 
 
-def loader(of_data: Data, training: Training, shape: tuple[int, int, int], part: int, workers: Workers) -> ShardLoader:
-    """This rank's loader of what is evaluated, in batches of `part`, as many as go through a network in training.
+def loader(system: System, part: int, workers: Workers) -> ShardLoader:
+    """This rank's loader of the samples to evaluate, in batches of `part`, as many as fit a network in training.
 
     Raises RecipeError if there are not enough samples for one batch of every rank.
     """
-    where = training.evaluate_where or of_data.where
-    found = data.held_out(of_data.model_copy(update={"where": where}), shape, part, workers)
+    recipe = system.recipe
+    where = recipe.training.evaluate_where or recipe.data.where
+    found = data.held_out(recipe.data.model_copy(update={"where": where}), system.image_shape, part, workers)
     if not len(found):
         expected = f"expected at least {part * workers.world_size}"
         raise RecipeError(f"training.evaluate_where: found {found.epoch_samples} samples in {where}, {expected}")
@@ -42,7 +43,7 @@ class Validation:
         self._count = max(1, min(len(batches), trainer.training.evaluate_samples // each))
 
     def figures(self) -> dict[str, float]:
-        """`evaluation/loss`, or with several phases `evaluation/<phase>/loss` and their sum: means over all ranks."""
+        """`evaluation/loss`, and with several phases also `evaluation/<phase>/loss`; means over all ranks."""
         trainer = self._trainer
         modules = [network.module for network in trainer.networks.values()]
         for network in trainer.networks.values():
@@ -67,7 +68,7 @@ class Validation:
         totals: dict[str, Tensor] = {}
         self._loader.set_epoch(0)
         batches: Any = itertools.islice(self._loader, self._count)
-        # A penalty on a gradient, which only objectives of several phases have, needs the graph.
+        # Only objectives with several phases penalise a gradient, which needs the graph.
         with torch.set_grad_enabled(len(trainer.phase_steps) > 1):
             for raw in batches:
                 batch = self._collate(raw)

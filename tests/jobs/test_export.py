@@ -8,14 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from headrace import models, systems
+from headrace import models
 from headrace.draws import Draws
 from headrace.jobs.export import main
 from headrace.jobs.train import main as train
 from headrace.models import Conditioning
-from headrace.recipe import load_recipe
+from headrace.recipe import load_run_recipe
 from headrace.runs.run_folder import RunFolder
-from headrace.systems import SampleRequest
+from headrace.systems import SampleRequest, system_for
 from tests.tiny_runs import recipe_of, write_dataset, write_recipe
 
 diffusers = pytest.importorskip("diffusers")
@@ -38,8 +38,7 @@ def test_the_exported_run_draws_the_same_images_by_diffusers(run: Path, tmp_path
     assert main([str(run), str(tmp_path / "out")]) == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"model.safetensors", "recipe.yaml", "scheduler_config.json"}
-    recipe = load_recipe(str(tmp_path / "out" / "recipe.yaml"))
-    assert recipe.sampling is not None
+    recipe = load_run_recipe(str(tmp_path / "out" / "recipe.yaml"))
     network = models.build(recipe.model)
     network.load_state_dict(load_file(tmp_path / "out" / "model.safetensors"))
     network.eval()
@@ -53,7 +52,7 @@ def test_the_exported_run_draws_the_same_images_by_diffusers(run: Path, tmp_path
             x_NCHW = scheduler.step(output, step, x_NCHW).prev_sample
     theirs = ((x_NCHW.clamp(-1, 1) + 1) * 127.5).round().int()
     folder = RunFolder(run)
-    image_generator = systems.of(recipe).image_generator(folder, recipe, torch.device("cpu"))
+    image_generator = system_for(recipe).image_generator(folder, torch.device("cpu"))
     ours = image_generator.draw(SampleRequest([None] * 3, labels_N), recipe.sampling).int()
     assert ours.float().std() > 20
     assert (ours - theirs).abs().max() <= 1

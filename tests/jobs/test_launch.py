@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from headrace.recipe import load_recipe
+from headrace.recipe import load_run_recipe
 from tests.jobs.launched import ENVIRONMENT, ROOT, SECONDS, children, torchrun, wait_for_steps
 from tests.tiny_runs import losses, write_dataset
 
@@ -123,6 +123,5 @@ def test_the_example_for_kubernetes() -> None:
     *launcher, script, recipe, override = worker["template"]["spec"]["containers"][0]["command"]
     assert launcher == ["python", "-m", "headrace.jobs.torchrun"]
     assert (ROOT / script).is_file()
-    loaded = load_recipe(str(ROOT / recipe), [override], ("data", "model", "objective", "training"))
-    assert loaded.training is not None
+    loaded = load_run_recipe(str(ROOT / recipe), [override])
     assert loaded.training.parallel == "fsdp"

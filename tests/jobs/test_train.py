@@ -63,7 +63,7 @@ def test_a_run_folder_from_another_recipe_is_left_alone(
     error = capsys.readouterr().err
     assert error == (
         f"headrace: training.learning_rate: found 0.5, expected 0.001 as in {run}/recipe.yaml; "
-        "take another training.run for another run\n"
+        "choose another training.run to start another run\n"
     )
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 

@@ -35,7 +35,7 @@ def autoencoder(dataset: Path, run: Path, bottleneck: str = "vq", **objective: A
             "channels": 8,
             "bottleneck": BOTTLENECKS[bottleneck],
         },
-        "objective": {"family": "autoencoder", "watch": 2, "watched": 8, **objective},
+        "objective": {"family": "autoencoder", "monitor_every": 2, "monitored": 8, **objective},
         "training": {"run": str(run), "steps": 8, "warmup": 2, "checkpoint_every": 4, "precision": "fp32"},
         "sampling": {"examples": 3, "per_prompt": 1},
     }
@@ -71,7 +71,7 @@ def started(recipe: dict[str, Any], *overrides: str) -> Path:
 @pytest.fixture(scope="module")
 def autoencoder_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained VQ-VAE."""
-    return started(autoencoder(dataset, tmp_path_factory.mktemp("discrete") / "eyes"))
+    return started(autoencoder(dataset, tmp_path_factory.mktemp("discrete") / "autoencoder"))
 
 
 def assert_exact_resume(recipe: dict[str, Any]) -> Path:
@@ -98,8 +98,8 @@ def test_an_autoencoder_trains_resumes_exactly_and_draws_again(bottleneck: str, 
     figures = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert ["reconstruct/adaptive" in line for line in figures] == [False] * 3 + [True] * 5
     assert ["discriminate/loss" in line for line in figures] == [False] * 3 + [True] * 5
-    watched = "reconstruct/fixed_error" if bottleneck == "kl" else "reconstruct/fixed_perplexity"
-    assert [watched in line for line in figures] == [False, True] * 4
+    monitored = "reconstruct/fixed_error" if bottleneck == "kl" else "reconstruct/fixed_perplexity"
+    assert [monitored in line for line in figures] == [False, True] * 4
     assert sample([str(run)]) == 0
     assert cv2.imread(str(run / "samples" / "sample-0-0.png")).shape == (16, 16, 3)
     state = load_file(run / "checkpoints/step-00000008/model.ema.safetensors")
@@ -249,7 +249,7 @@ def test_recipes_of_autoencoders_that_are_wrong(
         ("model", {"codes": 17}, "model.codes: found 17, expected 16 as in "),
         ("model", {"side": 5}, "model.side: found 5, expected 4 as in "),
         ("objective", {"autoencoder": "no/where"}, "objective.autoencoder: no/where: found no recipe.yaml"),
-        ("data", {"label": None}, "data.label: found nothing, expected a column, for model.labels is there"),
+        ("data", {"label": None}, "data.label: found nothing, expected a column, because the model has labels"),
         (
             "model",
             {"core": "lstm", "condition": "cross"},
@@ -285,10 +285,10 @@ def test_what_cannot_be_drawn_is_one_line(
     run = started(prior(dataset, tmp_path / "run", autoencoder_run, labels=3), "training.steps=1")
     capsys.readouterr()
     for overrides, line in (
-        (["prompts=[red]"], "sampling.labels: found none, expected some, for model.labels is there"),
+        (["prompts=[red]"], "sampling.labels: found none, expected some, because the model has labels"),
         (["labels=[0,3]"], "sampling.labels: found [0, 3], expected labels from 0 to 2"),
-        (["labels=[0]", "pixels=[16,18]"], "sampling.pixels: found 18, expected multiples of 4, 16 at the least"),
-        (["labels=[0]", "pixels=[12,16]"], "sampling.pixels: found 12, expected multiples of 4, 16 at the least"),
+        (["labels=[0]", "pixels=[16,18]"], "sampling.pixels: found 18, expected multiples of 4, at least 16"),
+        (["labels=[0]", "pixels=[12,16]"], "sampling.pixels: found 12, expected multiples of 4, at least 16"),
         (["labels=[0]", "temperature=0"], "sampling.temperature: found 0, "),
         (["labels=[0]", "top_k=0"], "sampling.top_k: found 0, "),
         (["labels=[0]", "top_p=1.5"], "sampling.top_p: found 1.5, "),
@@ -302,7 +302,7 @@ def test_what_cannot_be_drawn_is_one_line(
 def test_a_prior_whose_autoencoder_has_changed_is_refused(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = autoencoder(dataset, tmp_path / "eyes")
+    recipe = autoencoder(dataset, tmp_path / "autoencoder")
     own = started(recipe, "training.steps=2")
     run = started(prior(dataset, tmp_path / "run", own, labels=3), "training.steps=1")
     started(recipe, "training.steps=3")

@@ -13,12 +13,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from headrace import systems
 from headrace.jobs.report import main as report
 from headrace.jobs.sample import main as sample
 from headrace.jobs.train import main as train
 from headrace.runs.run_folder import RunFolder
-from headrace.systems import SampleRequest
+from headrace.systems import SampleRequest, system_for
 from tests.tiny_runs import write_recipe
 
 RECIPES = ("fashion-gan", "fashion-wgan", "fashion-r3gan")
@@ -76,9 +75,8 @@ def test_the_critics_distance_is_a_metric_of_its_own(dataset: Path, tmp_path: Pa
 
 def test_images_follow_seed_number_and_label_alone(run: Path) -> None:
     folder = RunFolder(run)
-    recipe = folder.load(("sampling",))
-    assert recipe.sampling is not None
-    image_generator = systems.of(recipe).image_generator(folder, recipe, torch.device("cpu"))
+    recipe = folder.load()
+    image_generator = system_for(recipe).image_generator(folder, torch.device("cpu"))
     labels = torch.tensor([0, 1, 2, 0, 1])
     whole = image_generator.draw(SampleRequest([None] * 5, labels), recipe.sampling)
     part = image_generator.draw(SampleRequest([None] * 2, labels[2:4], first=2), recipe.sampling)
@@ -101,9 +99,12 @@ def test_from_captions(dataset: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        (["data.label=null"], "data.label: found nothing, expected a column, for model.condition is label"),
+        (["data.label=null"], "data.label: found nothing, expected a column, because model.condition is label"),
         (["model.network=dit"], "expected"),
-        (["model.condition=caption"], "data.caption: found nothing, expected a column, for model.condition is caption"),
+        (
+            ["model.condition=caption"],
+            "data.caption: found nothing, expected a column, because model.condition is caption",
+        ),
         (["objective.regulariser=r1_r2"], "model.norm: found 'batch', expected none or group"),
         (["objective.loss=hinge"], "objective.loss: found 'hinge', expected"),
         (["model.resolution=18"], "expected a resolution that is a multiple of 4 and at least 8"),
@@ -120,17 +121,17 @@ def test_wrong_recipes_are_one_line(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_label_that_there_is_not(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_label_beyond_the_classes(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train([str(tiny("fashion-gan", dataset, tmp_path / "run")), "model.classes=2"]) == 3
     assert "data.label: found [2], expected labels from 0 to 1, as model.classes is" in capsys.readouterr().err
 
 
-def test_labels_that_the_generator_does_not_know(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_labels_that_the_generator_does_not_have(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sample([str(run), "labels=[7]"]) == 2
     assert sample([str(run), "labels=[]", "prompts=[a boot]"]) == 2
     first, second = (line for line in capsys.readouterr().err.splitlines() if line.startswith("headrace: "))
     assert re.search(r"sampling.labels: found \[7(, 7)*\], expected labels from 0 to 2", first)
-    assert "sampling.labels: found none, expected some, for model.condition is label" in second
+    assert "sampling.labels: found none, expected some, because model.condition is label" in second
 
 
 def test_the_example_of_the_guide_runs() -> None:

@@ -31,7 +31,7 @@ def test_no_averaging_takes_the_weights_themselves() -> None:
     assert ema.averages["weight"].data_ptr() != module.weight.data_ptr()
 
 
-def test_weights_and_averages_trade_places() -> None:
+def test_weights_and_averages_are_exchanged() -> None:
     module = nn.Linear(2, 2)
     ema = Ema(dict(module.named_parameters()), 0.9)
     nn.init.constant_(module.weight, 7.0)

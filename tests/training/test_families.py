@@ -261,7 +261,7 @@ def test_what_torch_differentiates_only_once_is_one_line(
 def test_a_discriminator_that_wins_outright_is_reported(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The generator hardly moves, the discriminator learns fast: its rounds are counted in the metrics, and said."""
+    """The generator hardly moves, the discriminator learns fast: metrics count its rounds, a warning names them."""
     monkeypatch.setattr("headrace.objectives.gan.PATIENCE", 5)
     recipe = recipe_for("gan, minimax", dataset, tmp_path / "run")
     recipe["training"] |= {"steps": 60, "learning_rate": 1e-2, "networks": {"generator": {"learning_rate": 1e-9}}}

@@ -80,14 +80,14 @@ def test_a_streak_ends_the_run_with_the_last_good_checkpoint(
         checkpoints.save(step, {"model": {"w": torch.ones(1)}}, {})
     checkpoints.wait()
     streak = Streak(3, tmp_path)
-    streak.see(4, skipped=True, odd=["loss"], shown=True)
-    streak.see(5, skipped=False, odd=[], shown=True)
+    streak.update(4, skipped=True, odd=["loss"], shown=True)
+    streak.update(5, skipped=False, odd=[], shown=True)
     for step in (6, 7):
-        streak.see(step, skipped=True, odd=["loss"], shown=True)
-    with pytest.raises(Diverged, match=r"steps 6 to 8: loss is no finite number; .* is .*step-00000004\. A lower"):
-        streak.see(8, skipped=True, odd=["loss"], shown=True)
+        streak.update(step, skipped=True, odd=["loss"], shown=True)
+    with pytest.raises(Diverged, match=r"steps 6 to 8: non-finite loss; .* is .*step-00000004\. A lower"):
+        streak.update(8, skipped=True, odd=["loss"], shown=True)
     assert capsys.readouterr().err.splitlines() == [
-        f"headrace: step {step}: loss is no finite number; the step is skipped" for step in (4, 6)
+        f"headrace: step {step}: non-finite loss; the step is skipped" for step in (4, 6)
     ]
 
 
@@ -186,12 +186,12 @@ def test_operations_of_a_step_are_three_forward_passes() -> None:
     objective = Regression()
     before = copy.deepcopy(weights(objective))
     trainer = Trainer(objective, recipe(accumulate=2), 8, SINGLE)
-    assert flops.of_step(trainer, batch(0)) == 3 * 8 * 2 * (4 * 8 + 8 * 1)
+    assert flops.per_step(trainer, batch(0)) == 3 * 8 * 2 * (4 * 8 + 8 * 1)
     assert all(torch.equal(a, b) for a, b in zip(before, weights(objective), strict=True))
     duel = Trainer(Duel(), recipe(), 8, SINGLE)
     linear = 2 * 4 * 4 * 8
     head = 2 * 4 * 8
-    assert flops.of_step(duel, batch(0)) == 3 * (linear + 2 * head) + 3 * (linear + head) / 5
+    assert flops.per_step(duel, batch(0)) == 3 * (linear + 2 * head) + 3 * (linear + head) / 5
 
 
 @pytest.mark.parametrize(

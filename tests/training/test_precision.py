@@ -11,7 +11,7 @@ from torch import Tensor
 
 from headrace.jobs.train import main
 from headrace.ranks.workers import Workers
-from headrace.recipe import load_recipe
+from headrace.recipe import load_run_recipe
 from headrace.training import precision
 from tests.tiny_runs import losses, recipe_of, write_recipe
 
@@ -28,10 +28,10 @@ def of_run(run: Path) -> str:
 
 
 def test_auto_is_the_default(tmp_path: Path) -> None:
-    path = write_recipe(tmp_path / "recipe.yaml", {"training": {"run": "run", "steps": 1}})
-    training = load_recipe(str(path)).training
-    assert training is not None
-    assert training.precision == "auto"
+    recipe = recipe_of(tmp_path / "data", tmp_path / "run")
+    del recipe["training"]["precision"]
+    path = write_recipe(tmp_path / "recipe.yaml", recipe)
+    assert load_run_recipe(str(path)).training.precision == "auto"
 
 
 def test_a_run_goes_on_in_the_precision_that_it_started_in(
@@ -74,15 +74,13 @@ def test_all_ranks_have_what_each_has_natively(
     recipe: Path, workers: Workers, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "native_bf16", lambda device: True)
-    training = precision.resolve(load_recipe(str(recipe)), workers).training
-    assert training is not None
-    assert training.precision == chosen
+    assert precision.resolve(load_run_recipe(str(recipe)), workers).training.precision == chosen
 
 
 def test_a_precision_that_is_named_stays(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "native_bf16", lambda device: pytest.fail("nobody needs to know"))
     for named in ("fp32", "bf16", "fp16"):
-        whole = load_recipe(str(recipe), [f"training.precision={named}"])
+        whole = load_run_recipe(str(recipe), [f"training.precision={named}"])
         assert precision.resolve(whole, Workers(0, 1, CPU)) == whole
 
 

@@ -1,4 +1,4 @@
-"""Overfitting one batch, and a range of learning rates, as commands."""
+"""The commands that overfit one batch and sweep the learning rate."""
 
 from __future__ import annotations
 

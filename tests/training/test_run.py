@@ -18,13 +18,14 @@ from headrace.activation.meter import peak_bytes
 from headrace.errors import RecipeError
 from headrace.jobs.train import main
 from headrace.ranks.workers import Workers
-from headrace.recipe import load_recipe
+from headrace.recipe import load_run_recipe
 from headrace.runs import data
 from headrace.runs.checkpoints import Checkpoints
-from headrace.runs.run_folder import RunFolder, sections
+from headrace.runs.run_folder import RunFolder
+from headrace.systems import system_for
 from headrace.training import memory, setup, validation
 from headrace.training.gallery import Gallery
-from headrace.training.run import load
+from headrace.training.run import open_run
 from headrace.training.trainer import Trainer
 from tests.tiny_runs import recipe_of, write_recipe
 
@@ -122,17 +123,16 @@ def test_a_checkpoint_knows_the_last_evaluation_before_it(whole: Path) -> None:
         assert checkpoint.metric() == earlier[-1]
 
 
-def of_trainer(recipe: Path, folder: Path, *overrides: str) -> tuple[Trainer, validation.Validation]:
-    loaded, _, _ = load(load_recipe(str(recipe), overrides), SINGLE)
+def trainer_of(recipe: Path, folder: Path, *overrides: str) -> tuple[Trainer, validation.Validation]:
+    system, _ = open_run(load_run_recipe(str(recipe), overrides), SINGLE)
     run_folder = RunFolder(folder)
-    trainer = setup.trainer(loaded, run_folder, SINGLE)
-    of = sections(loaded)
-    batches = validation.loader(of.data, of.training, (3, 16, 16), trainer.part, SINGLE)
-    return trainer, validation.Validation(trainer, batches, setup.collator(loaded, run_folder, SINGLE))
+    trainer = setup.trainer(system, run_folder, SINGLE)
+    batches = validation.loader(system, trainer.part, SINGLE)
+    return trainer, validation.Validation(trainer, batches, setup.collator(system, run_folder, SINGLE))
 
 
 def test_evaluation_is_of_averaged_weights_and_always_the_same(recipe: Path, whole: Path) -> None:
-    trainer, evaluation = of_trainer(recipe, whole)
+    trainer, evaluation = trainer_of(recipe, whole)
     first = evaluation.figures()
     assert first == evaluation.figures()
     network = trainer.networks["model"]
@@ -148,11 +148,11 @@ def test_evaluation_is_of_averaged_weights_and_always_the_same(recipe: Path, who
 
 def test_evaluation_and_grids_work_in_bounded_batches(recipe: Path, whole: Path) -> None:
     """However many samples are asked for: memory is that of one part of a training step."""
-    few, many = (of_trainer(recipe, whole, f"training.evaluate_samples={count}")[1] for count in (4, 24))
+    few, many = (trainer_of(recipe, whole, f"training.evaluate_samples={count}")[1] for count in (4, 24))
     peaks = [peak_bytes(evaluation.figures) for evaluation in (few, many)]
     assert peaks[1] < 1.5 * peaks[0]
-    loaded = RunFolder(whole).load(overrides=("sampling.per_prompt=12",))
-    one, all_at_once = (Gallery(loaded, RunFolder(whole), torch.device("cpu"), most) for most in (1, 24))
+    system = system_for(RunFolder(whole).load(("sampling.per_prompt=12",)))
+    one, all_at_once = (Gallery(system, RunFolder(whole), torch.device("cpu"), most) for most in (1, 24))
     small, large = peak_bytes(lambda: one.draw(1)), peak_bytes(lambda: all_at_once.draw(2))
     assert small < 0.5 * large
     pictures = [cv2.imread(str(whole / "samples" / f"step-0000000{step}.png")) for step in (1, 2)]
@@ -230,11 +230,11 @@ def test_a_checkpoint_of_another_recipe_is_refused(
     text = (run / "recipe.yaml").read_text()
     (run / "recipe.yaml").write_text(text.replace("beta2: 0.999", "beta2: 0.99"))
     assert main([str(recipe), f"training.run={run}", "training.beta2=0.99"]) == 3
-    assert "found another recipe's" in capsys.readouterr().err
+    assert "found the checkpoint of another recipe" in capsys.readouterr().err
 
 
 WRONG = {
-    ("training.sample_every=2", "sampling=null"): "sampling: found nothing, expected this section",
+    ("training.sample_every=2", "sampling=null"): "sampling.prompts: found none, expected prompts, or sampling.",
     ("training.evaluate_every=2", "data.batch_size=32", "training.accumulate=1"): (
         "training.evaluate_where: found 24 samples in {}, expected at least 32"
     ),
@@ -259,11 +259,11 @@ def test_wrong_recipes_are_one_line(
     [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory: …")],
 )
 def test_a_batch_that_does_not_fit_says_what_would_help(recipe: Path, error: RuntimeError) -> None:
-    of = sections(load_recipe(str(recipe)))
+    loaded = load_run_recipe(str(recipe))
     advice = r"data.batch_size: found 8 in 2 parts, .*a larger training.accumulate"
-    with pytest.raises(RecipeError, match=advice), memory.fits(of.data, of.training):
+    with pytest.raises(RecipeError, match=advice), memory.fits(loaded.data, loaded.training):
         raise error
-    with pytest.raises(RuntimeError, match="shape"), memory.fits(of.data, of.training):
+    with pytest.raises(RuntimeError, match="shape"), memory.fits(loaded.data, loaded.training):
         raise RuntimeError("shape '[2]' is invalid")
 
 

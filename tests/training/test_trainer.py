@@ -141,7 +141,7 @@ def test_bf16_runs_matrix_products_in_bfloat16() -> None:
     assert figures[0]["loss"] == pytest.approx(run(Trainer(Regression(), recipe(), 8, SINGLE), 1)[0]["loss"], rel=0.02)
 
 
-def test_phases_take_turns_and_touch_their_own_networks() -> None:
+def test_phases_alternate_and_change_their_own_networks() -> None:
     objective = Duel()
     trainer = Trainer(objective, recipe(), 8, SINGLE)
     before = objective.generator.weight.detach().clone()
@@ -156,7 +156,7 @@ def test_phases_take_turns_and_touch_their_own_networks() -> None:
 
 
 @pytest.mark.parametrize("objective", [lambda: Regression(0.3), Duel])
-def test_going_on_from_a_checkpoint_is_exact(objective: Callable[[], Regression | Duel], tmp_path: Path) -> None:
+def test_resuming_from_a_checkpoint_is_exact(objective: Callable[[], Regression | Duel], tmp_path: Path) -> None:
     whole = Trainer(objective(), recipe(), 8, SINGLE)
     expected = run(whole, 12)
     first = Trainer(objective(), recipe(), 8, SINGLE)
@@ -176,7 +176,7 @@ def test_going_on_from_a_checkpoint_is_exact(objective: Callable[[], Regression 
         assert all(torch.equal(value, second.tensors()[group][name]) for name, value in named.items()), group
 
 
-def test_each_network_has_an_average_that_moves() -> None:
+def test_each_network_has_an_average_that_changes() -> None:
     objective = Duel()
     trainer = Trainer(objective, recipe(ema=0.5), 8, SINGLE)
     start = {name: network.ema.averages["weight"].clone() for name, network in trainer.networks.items()}

@@ -111,6 +111,12 @@ def plan(
     return planned
 
 
+def has_log(path: str, storage_options: dict[str, str] | None = None) -> bool:
+    """Whether there is a Delta log at `path`, a folder or a URI."""
+    filesystem, folder = open_filesystem(path, storage_options)
+    return filesystem.get_file_info(f"{folder}/_delta_log").type != fs.FileType.NotFound
+
+
 def _from_log(place: Place, version: int | None, storage_options: dict[str, str] | None) -> Plan:
     from deltalake.exceptions import DeltaError
 
