@@ -69,6 +69,7 @@ class Run:
         if first:
             self.checkpoints.clean()
             self.metrics.truncate(self.trainer.steps)
+            print(f"{self.folder.path}: training in {self.training.precision}", file=sys.stderr)
         with ExitStack() as stack:
             request = stack.enter_context(stop_request())
             tracer = stack.enter_context(trace(self.folder.trace(self.workers.rank))) if profiled else None
@@ -228,8 +229,6 @@ def run(recipe: RunRecipe, workers: Workers, profiled: bool = False) -> RunFolde
         return folder
     recipe = precision.resolve(recipe, workers)
     system, loader = open_run(recipe, workers)
-    if workers.first:
-        print(f"{folder.path}: training in {recipe.training.precision}", file=sys.stderr)
     workers.barrier()
     with folder.held() if workers.first else nullcontext():
         if workers.first:
