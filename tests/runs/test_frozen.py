@@ -20,10 +20,9 @@ from headrace.runs.run_folder import RunFolder
 RECIPE: Any = SimpleNamespace(model=Classifier(network="classifier", labels=3, resolution=8, channels=8))
 CPU = torch.device("cpu")
 USES: dict[str, Callable[[RunFolder, RunFolder], object]] = {
-    "averaged": lambda folder, user: frozen.averaged(folder, "model"),
-    "network": lambda folder, user: frozen.network(folder, RECIPE, CPU),
-    "network_at": lambda folder, user: frozen.network_at(folder, RECIPE, CPU),
-    "sealed": lambda folder, user: frozen.sealed(folder, RECIPE, CPU, "model.base", user),
+    "averaged": lambda folder, user: frozen.averaged(frozen.newest(folder), "model"),
+    "network": lambda folder, user: frozen.network(RECIPE, frozen.newest(folder), CPU),
+    "sealed": lambda folder, user: frozen.BaseRun("model.base", folder, RECIPE).sealed(CPU, user),
 }
 
 
@@ -59,6 +58,6 @@ def test_only_the_averages_are_hashed_and_once(
 
 
 def test_the_step_is_that_of_the_weights_even_after_falling_back(folder: RunFolder) -> None:
-    assert frozen.network_at(folder, RECIPE, CPU)[1] == 2
+    assert frozen.newest(folder).step == 2
     (folder.checkpoints / "step-00000002" / "model.ema.safetensors").write_bytes(b"damaged")
-    assert frozen.network_at(folder, RECIPE, CPU)[1] == 1
+    assert frozen.newest(folder).step == 1
