@@ -1,1 +1,20 @@
-"""Everything frozen in front of a network: encoders of captions and of images."""
+"""What stands frozen in front of a network: the seam through which a denoiser meets its autoencoder."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+
+class ImageEncoder(Protocol):
+    """A frozen autoencoder, as far as denoising in its latents needs it. `headrace.models.Autoencoder` is one."""
+
+    def encode(self, image_NCHW: Tensor) -> Tensor:
+        """The latent of each image in [−1, 1], of mean 0 and variance 1."""
+        ...
+
+    def decode(self, latent_NCHW: Tensor) -> Tensor:
+        """The image of each latent."""
+        ...
+
+
+__all__ = ["ImageEncoder"]

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from headrace.draws import Draws
+from headrace.encoders import ImageEncoder
 from headrace.models import Control, Controlled
-from headrace.objectives.diffusion import Diffusion, Latents
+from headrace.objectives.diffusion import Diffusion
 from headrace.objectives.objective import Batch, Phase
 from headrace.recipe.objective import Diffusion as DiffusionRecipe
 
@@ -19,7 +20,7 @@ class ControlDiffusion(Diffusion):
     authors drop half of the captions (Zhang et al. 2023, section 3.3), so that the network has to use the condition.
     """
 
-    def __init__(self, recipe: DiffusionRecipe, model: Controlled, latents: Latents | None = None) -> None:
+    def __init__(self, recipe: DiffusionRecipe, model: Controlled, latents: ImageEncoder | None = None) -> None:
         super().__init__(recipe, model, latents)
         self.controls = model.controls
 

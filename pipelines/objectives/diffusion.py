@@ -1,28 +1,17 @@
 """Denoising diffusion with captions and labels dropped for classifier-free guidance."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from headrace.draws import Draws
+from headrace.encoders import ImageEncoder
 from headrace.models import Caption, Conditioning, denoiser
 from headrace.models.conditions import NO_LABEL
 from headrace.objectives.objective import Batch, Phase
 from headrace.recipe.objective import Diffusion as DiffusionRecipe
-
-
-class Latents(Protocol):
-    """The part of a frozen autoencoder that denoising in its latents needs."""
-
-    def encode(self, image_NCHW: Tensor) -> Tensor:
-        """The latent of each image, of mean 0 and variance 1."""
-        ...
-
-    def decode(self, latent_NCHW: Tensor) -> Tensor:
-        """The image of each latent."""
-        ...
 
 
 class Diffusion:
@@ -33,7 +22,7 @@ class Diffusion:
     instead of the image (Rombach et al. 2022, equation 2).
     """
 
-    def __init__(self, recipe: DiffusionRecipe, model: nn.Module, latents: Latents | None = None) -> None:
+    def __init__(self, recipe: DiffusionRecipe, model: nn.Module, latents: ImageEncoder | None = None) -> None:
         """Raises RecipeError if `recipe` names an unknown prediction."""
         self.recipe = recipe
         self.model = model

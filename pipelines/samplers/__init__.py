@@ -4,16 +4,21 @@ In `sample_x(denoise, x, sigmas, *, generator, …)`, `x` is noise of deviation 
 and `sigmas` descend; end them with 0 to get a clean sample. docs/samplers.md has examples.
 """
 
-from headrace.samplers.ddim import sample_ddim, sample_ddpm
 from headrace.samplers.denoise import SAMPLERS, Denoise, SampleNoise, sampler
 from headrace.samplers.export import save_scheduler
 from headrace.samplers.guidance import classifier_free, classifier_guided
-from headrace.samplers.heun import sample_heun
-from headrace.samplers.langevin import sample_langevin, sample_predictor_corrector
-from headrace.samplers.latent import interpolate, invert_ddim
-from headrace.samplers.likelihood import bits_per_dimension, log_likelihood
-from headrace.samplers.multistep import sample_dpmpp_2m, sample_dpmpp_2m_sde, sample_unipc
+from headrace.samplers.inversion import bits_per_dimension, interpolate, invert_ddim, log_likelihood
 from headrace.samplers.named import named, sample, sample_levels
+from headrace.samplers.solvers import (
+    sample_ddim,
+    sample_ddpm,
+    sample_dpmpp_2m,
+    sample_dpmpp_2m_sde,
+    sample_heun,
+    sample_langevin,
+    sample_predictor_corrector,
+    sample_unipc,
+)
 from headrace.samplers.steps import karras, levels
 
 __all__ = [

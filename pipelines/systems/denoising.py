@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from headrace.draws import Draws
+from headrace.encoders import ImageEncoder
 from headrace.errors import RecipeError
 from headrace.models import Classifier, Conditioning, Context, Control, Controlled, ControlNet, denoiser
 from headrace.models.conditions import NO_LABEL, Conditioned
 from headrace.models.pixels import from_uint8, to_uint8
 from headrace.models.tokens import CaptionTokenizer
-from headrace.objectives.diffusion import Latents
 from headrace.recipe.objective import Diffusion
 from headrace.recipe.training import Sampling
 from headrace.samplers import (
@@ -40,7 +40,7 @@ class DenoisingImageGenerator:
     tokenizer: CaptionTokenizer | None
     shape: tuple[int, int, int]
     """channels, height and width of what is denoised"""
-    latents: Latents | None
+    latents: ImageEncoder | None
     device: torch.device
     load_classifier: Callable[[str], Classifier]
     """loads the classifier of the run at a path"""

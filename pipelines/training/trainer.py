@@ -19,7 +19,7 @@ from headrace.recipe.training import Training
 from headrace.runs.checkpoints import Checkpoint
 from headrace.training.network import Network, check_names
 from headrace.training.parallel import SingleDevice, share
-from headrace.training.scale import LossScale
+from headrace.training.precision import LossScale
 from headrace.training.schedule import LearningRate
 
 Part = tuple[Batch, Draws]

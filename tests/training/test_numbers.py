@@ -15,7 +15,7 @@ from headrace.errors import DataError, Diverged, RecipeError
 from headrace.objectives.objective import Batch
 from headrace.runs.checkpoints import Checkpoints
 from headrace.training import flops
-from headrace.training.scale import GROWTH, PATIENCE, START, LossScale
+from headrace.training.precision import GROWTH, PATIENCE, START, LossScale
 from headrace.training.streak import Streak
 from headrace.training.trainer import Trainer
 from tests.training.test_trainer import SINGLE, Duel, Regression, batch, recipe, run, weights
