@@ -25,9 +25,9 @@ def spark_progress(spark: SparkSession, name: str) -> Iterator[None]:
     with progress(name, total=0, unit="tasks") as bar:
 
         def poll() -> None:
-            seen = _seen(context, group)
-            bar.total = seen.tasks
-            bar.advance(seen.finished - bar.done, rows=f"{seen.rows:,}", MB=f"{seen.size / 1e6:,.0f}")
+            counts = _counts(context, group)
+            bar.total = counts.tasks
+            bar.advance(counts.finished - bar.done, rows=f"{counts.rows:,}", MB=f"{counts.size / 1e6:,.0f}")
 
         def poll_until_done() -> None:
             while not done.wait(POLL_SECONDS):
@@ -46,7 +46,7 @@ def spark_progress(spark: SparkSession, name: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Counts:
     """The stages of some jobs: tasks done, tasks known, rows and bytes read from files and from other stages."""
 
     finished: int = 0
@@ -55,20 +55,20 @@ class Seen:
     size: int = 0
 
 
-def _seen(context: SparkContext, group: str) -> Seen:
+def _counts(context: SparkContext, group: str) -> Counts:
     tracker = context.statusTracker()
     jobs = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(group)]
     store = context._jsc.sc().statusStore()
-    seen = Seen()
+    counts = Counts()
     for stage in {stage for job in jobs if job is not None for stage in job.stageIds}:
         try:
             data = store.lastStageAttempt(stage)
         except Py4JJavaError:  # not started yet, or already dropped from the store
             continue
-        seen = Seen(
-            seen.finished + data.numCompleteTasks(),
-            seen.tasks + data.numTasks(),
-            seen.rows + data.inputRecords() + data.shuffleReadRecords(),
-            seen.size + data.inputBytes() + data.shuffleReadBytes(),
+        counts = Counts(
+            counts.finished + data.numCompleteTasks(),
+            counts.tasks + data.numTasks(),
+            counts.rows + data.inputRecords() + data.shuffleReadRecords(),
+            counts.size + data.inputBytes() + data.shuffleReadBytes(),
         )
-    return seen
+    return counts

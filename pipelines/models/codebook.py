@@ -18,7 +18,7 @@ from headrace.recipe.discrete import VQ
 
 
 @dataclass(frozen=True)
-class Seen:
+class Usage:
     """The statistics of one part of a batch."""
 
     uses_K: Tensor
@@ -30,15 +30,15 @@ class Seen:
     vectors_RC: Tensor
     """the candidates"""
 
-    def joined(self, other: "Seen", most: int) -> "Seen":
+    def joined(self, other: "Usage", most: int) -> "Usage":
         """The statistics of both parts together, with at most `most` candidates."""
         keys, vectors = torch.cat([self.keys_R, other.keys_R]), torch.cat([self.vectors_RC, other.vectors_RC])
-        return Seen(self.uses_K + other.uses_K, self.sums_KC + other.sums_KC, *lowest(keys, vectors, most))
+        return Usage(self.uses_K + other.uses_K, self.sums_KC + other.sums_KC, *lowest(keys, vectors, most))
 
-    def over_ranks(self, most: int) -> "Seen":
+    def over_ranks(self, most: int) -> "Usage":
         """The statistics of all ranks together, with at most `most` candidates."""
         keys, vectors = ranks.joined(self.keys_R), ranks.joined(self.vectors_RC)
-        return Seen(ranks.total(self.uses_K), ranks.total(self.sums_KC), *lowest(keys, vectors, most))
+        return Usage(ranks.total(self.uses_K), ranks.total(self.sums_KC), *lowest(keys, vectors, most))
 
 
 def lowest(keys_R: Tensor, vectors_RC: Tensor, most: int) -> tuple[Tensor, Tensor]:
@@ -64,7 +64,7 @@ class Codebook(nn.Module):
             self.register_buffer("vectors_KC", vectors_KC)
             self.register_buffer("sums_KC", torch.zeros_like(vectors_KC))
         self.register_buffer("uses_K", torch.zeros(recipe.codes))
-        self._seen: Seen | None = None
+        self._usage: Usage | None = None
 
     def forward(self, h_NCHW: Tensor, draws: Draws) -> Through:
         """The penalties `commitment` and, with gradients, `codebook` are means over values (equation 3).
@@ -108,29 +108,29 @@ class Codebook(nn.Module):
 
         Non-finite statistics are ignored: the step's loss reports them.
         """
-        if self._seen is None:
+        if self._usage is None:
             return
-        seen, self._seen = self._seen.over_ranks(self.size), None
-        finite = seen.sums_KC.isfinite().all()
-        for name, value in self._next(seen).items():
+        usage, self._usage = self._usage.over_ranks(self.size), None
+        finite = usage.sums_KC.isfinite().all()
+        for name, value in self._next(usage).items():
             target = getattr(self, name)
             ranks.assign(target, torch.where(finite, value, ranks.whole(target)))
 
-    def _next(self, seen: Seen) -> dict[str, Tensor]:
+    def _next(self, usage: Usage) -> dict[str, Tensor]:
         """The next state, by name of buffer."""
         decay, moving = self.recipe.decay, self.recipe.update == "ema"
-        uses_K = self.uses_K.lerp(seen.uses_K, 1 - decay)
+        uses_K = self.uses_K.lerp(usage.uses_K, 1 - decay)
         vectors_KC = sums_KC = ranks.whole(self.vectors_KC)
         if moving:  # appendix A.1 of van den Oord et al. (2017)
-            sums_KC = self.sums_KC.lerp(seen.sums_KC, 1 - decay)
+            sums_KC = self.sums_KC.lerp(usage.sums_KC, 1 - decay)
             means_KC = self._scaled(sums_KC / uses_K[:, None].clamp(min=1e-6))
             vectors_KC = torch.where(uses_K[:, None] > 1e-6, means_KC, vectors_KC)
         # Reset codes used less than a share of the mean use: the nth of them takes candidate n, if there is one.
-        mean_use = seen.uses_K.sum() / self.size
+        mean_use = usage.uses_K.sum() / self.size
         dead_K = uses_K < self.recipe.revive * mean_use
         turn_K = dead_K.cumsum(0) - 1
-        takes_K = dead_K & (turn_K < len(seen.keys_R))
-        new_KC = seen.vectors_RC[turn_K.clamp(0, len(seen.keys_R) - 1)]
+        takes_K = dead_K & (turn_K < len(usage.keys_R))
+        new_KC = usage.vectors_RC[turn_K.clamp(0, len(usage.keys_R) - 1)]
         found = {
             "uses_K": torch.where(takes_K, mean_use, uses_K),
             "vectors_KC": torch.where(takes_K[:, None], new_KC, vectors_KC),
@@ -145,8 +145,8 @@ class Codebook(nn.Module):
         uses_K = torch.bincount(codes_M, minlength=self.size).float()
         sums_KC = vectors_MC.new_zeros(self.size, self.width).index_add_(0, codes_M, vectors_MC)
         keys, vectors = lowest(_keys(draws, codes_NHW[0].numel()), vectors_MC, self.size)
-        seen = Seen(uses_K, sums_KC, keys, vectors)
-        self._seen = seen if self._seen is None else self._seen.joined(seen, self.size)
+        usage = Usage(uses_K, sums_KC, keys, vectors)
+        self._usage = usage if self._usage is None else self._usage.joined(usage, self.size)
 
     def _scaled(self, vectors_KC: Tensor) -> Tensor:
         return F.normalize(vectors_KC, dim=1) if self.recipe.cosine else vectors_KC

@@ -55,11 +55,11 @@ def vqgan(start: int = 0, bottleneck: str = "vq", **settings: float) -> Reconstr
         family="autoencoder", discriminator=adversary, perceptual=PerceptualRecipe(run="unused", weight=0.5)
     )
     model = autoencoder(bottleneck)
-    eyes = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 8, 3), nn.ReLU())
+    network = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 8, 3), nn.ReLU())
     return Reconstruction(
         recipe,
         model,
-        perceptual=Perceptual(eyes, [eyes[1], eyes[3]]),
+        perceptual=Perceptual(network, [network[1], network[3]]),
         discriminator=PatchDiscriminator(adversary, 1),
     )
 
@@ -278,11 +278,11 @@ def test_training_makes_reconstructions_better(bottleneck: str) -> None:
 
 
 def test_lpips_distance_by_hand() -> None:
-    eyes = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU())
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU())
     a, b = images(2, 1), images(2, 2)
-    first, second = (F.normalize(eyes(x), dim=1, eps=1e-6) for x in (a, b))
+    first, second = (F.normalize(network(x), dim=1, eps=1e-6) for x in (a, b))
     expected = (first - second).square().sum(1).mean((1, 2))
-    distance = Perceptual(eyes, [eyes[1]])
+    distance = Perceptual(network, [network[1]])
     torch.testing.assert_close(distance(a, b), expected, atol=1e-4, rtol=1e-3)
     assert distance(a, a).max() == 0
     assert not any(parameter.requires_grad for parameter in distance.parameters())
