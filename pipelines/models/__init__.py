@@ -1,4 +1,4 @@
-"""Networks, and the seam that makes a denoiser of any of them."""
+"""Networks, and the interface that turns any of them into a denoiser."""
 
 from typing import Any, overload
 
@@ -28,7 +28,7 @@ NETWORKS: dict[type, type[nn.Module]] = {
     AutoencoderRecipe: Autoencoder,
     PriorRecipe: Prior,
 }
-"""the network of each kind of `model` section that describes one network whole"""
+"""the network for each kind of `model` section that describes a single network"""
 
 
 @overload
@@ -44,7 +44,7 @@ def build(recipe: PriorRecipe) -> Prior: ...
 @overload
 def build(recipe: Any) -> Any: ...
 def build(recipe: Any) -> Any:
-    """The network that the `model` section describes, its weights fresh from torch's generator and channels last."""
+    """The network that the `model` section describes, in channels_last, initialised from torch's generator."""
     return NETWORKS[type(recipe)](recipe).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -1,4 +1,4 @@
-"""Multi-head attention over the sequence itself or over a context; with cached keys, one position at a time."""
+"""Multi-head attention over the sequence itself or over a context, with a cache for going on position by position."""
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +10,8 @@ def attend(q_NHLD: Tensor, k_NHMD: Tensor, v_NHMD: Tensor, mask: Tensor | None =
 
     If `causal` (without a mask), the last query attends to all keys, and each earlier query to one fewer.
 
-    On a CPU in bfloat16 the fused kernel's backward pass is several times slower than plain matrix products, and
-    for the few hundred positions of a feature map those need little memory.
+    On a CPU in bfloat16 the fused kernel's backward pass is several times slower than plain matrix products, which need
+    little memory for the few hundred positions of a feature map.
     """
     queries, keys = q_NHLD.shape[-2], k_NHMD.shape[-2]
     plain = q_NHLD.device.type == "cpu" and q_NHLD.dtype == torch.bfloat16
@@ -27,9 +27,10 @@ def attend(q_NHLD: Tensor, k_NHMD: Tensor, v_NHMD: Tensor, mask: Tensor | None =
 
 
 def rotate(x_NHLD: Tensor, first: int) -> Tensor:
-    """Rotary positions (Su et al. 2021, equation 34) of the positions from `first` on.
+    """Apply rotary position embeddings (Su et al. 2021, equation 34), for positions from `first` on.
 
-    Channels d and d + D/2 are turned by position · 10,000^(−2d/D), so that q·k depends on how far apart they are.
+    Channels d and d + D/2 are rotated by position · 10,000^(−2d/D), so that q·k depends only on how far apart the two
+    positions are.
     """
     half = x_NHLD.shape[-1] // 2
     frequencies_D = 10_000.0 ** -(torch.arange(half, device=x_NHLD.device, dtype=torch.float32) / half)
@@ -41,15 +42,18 @@ def rotate(x_NHLD: Tensor, first: int) -> Tensor:
 
 
 class KeyValues:
-    """The cached keys and values of one attention: of the positions so far (allocated once), or of a whole context."""
+    """The cached keys and values of one attention layer: those of the positions so far, or of a whole context.
+
+    Memory is allocated once.
+    """
 
     def __init__(self, most: int) -> None:
-        """Allocate room for `most` positions."""
+        """`most`: the positions to make room for, at the first `append`."""
         self.most, self.length = most, 0
         self._k_NHMD = self._v_NHMD = torch.empty(0)
 
     def append(self, k_NHLD: Tensor, v_NHLD: Tensor) -> tuple[Tensor, Tensor]:
-        """Add L positions; returns the keys and values of all. Raises ValueError if there is no room."""
+        """Add L positions. Returns the keys and values of all of them. Raises ValueError if there is no room."""
         first, self.length = self.length, self.length + k_NHLD.shape[-2]
         if self.length > self.most:
             raise ValueError(f"positions: found {self.length}, expected at most {self.most}")
@@ -68,7 +72,7 @@ class KeyValues:
 class Attention(nn.Module):
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1) of `width` channels in `heads` heads.
 
-    With `context_width` the keys and values come from a context of that many channels, else from the input itself.
+    With `context_width`, keys and values come from a context of that many channels, otherwise from the input itself.
     """
 
     def __init__(
@@ -90,9 +94,9 @@ class Attention(nn.Module):
         mask_NM: Tensor | None = None,
         past: KeyValues | None = None,
     ) -> Tensor:
-        """Attend from `x` to `context` (or to `x`); a key whose `mask` is False is ignored. Returns [N, L, C].
+        """Attend from `x` to `context` (or to `x`). A key whose `mask` is False is ignored. Returns [N, L, C].
 
-        With `past`, `x` are the next positions and are added to it. The keys of a context are computed only once.
+        With `past`, `x` holds the next positions, which are added to it. The keys of a context are computed only once.
         """
         q_NHLD = self._split(self.query(x_NLC))
         if context_NMD is not None and past is not None and past.length:

@@ -20,7 +20,7 @@ from headrace.recipe.discrete import Autoencoder as AutoencoderRecipe
 
 
 class ResidualBlock(nn.Module):
-    """Resampling, then two convolutions with a shortcut around them (He et al. 2016), each normalised beforehand."""
+    """Resampling, then two convolutions with a shortcut around them (He et al. 2016), each after a normalisation."""
 
     def __init__(self, channels_in: int, channels_out: int, resample: Literal["down", "up"] | None = None) -> None:
         super().__init__()
@@ -67,7 +67,10 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the bottleneck's output to an image. The last layer is separate, because gradients are compared there."""
+    """From the bottleneck's output to an image.
+
+    The last layer is a call of its own, because the objective compares gradients there.
+    """
 
     def __init__(self, recipe: AutoencoderRecipe, width_in: int) -> None:
         super().__init__()
@@ -101,10 +104,10 @@ class Decoder(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Images in [−1, 1] to latents and back; any height and width that the stride divides.
+    """Images in [−1, 1] to latents and back, for any height and width that the stride divides.
 
-    `encode` normalises latents to mean 0 and variance 1 per channel, by moments that were averaged in training (Rombach
-    et al. 2022, appendix G, do so over all channels together).
+    `encode` normalises latents to mean 0 and variance 1 per channel, with moments averaged during training (Rombach et
+    al. 2022, appendix G, use one scale for all channels).
     """
 
     latent_mean_C: Tensor
@@ -116,7 +119,7 @@ class Autoencoder(nn.Module):
         self.image_shape = (recipe.image_channels, recipe.resolution, recipe.resolution)
         """channels, height and width of an image in training"""
         self.stride = recipe.stride
-        """pixels of an image on each side of a latent's pixel"""
+        """how many image pixels one latent pixel spans, along each side"""
         self.bottleneck: Normal | Codebook | Grid
         if isinstance(recipe.bottleneck, KL):
             self.bottleneck = Normal(recipe.bottleneck)
@@ -157,7 +160,7 @@ class Autoencoder(nn.Module):
         return (self._latent(image_NCHW) - mean_C11) / deviation_C11
 
     def decode(self, latent_NCHW: Tensor) -> Tensor:
-        """The image [N, C, H, W] of a latent as `encode` gives it."""
+        """The image [N, C, H, W] of a latent that `encode` returned."""
         mean_C11, deviation_C11 = self._scale()
         return self.decoder(self.bottleneck.settle(latent_NCHW.float() * deviation_C11 + mean_C11))
 
@@ -171,7 +174,7 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Update the bottleneck and the latents' moments; call it after the optimizer's step."""
+        """Update the bottleneck and the latents' moments. Call this after the optimizer's step."""
         self.bottleneck.update()
         if self._moments_3C is None:
             return

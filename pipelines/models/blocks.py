@@ -1,4 +1,4 @@
-"""The parts of a U-Net: noise embedding, residual block, attention over a feature map."""
+"""The parts of a U-Net: noise embedding, residual block, and attention over a feature map."""
 
 import math
 from typing import Literal
@@ -19,7 +19,7 @@ def zero(module: nn.Module) -> nn.Module:
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Normalisation over at most 32 groups of at least 16 channels.
+    """Group normalisation with at most 32 groups of at least 16 channels.
 
     The CPU kernel for channels_last is many times slower if a group is narrower than a vector register.
     """
@@ -30,7 +30,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 def loud(layer: nn.Linear) -> nn.Linear:
-    """`layer` with weights of deviation 2/√inputs, so that its output matters from the first step on."""
+    """`layer` with weights of standard deviation 2/√inputs, so that its output matters from the first step on."""
     nn.init.normal_(layer.weight, std=2 / math.sqrt(layer.in_features))
     return layer
 
@@ -54,7 +54,7 @@ POSITION_FEATURES = 16
 
 
 def positions(x_NCHW: Tensor) -> Tensor:
-    """Each position's coordinates in a map: [1, 16, H, W] sines and cosines of π/2, π, 2π, 4π times its coordinates.
+    """Each position of a map as [1, 16, H, W]: sines and cosines of π/2, π, 2π and 4π times its coordinates.
 
     Coordinates run from −1 to 1 over any height and width. Without them a convolution can only learn its
     position from zero padding, and learning the shapes in captions takes many more steps.
@@ -99,9 +99,9 @@ class MapAttention(nn.Module):
 class Canvas(nn.Module):
     """A coarse feature map made from the embedding alone: a learnt sum of cosines, 4 along each axis.
 
-    It is the shortest path from a caption to positions in the image: with it, a small U-Net on little data learns the
+    It is the shortest path from a caption to positions in the image. With it, a small U-Net on little data learns the
     shapes in captions in about half as many steps. The cosines are those of the discrete cosine transform (Ahmed et al.
-    1974), so the map has any size.
+    1974), so the map can have any size.
     """
 
     def __init__(self, embedding: int, channels: int, waves: int = 4) -> None:
@@ -150,7 +150,7 @@ class UNetBlock(nn.Module):
     def forward(
         self, x_NCHW: Tensor, embedding_NE: Tensor, context: Context | None = None, skip_NCHW: Tensor | None = None
     ) -> Tensor:
-        """Returns [N, channels_out, H', W']; `skip`, of the new size, is joined to the resampled input."""
+        """Returns [N, channels_out, H', W']. `skip`, already of that size, is concatenated to the resampled input."""
         if self.resample == "down":
             x_NCHW = F.avg_pool2d(x_NCHW, 2)
         elif self.resample == "up":

@@ -2,10 +2,10 @@
 
 Each has `width_in` (the channels of its input), `width` (the channels of its output), and
 
-- `forward(h, draws)`: training, `Through`;
-- `latent(h)`: what a diffusion model of latents is trained on, [N, width, H, W];
-- `settle(latent)`: from any latent to one that the decoder was trained on;
-- `update()`: called once the optimizer has stepped.
+- `forward(h, draws)`: the pass used in training; returns a `Through`;
+- `latent(h)`: the latent that a diffusion model is trained on, [N, width, H, W];
+- `settle(latent)`: turns any latent into one that the decoder was trained on;
+- `update()`: call this after the optimizer's step.
 
 The two that quantise also have `size`, `codes(latent)` and `embed(codes)`.
 """
@@ -39,7 +39,7 @@ def straight_through(z: Tensor, quantised: Tensor) -> Tensor:
 
 
 def perplexity(codes: Tensor, size: int) -> Tensor:
-    """exp of the entropy of the codes' frequencies: n if n of the `size` codes are used equally often."""
+    """The exponential of the entropy of the codes' frequencies: n if n of the `size` codes are used equally often."""
     share_K = torch.bincount(codes.flatten(), minlength=size).double() / codes.numel()
     return torch.special.entr(share_K).sum().exp().float()
 
@@ -87,7 +87,7 @@ class Grid(nn.Module):
         self.register_buffer("strides_C", torch.tensor(strides), persistent=False)
 
     def forward(self, h_NCHW: Tensor, draws: Draws) -> Through:
-        """Quantise; there is no penalty, and the figure `perplexity` is that of these samples' codes."""
+        """Quantise. There is no penalty. The figure `perplexity` is that of these samples' codes."""
         latent_NCHW = self.latent(h_NCHW)
         codes_NHW = self.codes(latent_NCHW)
         z_NCHW = straight_through(latent_NCHW, self.embed(codes_NHW))
@@ -102,7 +102,7 @@ class Grid(nn.Module):
         return self.embed(self.codes(latent_NCHW))
 
     def codes(self, latent_NCHW: Tensor) -> Tensor:
-        """The number of the grid's nearest point, 0 for non-finite latents: int64 [N, H, W]."""
+        """The index of the grid's nearest point, with NaN taken as 0: int64 [N, H, W]."""
         top_C11 = (self.levels_C - 1)[:, None, None]
         share_NCHW = (latent_NCHW.float().nan_to_num().clamp(-1, 1) + 1) / 2
         digits_NCHW = (share_NCHW * top_C11).round().long()

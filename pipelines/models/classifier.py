@@ -1,4 +1,7 @@
-"""A classifier of noisy images (Dhariwal & Nichol 2021, section 4), whose features of clean images measure samples."""
+"""A classifier of noisy images (Dhariwal & Nichol 2021, section 4).
+
+Its features of clean images serve to evaluate samples.
+"""
 
 import math
 
@@ -69,7 +72,9 @@ class Classifier(nn.Module):
         return self.out.in_features
 
     def features(self, x_NCHW: Tensor, sigma: Tensor | float = 0.0) -> Tensor:
-        """The input of the last layer: [N, D]. `x` is in [−1, 1] plus noise of deviation `sigma` (one number, or [N]).
+        """The input of the last layer: [N, D].
+
+        `x` is an image in [−1, 1] plus noise of standard deviation `sigma` (one number, or [N]).
 
         Raises ValueError if the image's height or width is not a multiple of the stride.
         """
@@ -91,5 +96,5 @@ class Classifier(nn.Module):
         return self.out(features_ND)
 
     def forward(self, x_NCHW: Tensor, sigma: Tensor | float = 0.0) -> Tensor:
-        """The logits of each label, [N, K]; arguments as in `features`."""
+        """The logits of each label, [N, K]. The arguments are those of `features`."""
         return self.logits(self.features(x_NCHW, sigma))

@@ -1,8 +1,8 @@
-"""A learnt codebook (van den Oord et al. 2017), by moving averages or gradients; unused codes are reset.
+"""A codebook (van den Oord et al. 2017) learnt by moving averages or by gradients. Unused codes are reset.
 
 A forward pass only records statistics. After the optimizer's step, `update` sums them over the parts of a batch and the
-ranks. So the codebook is the same on all ranks and however the batch was split, and it is part of the state dict. New
-codes are chosen by random numbers that belong to samples.
+ranks. The codebook is therefore the same on all ranks, however the batch was split, and it is part of the state dict.
+New codes are chosen by random numbers that belong to samples.
 """
 
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ class Usage:
     uses_K: Tensor
     """how often each code was the nearest"""
     sums_KC: Tensor
-    """the sum of the vectors that each code was nearest to"""
+    """the sum of the vectors whose nearest code it was, for each code"""
     keys_R: Tensor
-    """int64 keys of the candidates for new codes, ascending; every vector of the global batch has a different key"""
+    """int64 keys of the candidates for new codes, ascending; no two vectors of the global batch share a key"""
     vectors_RC: Tensor
     """the candidates"""
 
@@ -42,7 +42,7 @@ class Usage:
 
 
 def lowest(keys_R: Tensor, vectors_RC: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """The `most` (or all) candidates with the lowest keys, in their order."""
+    """The candidates with the lowest keys, at most `most`, in order of their keys."""
     keys_R, order_R = keys_R.sort()
     return keys_R[:most], vectors_RC[order_R[:most]]
 
@@ -69,7 +69,7 @@ class Codebook(nn.Module):
     def forward(self, h_NCHW: Tensor, draws: Draws) -> Through:
         """The penalties `commitment` and, with gradients, `codebook` are means over values (equation 3).
 
-        The figure `perplexity` is of the codes of these samples.
+        The figure `perplexity` is that of these samples' codes.
         """
         with torch.autocast(h_NCHW.device.type, enabled=False):
             latent_NCHW = self.latent(h_NCHW)
@@ -125,7 +125,7 @@ class Codebook(nn.Module):
             sums_KC = self.sums_KC.lerp(usage.sums_KC, 1 - decay)
             means_KC = self._scaled(sums_KC / uses_K[:, None].clamp(min=1e-6))
             vectors_KC = torch.where(uses_K[:, None] > 1e-6, means_KC, vectors_KC)
-        # Reset codes used less than a share of the mean use: the nth of them takes candidate n, if there is one.
+        # Reset codes used less than a fraction of the mean use: the nth of them takes candidate n, if there is one.
         mean_use = usage.uses_K.sum() / self.size
         dead_K = uses_K < self.recipe.revive * mean_use
         turn_K = dead_K.cumsum(0) - 1
@@ -153,7 +153,7 @@ class Codebook(nn.Module):
 
 
 def _keys(draws: Draws, positions: int) -> Tensor:
-    """A random int64 for each position of each sample; sample and position are its low bits, so no two are equal."""
+    """A random int64 for each position of each sample. The low bits are sample and position, so all are different."""
     random_NP = (draws.uniform("new codes", positions) * 2**24).long()
     position_P = torch.arange(positions, device=random_NP.device)
     return (random_NP << 38 | (draws.samples[:, None] & 0xFFFFFF) << 14 | position_P & 0x3FFF).flatten()

@@ -1,4 +1,4 @@
-"""Conditioning: the captions and class labels that a network gets beside its input, and how they are encoded."""
+"""Conditioning: the captions and class labels that a network gets besides its input, and how they are encoded."""
 
 from typing import NamedTuple, Protocol
 
@@ -14,7 +14,7 @@ NO_LABEL = -1
 
 
 class Conditioning(NamedTuple):
-    """The captions and labels of N images. A network ignores those it has no encoder for."""
+    """The captions and labels of N images. A network ignores those that it has no encoder for."""
 
     label_N: Tensor | None = None
     """int64 class labels, −1 (`NO_LABEL`) where there is none"""
@@ -49,7 +49,7 @@ class LabelEncoder(nn.Module):
         nn.init.normal_(self.vectors.weight, std=0.5)
 
     def forward(self, label_N: Tensor) -> Context:
-        """A context of one token. Labels are −1 or from 0 to below the number of classes."""
+        """A context of one token. A label is −1, or at least 0 and less than the number of classes."""
         # A network without classes ignores the labels of the data.
         known_N = label_N.new_full(label_N.shape, NO_LABEL) if self.labels == 0 else label_N
         vector_ND = self.vectors(torch.where(known_N < 0, self.labels, known_N))
@@ -91,7 +91,7 @@ class Conditioned(nn.Module):
     def encode(self, conditioning: Conditioning | Caption) -> Context:
         """The context that the network attends to. Encode once and denoise many times.
 
-        Raises ValueError if a network of captions gets none, or a network of labels gets none.
+        Raises ValueError if the network takes captions and gets none, or takes labels and gets none.
         """
         if isinstance(conditioning, Caption):
             conditioning = Conditioning.of(conditioning)

@@ -19,7 +19,7 @@ class Control(NamedTuple):
 
     conditioning: Conditioning | Caption | Context
     conditions: tuple[Tensor, ...]
-    """one [N, channels, H, W] for each ControlNet, in [0, 1], of the size of the image (not of its latent)"""
+    """one [N, channels, H, W] for each ControlNet, in [0, 1], the size of the image (not of its latent)"""
     strengths_NK: Tensor
     """the strength of each ControlNet for each sample: 1 as trained, 0 for none"""
 
@@ -29,7 +29,7 @@ class Control(NamedTuple):
 
 
 class ConditionEncoder(nn.Sequential):
-    """From an image at full size to the first feature map: convolutions that halve it until the patches' size."""
+    """From a full-size image to the first feature map: convolutions that halve it down to the grid of patches."""
 
     def __init__(self, channels_in: int, channels_out: int, patch: int) -> None:
         halvings = round(math.log2(patch))
@@ -75,8 +75,8 @@ class ControlNet(nn.Module):
 class Controlled(nn.Module):
     """A frozen text-to-image network with ControlNets: a network F(x, c_noise, control) like its base.
 
-    In guess mode the residuals grow from a tenth at full resolution to all in the middle (the authors' default without
-    a prompt); with it the unconditional half of guidance is `control.ignored()`.
+    In guess mode the residuals are scaled by a factor that grows from 0.1 at full resolution to 1 in the middle (the
+    authors' default without a prompt), and the unconditional half of guidance is `control.ignored()`.
     """
 
     def __init__(self, base: TextToImage, controls: Sequence[ControlNet], guess: bool = False) -> None:
@@ -86,7 +86,7 @@ class Controlled(nn.Module):
         self.guess = guess
 
     def forward(self, x_NCHW: Tensor, c_noise_N: Tensor, control: Control) -> Tensor:
-        """Returns [N, C, H, W]; the ControlNets' residuals are summed, each times its strength."""
+        """Returns [N, C, H, W]. Each ControlNet's residuals are multiplied by its strength, then summed."""
         if len(control.conditions) != len(self.controls):
             raise ValueError(f"conditions: found {len(control.conditions)}, expected {len(self.controls)}")
         context = (

@@ -14,8 +14,8 @@ from headrace.recipe.objective import Diffusion
 class Denoiser(nn.Module):
     """D(x, σ, cond) = c_skip·x + c_out·F(c_in·x, c_noise, cond) (Karras et al. 2022, equation 7).
 
-    `network(x_NCHW, c_noise_N, *cond)` returns the shape of x. `schedule` is what it is trained on: its table gives
-    samplers their noise levels.
+    `network(x_NCHW, c_noise_N, *cond)` returns the shape of x. `schedule` is what it is trained on; samplers take their
+    noise levels from its table.
     """
 
     def __init__(self, network: nn.Module, preconditioning: Preconditioning, schedule: Schedule) -> None:
@@ -25,7 +25,7 @@ class Denoiser(nn.Module):
         self.schedule = schedule
 
     def predict(self, x_NCHW: Tensor, sigma_N: Tensor, *cond: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """The network's output F [N, C, H, W], with c_skip and c_out [N, 1, 1, 1]; all of the type of x."""
+        """The network's output F [N, C, H, W], and c_skip and c_out [N, 1, 1, 1], all of x's dtype."""
         *factors, c_noise_N = (each.to(x_NCHW.dtype) for each in self.preconditioning(sigma_N.double()))
         c_skip, c_out, c_in = (factor.view(-1, *[1] * (x_NCHW.dim() - 1)) for factor in factors)
         return self.network(c_in * x_NCHW, c_noise_N, *cond).to(x_NCHW.dtype), c_skip, c_out
@@ -46,9 +46,9 @@ def check_prediction(name: str) -> None:
 
 
 def denoiser(network: nn.Module, recipe: Diffusion) -> Denoiser:
-    """The denoiser that `recipe` describes around `network`, for training and for sampling alike.
+    """The denoiser that `recipe` describes around `network`, for both training and sampling.
 
-    Raises RecipeError if there is no such prediction.
+    Raises RecipeError for an unknown prediction.
     """
     check_prediction(recipe.prediction)
     levels = schedule.build(recipe.schedule)

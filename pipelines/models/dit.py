@@ -1,4 +1,4 @@
-"""A Transformer denoiser of images in patches: DiT (Peebles & Xie 2023), with cross-attention to captions."""
+"""DiT, a Transformer that denoises images as patches (Peebles & Xie 2023), with cross-attention to captions."""
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +37,10 @@ class DiTBlock(nn.Module):
 
 
 class DiT(Conditioned):
-    """A network F(x, c_noise, context) of the shape of x, zero before training, for any size that patches divide."""
+    """A network F(x, c_noise, context), for any image size that the patch size divides.
+
+    Its output has the shape of x and is zero before training.
+    """
 
     def __init__(self, recipe: DiTRecipe) -> None:
         super().__init__(recipe)
@@ -54,7 +57,7 @@ class DiT(Conditioned):
         self.out = zero(nn.Linear(recipe.width, values))
 
     def forward(self, x_NCHW: Tensor, c_noise_N: Tensor, conditioning: Conditioning | Caption | Context) -> Tensor:
-        """Returns [N, C, H, W]. Conditioning that is not yet a `Context` is encoded first, within this call."""
+        """Returns [N, C, H, W]. Conditioning that is not yet a `Context` is encoded first."""
         if x_NCHW.shape[-1] % self.patch or x_NCHW.shape[-2] % self.patch:
             raise ValueError(f"image: found {list(x_NCHW.shape[-2:])} pixels, expected multiples of {self.patch}")
         context = conditioning if isinstance(conditioning, Context) else self.encode(conditioning)

@@ -1,4 +1,4 @@
-"""A pretrained Transformer, read from a local folder, as the encoder of captions."""
+"""A pretrained Transformer from a local folder, as the caption encoder."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ FILES = ("config.json", "model.safetensors", "tokenizer.json")
 
 
 def checked_folder(recipe: FrozenText) -> Path:
-    """The encoder's folder. Raises RecipeError if a file that it must hold is not there."""
+    """The encoder's folder. Raises RecipeError if a file is missing from it."""
     folder = Path(recipe.path)
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
@@ -25,12 +25,12 @@ def checked_folder(recipe: FrozenText) -> Path:
 class FrozenTextEncoder(nn.Module):
     """The hidden states of a frozen encoder, projected to the network's width by a trained layer.
 
-    The frozen weights are none of this module's parameters: no optimizer, average or checkpoint holds them, and they
-    are read anew from their folder, which must stay as it is. They follow the module from device to device.
+    The frozen weights are not parameters of this module: no optimizer, average or checkpoint holds them. Every run
+    reads them from their folder, which must not change. They move between devices with the module.
     """
 
     def __init__(self, recipe: FrozenText) -> None:
-        """Raises RecipeError if the folder holds no encoder, or `transformers` is not installed."""
+        """Raises RecipeError if the folder holds no encoder or `transformers` is not installed."""
         super().__init__()
         reader = _read(checked_folder(recipe))
         self._reader = (reader,)  # in a tuple, so that torch does not register its parameters
@@ -62,9 +62,9 @@ def _read(folder: Path) -> Any:
         raise RecipeError("model.text: found no package transformers, expected headrace[text] installed") from None
     try:
         encoder = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-    except Exception as error:  # transformers raises many kinds for a folder that is not an encoder's
+    except Exception as error:  # transformers raises many kinds of error for an unusable folder
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RecipeError(f"model.text.path: found {reason} in {folder}, expected an encoder of text") from None
-    if encoder.config.is_encoder_decoder:  # of T5 and its like the first half reads
+    if encoder.config.is_encoder_decoder:  # T5 and similar: only the encoder half reads captions
         encoder = encoder.get_encoder()
     return encoder.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""A discriminator of patches (Isola et al. 2017, section 3.2.2)."""
+"""PatchGAN: a discriminator that classifies patches (Isola et al. 2017, section 3.2.2)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,9 +8,10 @@ from headrace.recipe.discrete import PatchDiscriminator as PatchDiscriminatorRec
 
 
 class PatchLayer(nn.Module):
-    """A convolution, normalised unless it is the first, and a leaky rectifier.
+    """A convolution, normalised unless it is the first, and leaky ReLU.
 
-    Groups of channels are normalised rather than batches: real and drawn images do not mix, and ranks need not agree.
+    It uses group rather than batch normalisation, so real and generated images do not mix and ranks need no
+    synchronisation.
     """
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, normalised: bool) -> None:
@@ -24,7 +25,7 @@ class PatchLayer(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """One logit per patch, high for real ones."""
+    """One logit per patch, high for real patches."""
 
     def __init__(self, recipe: PatchDiscriminatorRecipe, image_channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A distance between images by the features of a frozen network (Zhang et al. 2018)."""
+"""A distance between images in the features of a frozen network (Zhang et al. 2018)."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from headrace.errors import RecipeError
 
 VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)
-"""channels of the convolutions; 0 is a pooling (Simonyan & Zisserman 2015, table 1, D)"""
+"""channels of each convolution; 0 is a pooling layer (Simonyan & Zisserman 2015, table 1, D)"""
 
 
 class Perceptual(nn.Module):
     """Σ over layers of the mean over positions of ‖â − b̂‖², features scaled to length 1 (equation 1 with w = 1)."""
 
     def __init__(self, network: nn.Module, layers: Iterable[nn.Module]) -> None:
-        """`layers` are parts of `network`, which takes images; what they return are the features."""
+        """`network` takes images; the outputs of `layers`, which are parts of it, are the features."""
         super().__init__()
         self.network = network.eval().requires_grad_(False)
         self._features: list[Tensor] = []
@@ -45,7 +45,7 @@ def _distance(a_NCHW: Tensor, b_NCHW: Tensor) -> Tensor:
 
 
 class VGG(nn.Module):
-    """VGG16's convolutions, for gray or colour images in [−1, 1]."""
+    """VGG16's convolutions, for grey or colour images in [−1, 1]."""
 
     mean: Tensor
     deviation: Tensor
@@ -66,9 +66,9 @@ class VGG(nn.Module):
 
     @classmethod
     def load(cls, path: str, key: str) -> "VGG":
-        """The weights `features.<n>.weight` and `.bias` of the safetensors file at `path`; other entries are ignored.
+        """Read the weights `features.<n>.weight` and `.bias` from the safetensors file at `path`; ignore the rest.
 
-        Raises RecipeError, which names `key`, if there is no such file or a weight is missing or of another shape.
+        Raises RecipeError, which names `key`, if the file is missing, or a weight is missing or of the wrong shape.
         """
         network = cls()
         try:
@@ -84,7 +84,7 @@ class VGG(nn.Module):
         return network
 
     def layers(self) -> list[nn.Module]:
-        """The layers that LPIPS compares: the last rectified convolution before each pooling, and the last of all."""
+        """The layers that LPIPS compares: the last ReLU before each pooling, and the last of all."""
         parts = list(self.features)
         return [
             part

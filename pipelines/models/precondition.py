@@ -1,7 +1,7 @@
-"""What a network predicts, as the four coefficients that turn the network into a denoiser.
+"""What a network predicts, as four coefficients that turn the network into a denoiser.
 
 D(x, σ) = c_skip·x + c_out·F(c_in·x, c_noise(σ)) in the coordinates x = x₀ + σ·n (Karras et al. 2022, equation 7).
-Adding a prediction is adding a class here, under a name that recipes call it by.
+To add a prediction, add a class here and give it the name that recipes use.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ PREDICTIONS: dict[str, type[Preconditioning]] = {}
 
 
 def prediction(name: str) -> Callable[[type[Preconditioning]], type[Preconditioning]]:
-    """Make a class known to recipes by `name`."""
+    """Register a class under the `name` that recipes use."""
 
     def register(kind: type[Preconditioning]) -> type[Preconditioning]:
         PREDICTIONS[name] = kind
@@ -50,7 +50,7 @@ def prediction(name: str) -> Callable[[type[Preconditioning]], type[Precondition
 
 
 class VariancePreserving(Preconditioning):
-    """A network of √ᾱ·x, which has variance 1, and of the step t(σ), where σ² = (1 − ᾱ)/ᾱ."""
+    """The network takes √ᾱ·x, which has variance 1, and the step t(σ), where σ² = (1 − ᾱ)/ᾱ."""
 
     def forward(self, sigma_N: Tensor) -> Coefficients:
         return Coefficients(*self.outer(sigma_N), (sigma_N**2 + 1).rsqrt(), self.schedule.step(sigma_N))
@@ -95,7 +95,7 @@ class Score(Preconditioning):
 
 @prediction("edm")
 class EDM(Preconditioning):
-    """Input and target of the network have variance 1 at every level (Karras et al. 2022, table 1, last column)."""
+    """The network's input and target have variance 1 at every level (Karras et al. 2022, table 1, last column)."""
 
     def __init__(self, schedule: Schedule, sigma_data: float = 0.5) -> None:
         super().__init__(schedule)

@@ -1,4 +1,4 @@
-"""An autoregressive model of an image's codes, row by row, told a caption or a class (Esser et al. 2021, section 3)."""
+"""An autoregressive model of an image's codes, row by row, given a caption or class (Esser et al. 2021, section 3)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from headrace.recipe.discrete import Prior as PriorRecipe
 
 
 class Prefix(nn.Module):
-    """What is told as the first vectors of a sequence: a class, the tokens of a caption (padding included, as in Ramesh
+    """The conditioning as the first vectors of a sequence.
 
-    et al. 2021, section 2.2), or where nothing is told one learnt vector.
+    These are a class and the tokens of a caption, padding included (as in Ramesh et al. 2021, section 2.2). Without
+    either there is one learnt vector.
     """
 
     def __init__(self, recipe: PriorRecipe) -> None:
@@ -26,7 +27,7 @@ class Prefix(nn.Module):
         self.words = nn.Embedding(recipe.text.vocabulary, recipe.width) if prefix and recipe.text else None
         self.labels = nn.Embedding(recipe.labels + 1, recipe.width) if prefix and recipe.labels else None
         self.length = (recipe.text.length if self.words and recipe.text else 0) + (self.labels is not None)
-        """the vectors before the first code"""
+        """the number of vectors before the first code"""
         self.begin_1C: nn.Parameter | None = None
         if not self.length:
             self.length, self.begin_1C = 1, nn.Parameter(torch.randn(1, recipe.width) * 0.02)
@@ -49,14 +50,14 @@ class Prefix(nn.Module):
 
 @dataclass
 class Reading:
-    """How far a batch of images has been read: what a prior needs to go on by one code."""
+    """The state that a prior needs to go on by one code, for a batch of images."""
 
     past: Past | Memory
     context: Context | None
 
 
 class Prior(nn.Module):
-    """p(code | the codes before it, what is told), by a Transformer, an LSTM or a GRU."""
+    """p(code | the codes before it, the conditioning), by a Transformer, an LSTM or a GRU."""
 
     def __init__(self, recipe: PriorRecipe) -> None:
         super().__init__()
@@ -84,19 +85,19 @@ class Prior(nn.Module):
             nn.init.normal_(embedding.weight, std=0.5)
 
     def forward(self, before_NL: Tensor, conditioning: Conditioning) -> Tensor:
-        """The logits [N, L + 1, K] of the first code, and of the one after each of the codes `before` (int64)."""
+        """The logits [N, L + 1, K] of the first code, and of the code that follows each of `before` (int64)."""
         x_NLC = torch.cat([self.prefix(conditioning), self.embed(before_NL)], 1)
         h_NLC = self._read(x_NLC, self._context(conditioning), None)
         return self.head(h_NLC[:, self.prefix.length - 1 :])
 
     def begin(self, conditioning: Conditioning) -> tuple[Reading, Tensor]:
-        """Read what is told; returns how to go on, and the logits [N, K] of the first code."""
+        """Read the conditioning. Returns the state for `go_on`, and the logits [N, K] of the first code."""
         reading = Reading(self.core.past(), self._context(conditioning))
         h_NLC = self._read(self.prefix(conditioning), reading.context, reading.past)
         return reading, self.head(h_NLC[:, -1])
 
     def go_on(self, reading: Reading, code_N: Tensor) -> Tensor:
-        """Read one more code (int64); returns the logits [N, K] of the next."""
+        """Read one more code (int64), which updates `reading`. Returns the logits [N, K] of the next code."""
         h_N1C = self._read(self.embed(code_N[:, None]), reading.context, reading.past)
         return self.head(h_N1C[:, 0])
 

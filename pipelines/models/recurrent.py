@@ -1,4 +1,4 @@
-"""Recurrent networks (Hochreiter & Schmidhuber 1997; Cho et al. 2014): the baselines that the Transformer replaces."""
+"""Recurrent networks (Hochreiter & Schmidhuber 1997; Cho et al. 2014), as baselines for the Transformer."""
 
 from contextlib import nullcontext
 from typing import Literal
@@ -7,18 +7,18 @@ import torch
 from torch import Tensor, nn
 
 CPU_HAS_BF16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-"""whether this CPU has the instructions; oneDNN has no LSTM in bf16 without them, and autocast does not know"""
+"""whether this CPU has bf16 instructions: oneDNN's LSTM needs them in bf16, and autocast does not check"""
 
 
 class Memory:
-    """The states of every layer after the positions so far."""
+    """The state of each layer after the positions so far."""
 
     def __init__(self, layers: int) -> None:
         self.states: list[Tensor | tuple[Tensor, Tensor] | None] = [None] * layers
 
 
 class RecurrentLayer(nn.Module):
-    """One LSTM or GRU layer, normalised before and with a shortcut, as a Transformer's blocks are."""
+    """One LSTM or GRU layer with normalisation before it and a shortcut around it, like a Transformer block."""
 
     def __init__(self, width: int, cell: Literal["lstm", "gru"]) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class RecurrentLayer(nn.Module):
         self.cell = (nn.LSTM if cell == "lstm" else nn.GRU)(width, width, batch_first=True)
 
     def forward(self, x_NLC: Tensor, memory: Memory | None = None, number: int = 0) -> Tensor:
-        """Returns [N, L, C]; goes on from layer `number` of `memory`, and changes it."""
+        """Returns [N, L, C]. Continues from the state of layer `number` in `memory`, and updates that state."""
         state = None if memory is None else memory.states[number]
         x_norm_NLC = self.norm(x_NLC)
         fp32 = x_NLC.device.type == "cpu" and not CPU_HAS_BF16 and torch.is_autocast_enabled("cpu")
@@ -38,7 +38,7 @@ class RecurrentLayer(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """Layers and a last normalisation over vectors of `width` channels; causal, and of any length."""
+    """Layers and a final normalisation over vectors of `width` channels. Causal; takes sequences of any length."""
 
     def __init__(self, width: int, layers: int, cell: Literal["lstm", "gru"]) -> None:
         super().__init__()
@@ -46,11 +46,11 @@ class Recurrent(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x_NLC: Tensor, past: Memory | None = None) -> Tensor:
-        """Returns [N, L, C]. With `past`, `x` are the positions that follow those in it, and it is changed."""
+        """Returns [N, L, C]. With `past`, `x` holds the positions that follow it, and `past` is updated."""
         for number, block in enumerate(self.blocks):
             x_NLC = block(x_NLC, past, number)
         return self.norm(x_NLC)
 
     def past(self, most: int | None = None) -> Memory:
-        """An empty memory; `most` is for networks that need room."""
+        """An empty memory. `most` is unused: only a Transformer has to reserve room."""
         return Memory(len(self.blocks))

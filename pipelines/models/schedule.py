@@ -1,7 +1,7 @@
-"""Noise schedules: how much noise a training sample gets, and the table of levels that samplers walk down.
+"""Noise schedules: how much noise a training sample gets, and the table of levels that samplers step down.
 
-A schedule is the quantile function of the noise level σ in x = x₀ + σ·n: fed with uniform numbers it draws levels.
-The discrete ones keep DDPM's T steps; a level between two steps has a fractional step.
+A schedule is the quantile function of the noise level σ in x = x₀ + σ·n: it turns uniform numbers into random levels.
+Discrete schedules keep DDPM's T steps; a level between two steps has a fractional step.
 """
 
 import math
@@ -28,7 +28,7 @@ class Schedule(nn.Module):
         self.register_buffer("log_sigmas", sigmas_T.double().log(), persistent=False)
 
     def quantile(self, u: Tensor) -> Tensor:
-        """The level below which a share `u` (in [0, 1)) of training samples lies: one of the table, float64."""
+        """The level below which a fraction `u` (in [0, 1)) of training samples lies: one of the table's, float64."""
         return self.sigmas[(u.double() * len(self.sigmas)).long().clamp(0, len(self.sigmas) - 1)]
 
     def step(self, sigma: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class LogNormal(Schedule):
         super().__init__(_log_normal_quantile(middles, mean, deviation))
 
     def quantile(self, u: Tensor) -> Tensor:
-        """Any level, not only those of the table."""
+        """As in `Schedule`, but not limited to the levels of the table."""
         return _log_normal_quantile(u.double().clamp(1e-9, 1 - 1e-9), self.mean, self.deviation)
 
 
@@ -71,7 +71,7 @@ def cosine(steps: int = STEPS) -> Schedule:
 
 
 def geometric(smallest: float = 0.01, largest: float = 50.0, steps: int = STEPS) -> Schedule:
-    """A geometric ladder of levels (Song & Ermon 2019, section 4.2)."""
+    """Levels in geometric progression (Song & Ermon 2019, section 4.2)."""
     exponents = torch.linspace(math.log(smallest), math.log(largest), steps, dtype=torch.float64)
     return Schedule(exponents.exp())
 

@@ -24,7 +24,7 @@ class Caption(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What a network is told of each image, as its attention sees it."""
+    """Encoded conditioning: what a network attends to, for each image."""
 
     tokens_NLD: Tensor
     """one vector for each token"""
@@ -35,7 +35,7 @@ class Context(NamedTuple):
 
 
 class TextEncoder(nn.Module):
-    """Token embeddings, and a Transformer that sees both ways."""
+    """Token embeddings and a bidirectional Transformer."""
 
     def __init__(self, recipe: Text) -> None:
         super().__init__()

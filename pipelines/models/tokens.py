@@ -14,19 +14,19 @@ PAD, BEGIN = "<pad>", "<begin>"
 
 
 class CaptionTokenizer:
-    """Captions as tokens, a fixed number of them: byte-level byte-pair encoding, lower-cased, unless it is pretrained.
+    """Captions as a fixed number of tokens. Unless it is pretrained, lower-cased byte-level byte-pair encoding.
 
-    Every caption starts with the same token, and a null caption is that token alone, so no row is empty.
+    Every caption starts with the same token. A null caption is that token alone, so no row is empty.
     """
 
     def __init__(self, tokenizer: Tokenizer, length: int) -> None:
         self._tokenizer = tokenizer
         self.length = length
-        """the tokens of an encoded caption, padding included"""
+        """the number of tokens of an encoded caption, padding included"""
 
     @classmethod
     def train(cls, captions: Iterable[str], vocabulary: int, length: int) -> "CaptionTokenizer":
-        """Learn at most `vocabulary` tokens (at least 258: the bytes and two marks) from `captions`."""
+        """Learn at most `vocabulary` tokens (at least 258: the bytes and two special tokens) from `captions`."""
         tokenizer = Tokenizer(models.BPE())
         tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -46,7 +46,7 @@ class CaptionTokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> "CaptionTokenizer":
-        """Read what `save` wrote. Raises RecipeError if the file is missing or is no tokenizer of captions."""
+        """Read what `save` wrote. Raises RecipeError if the file is missing or is not a caption tokenizer."""
         tokenizer = _from_file(path)
         if tokenizer.padding is None or tokenizer.truncation is None:
             raise RecipeError(f"{path}: found a tokenizer without a fixed length, expected one saved by a training run")
@@ -56,7 +56,7 @@ class CaptionTokenizer:
     def pretrained(cls, path: str | Path, length: int) -> "CaptionTokenizer":
         """The tokenizer of a pretrained encoder (`tokenizer.json`), cut and padded to `length` tokens.
 
-        Raises RecipeError if the file is missing or is no tokenizer.
+        Raises RecipeError if the file is missing or is not a tokenizer.
         """
         tokenizer = _from_file(path)
         pad_id, pad_token = 0, PAD
@@ -73,11 +73,11 @@ class CaptionTokenizer:
 
     @property
     def vocabulary(self) -> int:
-        """The number of tokens learnt, marks included."""
+        """The number of tokens learnt, special tokens included."""
         return int(self._tokenizer.get_vocab_size())
 
     def encode(self, captions: Sequence[str | None]) -> Caption:
-        """Tokens (int64 [N, L]) and their mask (bool [N, L], True for a real token); None is the null caption."""
+        """Tokens (int64 [N, L]) and their mask (bool [N, L], True for a real token). None is the null caption."""
         encoded = self._tokenizer.encode_batch([caption or "" for caption in captions])
         tokens_NL = torch.tensor([one.ids for one in encoded], dtype=torch.int64).view(len(encoded), self.length)
         mask_NL = torch.tensor([one.attention_mask for one in encoded], dtype=torch.bool).view_as(tokens_NL)

@@ -1,7 +1,7 @@
 """The Transformer (Vaswani et al. 2017): encoder, decoder, or both.
 
-One class serves as the encoder of captions (it sees both ways), as a causal model of a sequence, and as the decoder of
-an encoder–decoder (causal, with cross-attention to what another one encoded).
+One class serves as the caption encoder (bidirectional), as a causal model of a sequence, and as the decoder of an
+encoder–decoder (causal, with cross-attention to another Transformer's output).
 """
 
 from typing import Literal
@@ -16,7 +16,7 @@ Norm = Literal["pre", "post"]
 
 
 class Past:
-    """What a Transformer remembers of the positions so far: keys and values of every block."""
+    """A Transformer's cache of the positions so far: the keys and values of every block."""
 
     def __init__(self, layers: int, most: int) -> None:
         """Room for `most` positions."""
@@ -32,7 +32,7 @@ class Past:
 class TransformerBlock(nn.Module):
     """Self-attention, cross-attention if there is a context, and a feed-forward network, each with a shortcut.
 
-    Normalised before each part (`pre`) or after each sum (`post`): Xiong et al. (2020), figure 1.
+    Normalisation comes before each part (`pre`) or after each sum (`post`): Xiong et al. (2020), figure 1.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class TransformerBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Positions, blocks, and a last normalisation, over vectors of `width` channels."""
+    """Positions, blocks and a final normalisation, over vectors of `width` channels."""
 
     positions_LC: Tensor | None
 
@@ -88,12 +88,12 @@ class Transformer(nn.Module):
         positions: Positions = "learned",
         norm: Norm = "pre",
     ) -> None:
-        """`length`: the most positions; `context_width`: channels of what cross-attention reads, None for none."""
+        """`length`: the most positions. `context_width`: channels of the context; None for no cross-attention."""
         super().__init__()
         self.length = length
         if positions == "learned":
             self.positions_LC = nn.Parameter(torch.randn(length, width) * 0.02)
-        else:  # rotary ones are made where queries meet keys
+        else:  # attention applies rotary positions to queries and keys
             fixed_LC = sinusoids(length, width) if positions == "sinusoidal" else None
             self.register_buffer("positions_LC", fixed_LC, persistent=False)
         rotary = positions == "rotary"
@@ -111,9 +111,9 @@ class Transformer(nn.Module):
         context_mask_NM: Tensor | None = None,
         past: Past | None = None,
     ) -> Tensor:
-        """Returns [N, L, C]; where a mask (bool) is False a key is not seen.
+        """Returns [N, L, C]. A key whose mask (bool) is False is ignored.
 
-        With `past`, `x` are the positions that follow those in it, and are added to it; masks of `x` are not for it.
+        With `past`, `x` holds the positions that follow it, and they are added to it; `mask` cannot be used then.
         Raises ValueError if there are more positions than `length`.
         """
         first = past.length if past else 0
@@ -132,7 +132,7 @@ class Transformer(nn.Module):
         return self.norm(x_NLC)
 
     def past(self, most: int | None = None) -> Past:
-        """An empty memory with room for `most` positions (or all)."""
+        """An empty cache with room for `most` positions (by default `length`)."""
         return Past(len(self.blocks), most or self.length)
 
 

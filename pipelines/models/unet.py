@@ -40,15 +40,15 @@ class TextToImage(Conditioned):
         conditioning: Conditioning | Caption | Context,
         residuals: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """The network F of a denoiser: [N, C, H, W]. Conditioning that is not a `Context` yet is encoded first."""
+        """The network F of a denoiser: [N, C, H, W]. Conditioning that is not yet a `Context` is encoded first."""
         context = conditioning if isinstance(conditioning, Context) else self.encode(conditioning)
         return self.unet(x_NCHW, c_noise_N, context, residuals)
 
 
 class UNet(nn.Module):
-    """A network F(x, c_noise, context) of the shape of x, zero before training.
+    """A network F(x, c_noise, context). Its output has the shape of x and is zero before training.
 
-    Images are unshuffled into patches (Shi et al. 2016, reversed), so `resolution` must be a multiple of
+    Images are unshuffled into patches (Shi et al. 2016, reversed), so height and width must be multiples of
     patch · 2^(levels − 1).
     """
 
@@ -121,7 +121,7 @@ class UNetEncoder(nn.Module):
         return self.conv_in(torch.cat([x_NCHW, where_NCHW], 1))
 
     def forward(self, h_NCHW: Tensor, embedding_NE: Tensor, context: Context) -> tuple[list[Tensor], Tensor]:
-        """From the first feature map to (the output of each block, the output of the middle)."""
+        """Takes the first feature map. Returns the output of each block, and the output of the middle."""
         skips = []
         for block in self.down:
             h_NCHW = block(h_NCHW, embedding_NE, context)

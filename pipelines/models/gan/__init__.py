@@ -15,13 +15,13 @@ class Pair(NamedTuple):
     """The two networks of a GAN."""
 
     generator: nn.Module
-    """(z [N, Z], conditioning) -> image [N, C, H, W], about [−1, 1]"""
+    """(z [N, Z], conditioning) -> image [N, C, H, W], roughly in [−1, 1]"""
     discriminator: nn.Module
-    """(image [N, C, H, W], conditioning) -> logit or criticism [N]"""
+    """(image [N, C, H, W], conditioning) -> logit or critic score [N]"""
 
 
 def build_pair(recipe: Gan) -> Pair:
-    """The networks that the `model` section describes, their weights fresh from torch's generator and channels last."""
+    """The networks that the `model` section describes, in channels_last, initialised from torch's generator."""
     pair: tuple[nn.Module, nn.Module] = (
         (DcganGenerator(recipe), DcganDiscriminator(recipe))
         if recipe.backbone == "dcgan"

@@ -1,4 +1,4 @@
-"""What an image is made for, as a vector; and the discriminator's last layer, which compares the two."""
+"""A GAN's conditioning as a vector, and the discriminator's last layer, which compares an image with that vector."""
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +9,14 @@ from headrace.models.text import TextEncoder
 from headrace.recipe.gan import Gan
 
 WIDTH = 64
-"""channels of a condition's vector"""
+"""channels of the conditioning vector"""
 
 
 class Embedding(nn.Module):
-    """A label's or a caption's vector of mean square 1: [N, WIDTH]; captions go through the Transformer encoder."""
+    """The vector of a label or caption, scaled to mean square 1: [N, WIDTH].
+
+    Captions go through the Transformer encoder.
+    """
 
     def __init__(self, recipe: Gan) -> None:
         super().__init__()
@@ -25,7 +28,7 @@ class Embedding(nn.Module):
             self.pooled = nn.Linear(recipe.text.width, WIDTH)
 
     def forward(self, conditioning: Conditioning) -> Tensor:
-        """Raises ValueError if the label or caption to embed is missing, DataError for a label that is not known."""
+        """Raises ValueError if the label or caption to embed is missing, DataError if a label is out of range."""
         if self.kind == "label":
             label_N = conditioning.labels()
             self._check(label_N)
@@ -37,7 +40,7 @@ class Embedding(nn.Module):
         return torch.nn.functional.rms_norm(e_NE, (WIDTH,))
 
     def _check(self, label_N: Tensor) -> None:
-        """Look at labels on a CPU, where it costs no wait; a GPU stops by itself, though with fewer words."""
+        """Check labels on the CPU only, where it needs no synchronisation. A GPU fails by itself, less clearly."""
         known = self.label.num_embeddings
         if label_N.device.type == "cpu" and not ((label_N >= 0) & (label_N < known)).all():
             found = sorted(set(label_N[(label_N < 0) | (label_N >= known)].tolist()))
@@ -45,12 +48,12 @@ class Embedding(nn.Module):
 
 
 def embedding(recipe: Gan) -> Embedding | None:
-    """The embedding of `recipe`'s condition; None for unconditional networks."""
+    """The embedding that `recipe.condition` asks for; None for unconditional networks."""
     return None if recipe.condition == "none" else Embedding(recipe)
 
 
 class Start(nn.Module):
-    """The generator's input: z, joined to the condition's vector where there is one."""
+    """The generator's input: z, concatenated with the conditioning vector if there is one."""
 
     def __init__(self, recipe: Gan) -> None:
         super().__init__()
@@ -63,9 +66,9 @@ class Start(nn.Module):
 
 
 class Head(nn.Module):
-    """ψ(φ) + eᵀVφ of features φ and the condition's vector e: a projection discriminator's output.
+    """The output of a projection discriminator: ψ(φ) + eᵀVφ for features φ and the conditioning vector e.
 
-    Miyato & Koyama 2018, section 3; the inner product is divided by √E, so that it starts as small as ψ.
+    Miyato & Koyama 2018, section 3. The inner product is divided by √E, so that it starts as small as ψ.
     """
 
     def __init__(self, recipe: Gan, features: int) -> None:

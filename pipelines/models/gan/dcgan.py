@@ -11,7 +11,7 @@ from headrace.models.gan.conditioning import Head, Start
 from headrace.recipe.gan import Gan
 
 SLOPE = 0.2
-"""of the leaky ReLU"""
+"""the leaky ReLU's negative slope"""
 
 
 def normalisation(kind: str, channels: int) -> nn.Module:
@@ -22,7 +22,7 @@ def normalisation(kind: str, channels: int) -> nn.Module:
 
 
 class UpBlock(nn.Module):
-    """Normalise, ReLU, and a transposed convolution to twice the size."""
+    """Normalisation, ReLU, and a transposed convolution that doubles the size."""
 
     def __init__(self, channels_in: int, channels_out: int, norm: str) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class UpBlock(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """A convolution to half the size, normalise, leaky ReLU."""
+    """A convolution that halves the size, normalisation, and leaky ReLU."""
 
     def __init__(self, channels_in: int, channels_out: int, norm: str) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class DownBlock(nn.Module):
 
 
 class DcganGenerator(nn.Module):
-    """A linear layer to a coarse map, then transposed convolutions; tanh at the end."""
+    """A linear layer to a coarse map, then transposed convolutions, then tanh."""
 
     def __init__(self, recipe: Gan) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class DcganGenerator(nn.Module):
 
 
 class DcganDiscriminator(nn.Module):
-    """Strided convolutions, then one linear layer over the whole coarse map; no normalisation after the first."""
+    """Strided convolutions, then one linear layer over the whole coarse map. The first one is not normalised."""
 
     def __init__(self, recipe: Gan) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Residual networks without normalisation: the backbone of R3GAN (Huang et al. 2024, section 4 and figure 2).
 
-A block is 1×1, grouped 3×3, 1×1 convolutions with an inverted bottleneck; its last layer starts at zero and the others
-are scaled down by the number of blocks (Fixup: Zhang, Dauphin & Ma 2019). Resampling is bilinear.
+A block is an inverted bottleneck: a 1×1, a grouped 3×3 and a 1×1 convolution. Its last layer starts at zero, and the
+others are scaled down by the number of blocks (Fixup: Zhang, Dauphin & Ma 2019). Resampling is bilinear.
 """
 
 import math
@@ -18,11 +18,11 @@ from headrace.models.gan.dcgan import SLOPE
 from headrace.recipe.gan import Gan
 
 EXPANSION = 2
-"""channels inside of a block, as a multiple of those outside"""
+"""channels inside a block, as a multiple of those outside"""
 GROUP = 16
-"""channels of a group, at most"""
+"""the most channels in a group"""
 GAIN = math.sqrt(2 / (1 + SLOPE**2))
-"""of the leaky ReLU: what keeps the variance (He et al. 2015, equation 15)"""
+"""the leaky ReLU's gain, which preserves the variance (He et al. 2015, equation 15)"""
 
 
 def scaled(conv: nn.Conv2d, gain: float) -> nn.Conv2d:
@@ -34,7 +34,7 @@ def scaled(conv: nn.Conv2d, gain: float) -> nn.Conv2d:
 
 
 class ResidualBlock(nn.Module):
-    """x + f(x), f zero at first; `depth` blocks follow each other in the network."""
+    """x + f(x), where f starts at zero. `depth` is the number of blocks in the network."""
 
     def __init__(self, channels: int, depth: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class ResidualBlock(nn.Module):
 
 
 class Upsample(nn.Module):
-    """A 1×1 convolution to other channels, then bilinear interpolation to twice the size."""
+    """A 1×1 convolution that changes the channels, then bilinear interpolation to twice the size."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Upsample(nn.Module):
 
 
 class Downsample(nn.Module):
-    """The mean of 2×2 pixels, which is bilinear interpolation to half the size, then a 1×1 convolution."""
+    """The mean of each 2×2 pixels (bilinear interpolation to half the size), then a 1×1 convolution."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Downsample(nn.Module):
 
 
 class ResidualGenerator(nn.Module):
-    """A learnt coarse map, scaled by a linear function of z; residual blocks between resamplings; no tanh."""
+    """A learnt coarse map scaled by a linear function of z, then residual blocks and upsampling. There is no tanh."""
 
     def __init__(self, recipe: Gan) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class ResidualGenerator(nn.Module):
         self.out = scaled(nn.Conv2d(widths[-1], recipe.image_channels * recipe.patch**2, 1), 1.0)
 
     def forward(self, z_NZ: Tensor, conditioning: Conditioning) -> Tensor:
-        """Returns images [N, C, H, W], about [−1, 1], float32."""
+        """Returns images [N, C, H, W], roughly in [−1, 1], float32."""
         x_NCHW = self.coarse_CHW * self.first(self.start(z_NZ, conditioning))[:, :, None, None]
         for layer in self.layers:
             x_NCHW = layer(x_NCHW)
@@ -103,7 +103,7 @@ class ResidualGenerator(nn.Module):
 
 
 class ResidualDiscriminator(nn.Module):
-    """The generator's mirror: residual blocks between resamplings, then one filter over the whole of each channel."""
+    """The generator mirrored: residual blocks and downsampling, then one filter over the whole of each channel."""
 
     def __init__(self, recipe: Gan) -> None:
         super().__init__()
