@@ -1,6 +1,6 @@
 """From a table of captioned images to a trained generative model.
 
-The names below are loaded when they are first used, so that a worker without Spark imports headrace in no time.
+The names below are imported on first use, so that importing headrace is fast and a worker needs no Spark.
 """
 
 import importlib

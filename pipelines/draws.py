@@ -1,7 +1,7 @@
 """Random draws that belong to a sample of the run, not to a batch, a rank or a device.
 
-A counter-based generator: each value is a hash of (seed, name, sample, index), so it needs no state, may be drawn in
-any order, and a resumed or redistributed run draws the same times, noise and dropped captions.
+The generator is counter-based: each value is a hash of (seed, name, sample, index). It has no state, and values may be
+drawn in any order. A resumed or redistributed run draws the same noise levels, noise and dropped captions.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ class Draws:
     """Random values for each of a step's samples.
 
     `samples` are int64 [N]: global positions in the run (samples seen before this step, plus the position within the
-    global batch). Every value depends on (seed, name, samples[i], index) alone: the hash is exact integer arithmetic
+    global batch). Every value depends only on (seed, name, samples[i], index): the hash is exact integer arithmetic,
     and what follows is computed in float64, then rounded.
     """
 
@@ -35,7 +35,7 @@ class Draws:
         return (shift(bits, 40).to(torch.float32) * 2.0**-24).view(-1, *shape)
 
     def normal(self, name: str, *shape: int) -> Tensor:
-        """Standard normal values: float32 [N, *shape], by Box & Muller (1958) from 32 bits each of radius and angle."""
+        """Standard normal values: float32 [N, *shape], by Box & Muller (1958), 32 bits each for radius and angle."""
         count = math.prod(shape)
         bits = self._bits(name, (count + 1) // 2)
         radius = (-2 * torch.log((shift(bits, 32).to(torch.float64) + 0.5) * 2.0**-32)).sqrt()

@@ -1,4 +1,4 @@
-"""The errors that you can fix yourself. Each ends a job with an exit status of its own and one line on stderr."""
+"""Errors that you can fix yourself. Each ends a job with its own exit status and one line on stderr."""
 
 
 class RecipeError(ValueError):
@@ -10,4 +10,4 @@ class DataError(ValueError):
 
 
 class Diverged(RuntimeError):
-    """Too many steps in a row had non-finite figures (exit status 1). The message is one line."""
+    """Too many steps in a row had a non-finite loss or gradient (exit status 1). The message is one line."""

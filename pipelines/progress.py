@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line every few seconds in a log."""
+"""Progress of long-running work: a bar on a terminal, or a plain line every few seconds in a log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LINE_EVERY_SECONDS = 10.0
 
 
 class Bar:
-    """What `progress` yields: call `advance` as work gets done. Keyword fields are shown after the count."""
+    """What `progress` yields. Call `advance` as work gets done; its keyword arguments are shown after the count."""
 
     def __init__(self, name: str, total: int | None, unit: str) -> None:
         self.name, self.total, self.unit = name, total, unit
@@ -63,9 +63,9 @@ class _LogBar(Bar):
 def progress(name: str, total: int | None = None, unit: str = "steps", shown: bool = True) -> Iterator[Bar]:
     """Show the progress of one piece of work on stderr.
 
-    `total` is None if it is not known. With `shown=False` (ranks other than the first) the bar counts and shows
-    nothing. On a terminal this is a live bar, and lines printed meanwhile appear above it, never wrapped; elsewhere it
-    is one line at most every 10 seconds and one at the end.
+    `total` is None if it is not known. With `shown=False` (for ranks other than the first) the bar counts but shows
+    nothing. A terminal gets a live bar, and lines printed meanwhile appear above it, unwrapped. Anything else gets at
+    most one line every 10 seconds, and one at the end.
     """
     console = Console(stderr=True, quiet=not shown, soft_wrap=True)
     if shown and not console.is_terminal:
@@ -84,6 +84,6 @@ def progress(name: str, total: int | None = None, unit: str = "steps", shown: bo
         TimeRemainingColumn(),
         TextColumn("{task.fields[fields]}", markup=False),
     )
-    # A bar takes over stdout only where that is a terminal too: a file or a pipe gets its lines itself.
+    # The bar redirects stdout only if it is a terminal too. A file or pipe gets its lines directly.
     with Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty()) as bars:
         yield _TerminalBar(name, total, unit, bars)

@@ -1,17 +1,17 @@
-"""SplitMix64 (Steele, Lea & Flood 2014), for numpy, for torch and for plain integers alike.
+"""SplitMix64 (Steele, Lea & Flood 2014), for numpy arrays, torch tensors and plain integers.
 
-Signed 64-bit arrays wrap around, and integers of Python have no end: in both the low 64 bits are those of unsigned
-arithmetic, so one function serves all.
+Signed 64-bit arrays wrap around, and Python's integers are unbounded. In both, the low 64 bits equal those of unsigned
+arithmetic, so the same functions work for all three.
 """
 
 from typing import Any, TypeVar
 
 Integers = TypeVar("Integers")
-"""int64, of numpy or torch, or a plain int"""
+"""an int64 array or tensor, or a plain int"""
 
 
 def signed(value: int) -> int:
-    """The int64 whose bits are the low 64 of `value`."""
+    """The low 64 bits of `value` as a signed integer."""
     return ((value + (1 << 63)) & ((1 << 64) - 1)) - (1 << 63)
 
 
@@ -22,9 +22,9 @@ _SECOND = signed(0x94D049BB133111EB)
 
 
 def finalize(x: Integers) -> Integers:
-    """The finalizer, a bijection of 64 bits in which each input bit flips each output bit half of the time.
+    """The finalizer: a bijection of 64 bits in which each input bit flips each output bit half of the time.
 
-    For a plain int the low 64 bits of the result count.
+    For a plain int only the low 64 bits of the result are meaningful.
     """
     value: Any = x
     value = (value ^ shift(value, 30)) * _FIRST

@@ -1,1 +1,1 @@
-"""Metrics of drawn images against real ones."""
+"""Metrics that compare drawn images with real ones."""

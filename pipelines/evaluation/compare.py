@@ -17,7 +17,7 @@ from headrace.recipe.evaluation import Evaluation
 Figures = dict[str, Measured]
 Done = Callable[[int], None]
 SET_HALVES = 3
-"""how many statistics of sets are resampled, for a progress bar: FID, KID, and the four of manifolds as one"""
+"""how many statistics of sets are resampled (FID, KID, and the four of manifolds as one), for a progress bar"""
 
 
 def set_figures(real_ND: Tensor, drawn_ND: Tensor, evaluation: Evaluation, done: Done) -> Figures:
@@ -40,7 +40,7 @@ def measured_all(
     evaluation: Evaluation,
     done: Done,
 ) -> Figures:
-    """Each of `statistics` with its interval. It maps names to a function of the sets that returns as many figures."""
+    """Each of `statistics` with its interval. A key holds the names of the figures that its function returns."""
     figures: Figures = {}
     for names, statistic in statistics.items():
         figures |= measured(names, statistic, sets, evaluation.resamples, evaluation.seed, done)
@@ -58,7 +58,7 @@ def means(values: dict[str, Tensor], evaluation: Evaluation) -> Figures:
 
 
 def agreement(requested_N: Tensor, recognised_N: Tensor) -> Tensor:
-    """1 for each image that shows its label, else 0: float64 [N]."""
+    """1 for each image that shows its label, otherwise 0: float64 [N]."""
     return (requested_N == recognised_N).double()
 
 
@@ -72,7 +72,7 @@ def edge_figures(conditions_NCHW: Tensor, drawn_NCHW: Tensor, evaluation: Evalua
 def mode_figures(
     drawn_NCHW: Tensor, judge: ClassifierExtractor, evaluation: Evaluation, done: Done
 ) -> dict[str, float]:
-    """The modes of images whose channels are separate images, and how evenly they are drawn."""
+    """The modes of images whose channels are separate images, and how evenly they occur."""
     channels = [extract(judge, channel, evaluation.batch_size, done).labels for channel in drawn_NCHW.split(1, 1)]
     found = modes(torch.stack([labels for labels in channels if labels is not None], 1), judge.classes)
     return {"modes_possible": found.possible, "modes": found.drawn, "modes_kl": found.kl}

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def frechet_distance(first_ND: Tensor, second_ND: Tensor) -> float:
-    """FID (Heusel et al. 2017, equation 6): Fréchet distance of normal distributions with the features' moments.
+    """FID (Heusel et al. 2017, equation 6): Fréchet distance between normal distributions with the features' moments.
 
     ‖μ₁ − μ₂‖² + tr(C₁ + C₂ − 2·(C₁C₂)^½), with covariances over N − 1. It is biased upwards by about 1/N, so compare
     only equal numbers of images. Raises ValueError for fewer than two images in a set.
@@ -31,8 +31,8 @@ def _moments(features_ND: Tensor) -> tuple[Tensor, Tensor]:
 def kernel_distance(first_ND: Tensor, second_ND: Tensor) -> float:
     """KID (Bińkowski et al. 2018, section 4): the unbiased squared MMD under the kernel (x·y/D + 1)³.
 
-    The number of images affects only its noise, not its mean. It can be below 0. Raises ValueError for fewer than two
-    images in a set.
+    The number of images affects only its variance, not its mean. It can be below 0. Raises ValueError for fewer than
+    two images in a set.
     """
     n, m = len(first_ND), len(second_ND)
     if min(n, m) < 2:

@@ -8,11 +8,11 @@ from torch import Tensor
 from headrace.images.edges import canny
 
 EDGE_FROM = 128
-"""gray level from which a pixel of a condition is an edge"""
+"""grey level from which a pixel of a condition counts as an edge"""
 
 
 def edge_map(image_CHW: Tensor) -> np.ndarray:
-    """Canny edges of a uint8 image, gray or RGB: bool [H, W]."""
+    """Canny edges of a uint8 image, grey or RGB: bool [H, W]."""
     pixels = image_CHW.permute(1, 2, 0).contiguous().numpy()
     gray = pixels[:, :, 0] if pixels.shape[2] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     return canny(gray) > 0
@@ -21,9 +21,9 @@ def edge_map(image_CHW: Tensor) -> np.ndarray:
 def edge_agreement(conditions_N1HW: Tensor, drawn_NCHW: Tensor, tolerance: int = 0) -> Tensor:
     """F1 of the edges of each drawn image against those of its condition: float64 [N].
 
-    Both are uint8. Precision is the share of the drawn image's edge pixels that lie within `tolerance` pixels (in rows
-    and columns) of one in the condition; recall is the share of the condition's that lie as close to a drawn one. If
-    neither image has an edge, F1 is 1. Raises ValueError if a condition and its image differ in size.
+    Both are uint8. Precision is the fraction of the drawn image's edge pixels that lie within `tolerance` pixels (in
+    rows and columns) of one in the condition. Recall is the fraction of the condition's that lie that close to a drawn
+    one. If neither image has an edge, F1 is 1. Raises ValueError if a condition and its image differ in size.
     """
     if conditions_N1HW.shape[-2:] != drawn_NCHW.shape[-2:] or len(conditions_N1HW) != len(drawn_NCHW):
         raise ValueError(

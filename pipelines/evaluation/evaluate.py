@@ -1,4 +1,4 @@
-"""Measure a finished run: draw images, extract features, compare. What is measured depends on the run's family."""
+"""Measure a finished run: draw images, extract features, compare them. The metrics depend on the run's family."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ from headrace.systems.prior import PriorImageGenerator
 
 @dataclass(frozen=True)
 class Measurement:
-    """The figures of one way of drawing."""
+    """The figures of one set of sampling settings."""
 
     drawn: Tensor
-    """uint8 [N, C, H, W]; empty where nothing is drawn"""
+    """uint8 [N, C, H, W]; empty if nothing is drawn"""
     figures: Figures
     """with confidence intervals"""
     counts: dict[str, float]
@@ -73,7 +73,7 @@ class Evaluated:
 
 
 Way = tuple[dict[str, Any], Sampling]
-"""A way of drawing: the keys that tell it from others, and its settings"""
+"""a way to draw images: the `sampling` keys that a sweep sets, with their values, and the whole section"""
 
 
 def evaluate(
@@ -81,8 +81,8 @@ def evaluate(
 ) -> Evaluated:
     """Measure the run in `folder` as the `evaluation` section of `recipe` says.
 
-    A classifier is measured by its accuracy, an autoencoder by its reconstructions, any other run by what it draws in
-    each of `ways`; by default these are the combinations of `evaluation.sweep` over the `sampling` section.
+    A classifier is measured by its accuracy, an autoencoder by its reconstructions, and any other run by what it draws
+    in each of `ways`. By default these are the combinations of `evaluation.sweep` over the `sampling` section.
     Raises RecipeError or DataError, before anything is drawn, if the sections do not fit the run or the dataset.
     """
     evaluation, system = recipe.evaluation, system_for(recipe)
@@ -182,7 +182,7 @@ def _compared(
     evaluation: Evaluation,
     name: str,
 ) -> tuple[Figures, dict[str, float], Tensor | None]:
-    """The figures of drawn images, those without intervals, and the labels that the judge recognises."""
+    """The figures of drawn images, the figures without intervals, and the labels that the judge recognises."""
     with _bar(f"features{name}", len(drawn)) as done:
         drawn_features = extract(extractor, drawn, evaluation.batch_size, done)
     with _bar(f"compare{name}", compare.SET_HALVES * evaluation.resamples) as done:
@@ -209,7 +209,7 @@ def _bits(image_generator: PriorImageGenerator, request: SampleRequest, evaluati
 
 
 def _codes(image_generator: ImageGenerator, originals_NCHW: Tensor, evaluation: Evaluation) -> dict[str, float]:
-    """How an autoencoder uses its codebook; empty without a codebook."""
+    """How an autoencoder uses its codebook; empty if it has none."""
     assert isinstance(image_generator, AutoencoderImageGenerator)
     if isinstance(image_generator.model.bottleneck, Normal):
         return {}

@@ -1,4 +1,4 @@
-"""Networks that extract features of images, to compare sets of images, and labels of what the images show."""
+"""Networks that extract features, to compare sets of images, and labels of what the images show."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Features(NamedTuple):
     """int64 [N]: the most likely label of each; None if the network has no labels"""
 
     def part(self, count: int) -> Features:
-        """Those of the first `count` images."""
+        """The features of the first `count` images."""
         return Features(self.features[:count], None if self.labels is None else self.labels[:count])
 
 
@@ -59,7 +59,7 @@ class ClassifierExtractor:
 
     @torch.no_grad()
     def extract(self, images_NCHW: Tensor) -> Features:
-        """The features before the last layer, and the most likely labels. Scales the images to the size of training."""
+        """The input of the last layer and the most likely labels, after scaling the images to the training size."""
         pixels = fitted(images_NCHW.to(self.device), self.model.image_shape)
         features_ND = self.model.features(from_uint8(pixels))
         return Features(features_ND.float().cpu(), self.model.logits(features_ND).argmax(1).cpu())
@@ -78,7 +78,10 @@ class ScriptedExtractor:
 
     @torch.no_grad()
     def extract(self, images_NCHW: Tensor) -> Features:
-        """The features of images at their own size; the network may resize them. Raises DataError for other output."""
+        """The features of images at their own size; the network may resize them.
+
+        Raises DataError if it returns anything else.
+        """
         rgb = images_NCHW.expand(-1, 3, -1, -1) if images_NCHW.shape[1] == 1 else images_NCHW
         arguments = self.module._c._get_method("forward").schema.arguments
         options = {"return_features": True} if any(each.name == "return_features" for each in arguments) else {}
@@ -123,7 +126,7 @@ def classifier_extractor(run: BaseRun, device: torch.device) -> ClassifierExtrac
 def extract(
     extractor: FeatureExtractor, images_NCHW: Tensor, batch_size: int, done: Callable[[int], None] = lambda count: None
 ) -> Features:
-    """The features of uint8 images [N, C, H, W], `batch_size` at a time; `done(count)` follows each batch."""
+    """The features of uint8 images [N, C, H, W], `batch_size` at a time. `done(count)` is called after each batch."""
     parts = []
     for part in images_NCHW.split(batch_size):
         parts.append(extractor.extract(part))
@@ -133,7 +136,10 @@ def extract(
 
 
 def fitted(images_NCHW: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """uint8 images as float32 of `shape` (channels, height, width) in [0, 255], by luma or copies, and antialiased."""
+    """uint8 images as float32 of `shape` (channels, height, width) in [0, 255], resized with antialiasing.
+
+    Grey images are copied to each channel; RGB images are reduced to luma.
+    """
     channels, *size = shape
     pixels = images_NCHW.float()
     if pixels.shape[1] == 3 and channels == 1:  # ITU-R BT.601, as in image decoders

@@ -1,4 +1,4 @@
-"""Fidelity and variety measured separately: by nearest neighbours among features, and by counting modes.
+"""Fidelity and variety, measured separately: by nearest neighbours among features, and by counting modes.
 
 `precision_recall` takes features [N, D], one row per image. The manifold of a set is the union of balls around its
 points; a ball reaches to its point's k-th nearest neighbour. `modes` counts the combinations of labels in drawn images,
@@ -22,7 +22,7 @@ ROWS_AT_ONCE = 1024
 
 
 class Manifolds(NamedTuple):
-    """Four shares. The best value of each is 1; density may exceed it."""
+    """Four figures. The best value of each is 1; density may exceed it."""
 
     precision: float
     """the share of drawn images inside the real manifold: fidelity"""
@@ -65,7 +65,7 @@ def precision_recall(real_ND: Tensor, drawn_ND: Tensor) -> Manifolds:
 
 
 def radii(points_ND: Tensor) -> tuple[Tensor, Tensor]:
-    """The distances of each point to its third and its fifth nearest neighbour, not counting itself: two [N]."""
+    """The distance from each point to its third and its fifth nearest neighbour, not counting itself: two [N]."""
     nearest = [
         torch.cdist(part, points_ND).topk(DENSITY_NEIGHBOURS + 1, largest=False).values
         for part in points_ND.split(ROWS_AT_ONCE)
@@ -84,11 +84,11 @@ class Modes(NamedTuple):
 
 
 def modes(labels_NC: Tensor, classes: int) -> Modes:
-    """The modes among drawn images; `labels` (int64 [N, C], 0 … classes − 1) are a classifier's for each channel."""
+    """The modes among drawn images. `labels` (int64 [N, C], 0 … classes − 1) are a classifier's, one a channel."""
     channels = labels_NC.shape[1]
     powers = classes ** torch.arange(channels)
     counts = torch.bincount((labels_NC * powers).sum(1), minlength=classes**channels).double()
     share = counts / counts.sum()
-    # 0·log 0 is 0: xlogy's convention.
+    # xlogy takes 0·log 0 as 0.
     kl = float(torch.xlogy(share, share * len(counts)).sum())
     return Modes(len(counts), int((counts > 0).sum()), kl)

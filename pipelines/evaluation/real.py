@@ -1,4 +1,4 @@
-"""The real images of an evaluation, with the request to draw each again."""
+"""The real images of an evaluation, and the request that draws images like them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headrace.systems import SampleRequest, System
 
 @dataclass(frozen=True)
 class Real:
-    """Real images, each once, in a seeded order, and the request that draws as many again."""
+    """Real images, each once, in a seeded order, and the request to draw one for each of them."""
 
     request: SampleRequest
     """captions, labels, conditions and the images themselves"""
@@ -31,7 +31,7 @@ class Real:
 
 
 def read_real(system: System, count: int) -> Real:
-    """`count` real images, chosen by the `evaluation` section, of the shape that the system draws.
+    """`count` real images of the shape that the system draws, chosen as the `evaluation` section says.
 
     Raises RecipeError for a wrong path, partition or column, DataError if there are fewer images.
     """

@@ -9,7 +9,7 @@ from torch import Tensor
 def similarity(originals_NCHW: Tensor, redrawn_NCHW: Tensor) -> dict[str, Tensor]:
     """`psnr` in dB and `ssim` (Wang et al. 2004) of each pair of uint8 images: float32 [N] each.
 
-    Equal images get the PSNR of an error of half a level, 54.2 dB, so that means are finite.
+    Equal images get the PSNR of an error of half a grey level, 54.2 dB, so that means are finite.
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -21,7 +21,7 @@ def similarity(originals_NCHW: Tensor, redrawn_NCHW: Tensor) -> dict[str, Tensor
 
 
 def codebook_use(codes: Tensor, size: int) -> dict[str, float]:
-    """`usage`, the share of `size` codes that occur in `codes` (int64), and `perplexity`, e to their entropy.
+    """`usage`, the fraction of `size` codes that occur in `codes` (int64), and `perplexity`, e to their entropy.
 
     The perplexity is `size` if all codes are used equally often.
     """

@@ -1,9 +1,9 @@
 """Confidence intervals by half-sampling.
 
-A bootstrap draws some samples twice, and a copy at distance 0 spoils every metric that uses distances (nearest
-neighbours, kernels, even FID). Half of the samples, drawn without replacement, contains no copies. Over such halves the
-variance of a smooth statistic is σ²/m·(1 − m/n) = σ²/n for m = n/2, which is its variance over whole sets (Shao & Wu
-1989: the delete-d jackknife with d = n/2).
+A bootstrap draws some samples twice, and a copy at distance 0 distorts every metric that uses distances (nearest
+neighbours, kernels, even FID). A half of the samples, drawn without replacement, contains no copies. Over such halves
+the variance of a smooth statistic is σ²/m·(1 − m/n) = σ²/n for m = n/2, which is its variance over whole sets (Shao &
+Wu 1989: the delete-d jackknife with d = n/2).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +29,10 @@ class Measured:
 
 
 def halves(sizes: Sequence[int], resamples: int, seed: int) -> Iterator[tuple[Tensor, ...]]:
-    """Draw `resamples` times a random half (rounded up) of each set of `sizes` samples: int64 indices for each set."""
+    """Draw a random half (rounded up) of each set, `resamples` times: int64 indices for each set.
+
+    `sizes` are the numbers of samples in the sets.
+    """
     generator = torch.Generator().manual_seed(seed)
     for _ in range(resamples):
         yield tuple(torch.randperm(size, generator=generator)[: (size + 1) // 2] for size in sizes)
@@ -43,10 +46,10 @@ def measured(
     seed: int,
     done: Callable[[int], None] = lambda count: None,
 ) -> dict[str, Measured]:
-    """The figures `statistic(*sets)`, called `names`, each with a normal interval from its deviation over halves.
+    """The figures `statistic(*sets)`, named `names`, each with a normal interval from its spread over halves.
 
-    The bias of a half (FID's is larger for fewer samples) shifts all halves alike, so it does not affect the interval.
-    `done(1)` is called after each half.
+    The bias of a half (FID's is larger for fewer samples) shifts all halves equally, so it does not affect the
+    interval. `done(1)` is called after each half.
     """
     values = statistic(*sets)
     found = []

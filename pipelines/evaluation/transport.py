@@ -1,7 +1,7 @@
-"""Optimal transport between sets of points: exact W₁, W₁ with entropy, the dual of W₁, and whether they agree.
+"""Optimal transport between sets of points: exact W₁, entropic W₁, the dual of W₁, and whether they agree.
 
-POT solves the primal problem. The dual is solved by a 1-Lipschitz network that the common trainer trains: what the
-critic of a Wasserstein GAN is meant to be.
+POT solves the primal problem. The dual is solved by a 1-Lipschitz network, trained by the trainer of all runs: it is
+what the critic of a Wasserstein GAN approximates.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from headrace.recipe.training import Training
 from headrace.training.trainer import Trainer
 
 ERRORS = 3.0
-"""how many standard errors two estimates of one quantity may differ by"""
+"""how many standard errors two estimates of the same quantity may differ by"""
 
 
 def exact_w1(x_ND: Tensor, y_MD: Tensor, a_N: Tensor | None = None, b_M: Tensor | None = None) -> float:
@@ -94,7 +94,7 @@ def potential_between(
 
 @dataclass(frozen=True)
 class Duality:
-    """The two sides of Kantorovich–Rubinstein duality between the same sets of points."""
+    """The two sides of Kantorovich–Rubinstein duality for the same sets of points."""
 
     primal: float
     """the linear program's W₁"""
@@ -103,7 +103,7 @@ class Duality:
 
     @property
     def gap(self) -> float:
-        """The difference between the two sides, as a share of the primal."""
+        """The difference between the two sides, as a fraction of the primal."""
         return (self.primal - self.dual.value) / self.primal if self.primal else 0.0
 
     def agrees(self, tolerance: float = 0.05) -> bool:
@@ -127,7 +127,10 @@ def _points(x_ND: Tensor, y_MD: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _onto_marginals(plan: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """`plan` rounded to exact marginals (Altschuler, Weed & Rigollet 2017, algorithm 2): iterations are inexact."""
+    """`plan` rounded to exact marginals (Altschuler, Weed & Rigollet 2017, algorithm 2).
+
+    Sinkhorn's iterations meet the marginals only approximately.
+    """
     plan = plan * np.minimum(a / plan.sum(1), 1)[:, None]
     plan = plan * np.minimum(b / plan.sum(0), 1)[None]
     left, right = a - plan.sum(1), b - plan.sum(0)

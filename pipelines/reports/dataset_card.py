@@ -1,4 +1,4 @@
-"""The dataset part of a report: size, example images, histograms, absent values, versions."""
+"""The dataset part of a report: size, example images, histograms, absent values and versions."""
 
 import json
 from collections.abc import Iterable
@@ -104,7 +104,7 @@ def _sampled(sampled: Sampled, found: Plan) -> str:
 
 
 def _pictures(sampled: Sampled, who: Roles) -> list[Picture]:
-    """Images from all over the shards that were read."""
+    """Images spread over the shards that were read."""
     if who.image is None:
         return []
     tables = sampled.tables[:SHOWN_IMAGES]
@@ -188,7 +188,7 @@ def _some(keys: Iterable[str]) -> str:
 
 
 def _spread(table: pa.Table) -> list[dict[str, Any]]:
-    """Up to 12 rows from all over `table`."""
+    """Up to 12 rows, spread over `table`."""
     places = np.unique(np.linspace(0, table.num_rows - 1, min(EXAMPLES, table.num_rows)).astype(int))
     return table.take(pa.array(places)).to_pylist()
 

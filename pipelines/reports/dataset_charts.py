@@ -1,4 +1,4 @@
-"""Histograms of a dataset, as bars for the report's page to draw."""
+"""Histograms of a dataset, as bars that the report's page draws."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ BARS = 12
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: its label, its count, and its length as a share (0 to 1) of the longest."""
+    """One bar: its label, its count, and its length as a fraction (0 to 1) of the longest."""
 
     label: str
     count: int
@@ -32,7 +32,7 @@ class Chart:
 
     @property
     def width(self) -> float:
-        """The width of an upright bar, in the 100 units of the drawing."""
+        """The width of an upright bar, where the drawing is 100 wide."""
         return 100 / len(self.bars)
 
     @property

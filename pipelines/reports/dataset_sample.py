@@ -18,7 +18,7 @@ LANGUAGES = ("language", "lang")
 
 @dataclass(frozen=True)
 class Roles:
-    """The roles of a dataset's columns: images by type, the others by the names that recipes usually give them."""
+    """The roles of a dataset's columns. Images are found by type, other columns by the names that recipes often use."""
 
     image: str | None
     conditions: tuple[str, ...]
@@ -64,7 +64,7 @@ def roles(schema: pa.Schema) -> Roles:
 
 
 def sample(found: Plan, who: Roles) -> Sampled:
-    """Read shards from all over the dataset: up to 256 MiB and 500,000 rows, but at least one shard."""
+    """Read shards spread over the dataset: up to 256 MiB and 500,000 rows, but at least one shard."""
     mean = max(found.sizes.mean(), 1.0)
     count = int(min(len(found), max(1, SAMPLE_BYTES // mean), max(1, SAMPLE_ROWS // max(found.rows.mean(), 1.0))))
     sampled = Sampled()
@@ -114,7 +114,7 @@ def _size(data: bytes | None) -> tuple[int, int] | None:
 
 
 def images(table: pa.Table, who: Roles, count: int) -> Iterator[pa.Table]:
-    """The rows of up to `count` images from all over a shard, one table for each image."""
+    """The rows of up to `count` images spread over a shard, one table for each image."""
     assert who.image is not None
     indices = table.column(who.image).combine_chunks().indices.fill_null(-1).to_numpy()
     unique, first = np.unique(indices, return_index=True)

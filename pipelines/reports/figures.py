@@ -37,7 +37,7 @@ def loss_curve(steps: Sequence[int], losses: Sequence[float]) -> bytes:
 def running_mean(values: Sequence[float]) -> np.ndarray:
     """The mean of each value and those before it, over a window of 2 % of all (at least 10 values).
 
-    NaN stands for a missing value and is left out; where a window has no other, its mean is NaN.
+    NaN is a missing value and is left out. The mean of a window that has nothing else is NaN.
     """
     window = max(10, round(len(values) * SMOOTHED_OVER))
     known = ~np.isnan(np.asarray(values, dtype=np.float64))
@@ -69,7 +69,7 @@ def gathered(images_NCHW: Tensor, rows: Sequence[tuple[str, list[int]]]) -> Tens
 
 
 def confusion(requested_N: Tensor, recognised_N: Tensor) -> bytes:
-    """A PNG of how often each label was recognised for each requested label, as shares of the requested label.
+    """A PNG of how often each label was recognised for each requested label, as a fraction of the latter.
 
     Both are int64 [N] and at least 0.
     """
@@ -91,7 +91,7 @@ def confusion(requested_N: Tensor, recognised_N: Tensor) -> bytes:
 
 
 def sweep_curves(varied: Sequence[dict[str, Any]], figures: Sequence[Figures], names: Sequence[str]) -> bytes:
-    """A PNG with a panel for each of `names`: its value and interval along the first swept key that is numeric.
+    """A PNG with a panel for each of `names`: its value and interval against the first numeric swept key.
 
     There is one line for each combination of the other swept keys. Raises ValueError if no swept key is numeric.
     """

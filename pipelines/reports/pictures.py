@@ -34,6 +34,6 @@ def _fitted(height: int, width: int) -> tuple[int, int]:
 
 
 def data_uri(data: bytes) -> str | None:
-    """`data` as a data URI, or None if it does not begin like an image that a browser shows."""
+    """`data` as a data URI, or None if it does not start like an image that browsers can show."""
     kind = media_type(data)
     return f"data:{kind};base64,{base64.b64encode(data).decode()}" if kind else None

@@ -1,4 +1,4 @@
-"""The run part of a report: facts, sample grid, loss, evaluation."""
+"""The run part of a report: facts, sample grid, loss and evaluation."""
 
 import json
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class RunCard:
 
 
 def read_run(folder: Path, recipe: Recipe) -> RunCard:
-    """Read the run in `folder`, which was trained by `recipe`."""
+    """Read the run in `folder`, which was trained with `recipe`."""
     records = read_metrics(folder / "metrics.jsonl")
     steps = [int(record["step"]) for record in records]
     losses = [float(record["loss"]) for record in records]

@@ -1,1 +1,1 @@
-"""What a build computes of the source's images before the query runs: facts, conditions, near-duplicates."""
+"""What a build computes from the source's images before the query runs: facts, conditions and near-duplicates."""

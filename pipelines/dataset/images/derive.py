@@ -18,7 +18,7 @@ from headrace.images.pixels import Pixels, decode_as_stored, grayscale, over_whi
 LOWRES_SIDE = 16
 PALETTE_COLORS = 8
 PALETTE_PIXELS, PALETTE_ROUNDS = 4096, 20
-"""k-means runs on at most this many pixels of an image, evenly spaced, and stops after this many rounds"""
+"""k-means uses at most this many pixels of an image, evenly spaced, and stops after this many rounds"""
 
 Hook = Callable[[pa.RecordBatch], pa.Array]
 """a user's function: takes a batch of the source's rows and returns one encoded image for each, or null"""
@@ -28,17 +28,17 @@ ARROW_CONDITIONS = pa.list_(pa.struct([("kind", pa.string()), ("image", pa.binar
 
 
 def silhouette(pixels: Pixels) -> Pixels | None:
-    """The alpha channel as a gray image [H, W]; None for an image without one."""
+    """The alpha channel as a grey image [H, W]; None for an image without one."""
     return pixels[:, :, 3] if pixels.ndim == 3 and pixels.shape[2] == 4 else None
 
 
 def edges(pixels: Pixels) -> Pixels:
-    """Canny edges [H, W] of the gray image over white, 255 on an edge."""
+    """Canny edges [H, W] of the image over white, in grey: 255 on an edge."""
     return canny(grayscale(pixels))
 
 
 def lowres(pixels: Pixels, side: int = LOWRES_SIDE) -> Pixels:
-    """The image over white, shrunk by areas until its longer side is `side`. Smaller images are not scaled."""
+    """The image over white, shrunk by area averaging to a longer side of `side`. Smaller images are not scaled."""
     pixels = over_white(pixels)
     height, width = pixels.shape[:2]
     scale = side / max(height, width)
@@ -49,7 +49,7 @@ def lowres(pixels: Pixels, side: int = LOWRES_SIDE) -> Pixels:
 
 
 def palette(pixels: Pixels, colors: int = PALETTE_COLORS) -> Pixels:
-    """The image over white in its `colors` most typical colours: k-means in BGR (Lloyd 1982) from a fixed start."""
+    """The image over white, reduced to `colors` colours by k-means in BGR (Lloyd 1982) from a fixed start."""
     pixels = over_white(pixels)
     pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
     points_N3 = pixels.reshape(-1, 3).astype(np.float32)
@@ -152,7 +152,7 @@ def hook(path: str) -> Hook:
 
 
 def decoded(image: bytes | None, max_pixels: int | None = None) -> Pixels | None:
-    """The pixels of an encoded image, as `decode_as_stored` gives them; None if it is null or bad."""
+    """The pixels of an encoded image, as `decode_as_stored` returns them; None if the image is null or bad."""
     if image is None:
         return None
     try:

@@ -1,11 +1,11 @@
 """Near-duplicates: images whose perceptual hashes differ in few bits, and which of them are kept.
 
-Of two such images the one with more pixels is kept; if they have equally many, the one with the smaller key. Whether an
-image goes is decided pair by pair, so the result does not depend on the order or number of tasks.
+Of two such images, the one with more pixels is kept, or the one with the smaller key if they have equally many. The
+decision is made pair by pair, so the result does not depend on the order or number of tasks.
 
 Two hashes that differ in at most d bits agree on at least one of d + 1 bands of bits, so a hash is compared only with
-those that share a band (multi-index hashing, Norouzi et al. 2012). Equal hashes are grouped first, so a hash that very
-many images share (blank ones, say) costs no more than their number.
+those that share a band (multi-index hashing, Norouzi et al. 2012). Equal hashes are grouped first, so the cost of a
+hash that very many images share (blank ones, for example) is only linear in their number.
 """
 
 from pyspark.sql import Column, DataFrame
@@ -17,7 +17,7 @@ from headrace.images.hashes import HASH_BITS
 def near_duplicates(facts: DataFrame, distance: int) -> DataFrame:
     """The column `key` of the images to leave out.
 
-    `facts` has the columns `key`, `hash` (null: never a duplicate) and `pixels`, the number of them.
+    `facts` has the columns `key`, `hash` (an image with a null is never a duplicate) and `pixels`, their number.
     """
     ranked = facts.where("hash IS NOT NULL").select("key", "hash", F.struct(-F.col("pixels"), "key").alias("rank"))
     best = ranked.groupBy("hash").agg(F.min("rank").alias("best"))
@@ -27,7 +27,7 @@ def near_duplicates(facts: DataFrame, distance: int) -> DataFrame:
 
 
 def _better(best: DataFrame, distance: int) -> DataFrame:
-    """For each hash, the best rank among all hashes within `distance` of it, its own included."""
+    """For each hash, the best rank among all hashes within `distance` of it, including its own."""
     bands = F.array(
         *(F.struct(F.lit(i).alias("band"), _band(i, distance + 1).alias("bits")) for i in range(distance + 1))
     )

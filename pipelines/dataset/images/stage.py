@@ -1,7 +1,7 @@
-"""Computes facts and conditions of each image of the source before the query runs, and decides which rows are dropped.
+"""Facts and conditions of each image of the source, computed before the query runs, and which rows to drop.
 
-One pass in Arrow batches over the unexploded rows decodes each image at most once, and only if its header is sound. The
-result is kept on disk while the build runs, because both the query and the write stage read it.
+One pass over the unexploded rows, in Arrow batches, decodes each image at most once, and only if its header is valid.
+The result is kept on disk while the build runs, because both the query and the write stage read it.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -31,12 +31,12 @@ FACTS: dict[str, DataType] = {
 }
 """the type of each fact's column"""
 DROPPED, HASH, PIXELS = "__dropped", "__perceptual_hash", "__pixels"
-"""hidden columns: why a row is dropped, and what near-duplicates are found by"""
+"""hidden columns: why a row is dropped, and what finds near-duplicates"""
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What a task needs to know of the recipe and the source."""
+    """The parts of the recipe and the source that a task needs."""
 
     images: Images
     conditions: Conditions
@@ -58,8 +58,8 @@ def conditions_of(images: Images) -> Conditions:
 def with_images(source: DataFrame, images: Images, kept: Collection[str]) -> DataFrame:
     """The columns `kept` of `source`, the facts and conditions of its images, and the hidden columns.
 
-    No row is removed yet: `DROPPED` gives the reason where one should be. Raises RecipeError for columns that are
-    missing or taken.
+    No row is removed yet: `DROPPED` gives the reason for each row to remove. Raises RecipeError for a column that is
+    missing, or whose name is taken.
     """
     conditions = conditions_of(images)
     _check_columns(source, images)
@@ -71,7 +71,7 @@ def with_images(source: DataFrame, images: Images, kept: Collection[str]) -> Dat
 
 
 def check_images(images: Images) -> None:
-    """Raise RecipeError for unknown conditions, and for a `max_pixels` beyond what the loader decodes."""
+    """Raise RecipeError for unknown conditions, and for a `max_pixels` above the loader's limit."""
     try:
         conditions_of(images).check()
     except RecipeError as error:
@@ -184,7 +184,7 @@ def _reason(images: Images, head: Header, pixels: Pixels | None) -> str | None:
 def _conditions(
     conditions: Conditions, batch: pa.RecordBatch, given: pa.Array | None, derived: list[list[dict[str, object]] | None]
 ) -> pa.Array:
-    """The conditions of each row: those of the source, then derived ones; null where it has neither."""
+    """The conditions of each row: the source's, then derived ones. Null where a row has neither."""
     hooked = conditions.of_hooks(batch)
     made = []
     for row, own in enumerate(derived):

@@ -1,4 +1,4 @@
-"""How a decoded image is fitted to its place in a batch: scaled, cropped, flipped, its conditions in the same way."""
+"""How a decoded image is fitted into a batch: scaled, cropped and flipped, and its conditions in the same way."""
 
 from __future__ import annotations
 
@@ -13,49 +13,25 @@ from headrace.images.headers import BadImage, dimensions
 from headrace.loading.order.hashing import mix
 
 BATCHES = 16
-"""how many consecutive batches are sorted into buckets together"""
-
-
-class Buckets:
-    """Sizes (height, width) that images are scaled and cropped to. Each image goes to the one nearest in shape."""
-
-    def __init__(self, sizes: Sequence[tuple[int, int]]) -> None:
-        self.sizes = tuple(sizes)
-        self._ratios = np.log([width / height for height, width in sizes])
-
-    def nearest(self, height: int, width: int) -> int:
-        """The bucket of an image: the one whose log(width / height) is closest to the image's."""
-        return int(np.abs(self._ratios - np.log(width / height)).argmin())
-
-    def of(self, shards: np.ndarray, rows: np.ndarray, column: str) -> np.ndarray:
-        """The bucket of each sample, int64, from the header of its image. Bad images go to the first."""
-        found = np.zeros(len(rows), np.int64)
-        for place, (shard, row) in enumerate(zip(shards, rows.tolist(), strict=True)):
-            picture = int(shard.pictures[column].picture_of_row[row]) if shard is not None else -1
-            if picture >= 0:
-                try:
-                    found[place] = self.nearest(*dimensions(shard.pictures[column].encoded.bytes_of(picture)))
-                except BadImage:
-                    continue
-        return found
-
+"""the number of consecutive batches whose samples are sorted into buckets together"""
 
 Crop = Literal["none", "centre", "random"]
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """`size` (height, width) is the size that images get; None: they keep the size that they are stored in."""
+    """How every image of a batch is scaled, cropped and flipped."""
 
     size: tuple[int, int] | None = None
+    """(height, width) of the result; None keeps the stored size"""
     crop: Crop = "none"
-    """`none`: images are stretched to `size`; else they are scaled to cover `size` and cropped, centred or at random"""
+    """`none` stretches images to `size`; the others scale them to cover `size`, then crop at the centre or at random"""
     flip: float = 0.0
-    """the share of samples that are mirrored, left to right"""
+    """the fraction of samples that are mirrored, left to right"""
 
     @property
     def random(self) -> bool:
-        """Whether crop or flip need random numbers."""
+        """Whether cropping or flipping needs random numbers."""
         return self.crop == "random" or self.flip > 0
 
     def scaled(self, height: int, width: int) -> tuple[int, int]:
@@ -68,7 +44,7 @@ class Geometry:
         return max(self.size[0], round(height * scale)), max(self.size[1], round(width * scale))
 
     def place(self, pixels: np.ndarray, room_CHW: np.ndarray, draw: int) -> None:
-        """Crop, flip and copy H×W×3 or H×W pixels to C×H×W. `draw`: 64 random bits of the sample.
+        """Crop, flip and copy H×W×3 or H×W pixels to C×H×W. `draw` is the sample's 64 random bits.
 
         Raises BadImage if the result does not have the size of `room_CHW`.
         """
@@ -89,3 +65,27 @@ class Geometry:
         else:
             # several times faster than a strided copy
             cv2.split(pixels, [room_CHW[0], room_CHW[1], room_CHW[2]])
+
+
+class Buckets:
+    """Sizes (height, width) that images are scaled and cropped to. Each image gets the one nearest to its shape."""
+
+    def __init__(self, sizes: Sequence[tuple[int, int]]) -> None:
+        self.sizes = tuple(sizes)
+        self._ratios = np.log([width / height for height, width in sizes])
+
+    def nearest(self, height: int, width: int) -> int:
+        """The bucket of an image: the one whose log(width / height) is closest to the image's."""
+        return int(np.abs(self._ratios - np.log(width / height)).argmin())
+
+    def of(self, shards: np.ndarray, rows: np.ndarray, column: str) -> np.ndarray:
+        """The bucket of each sample, int64, from its image's header. Bad images go to the first bucket."""
+        found = np.zeros(len(rows), np.int64)
+        for place, (shard, row) in enumerate(zip(shards, rows.tolist(), strict=True)):
+            picture = int(shard.pictures[column].picture_of_row[row]) if shard is not None else -1
+            if picture >= 0:
+                try:
+                    found[place] = self.nearest(*dimensions(shard.pictures[column].encoded.bytes_of(picture)))
+                except BadImage:
+                    continue
+        return found
