@@ -10,4 +10,4 @@ class DataError(ValueError):
 
 
 class Diverged(RuntimeError):
-    """Too many steps in a row had a non-finite loss or gradient (exit status 1). The message is one line."""
+    """Too many steps in a row had non-finite figures or gradients (exit status 1). The message is one line."""

@@ -1,4 +1,4 @@
-"""Checks of networks with several levels, each at half the resolution of the previous one."""
+"""Checks for networks with several levels, each at half the resolution of the previous one."""
 
 from collections.abc import Sequence
 

@@ -37,9 +37,9 @@ def load_recipe(path: str, overrides: Sequence[str] = (), needs: Sequence[str] =
 
 
 def load_run_recipe(path: str, overrides: Sequence[str] = ()) -> RunRecipe:
-    """Read the recipe of a run as `load_recipe` does; `sampling` and `evaluation` get their defaults if left out.
+    """Read the recipe of a run as `load_recipe` does. `sampling` and `evaluation` get their defaults if left out.
 
-    Raises RecipeError, also if one of `RUN_SECTIONS` is missing.
+    Raises RecipeError as `load_recipe` does, and if one of `RUN_SECTIONS` is missing.
     """
     recipe = load_recipe(path, overrides, RUN_SECTIONS)
     return RunRecipe.model_validate({name: section for name, section in recipe if section is not None})

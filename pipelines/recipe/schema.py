@@ -1,4 +1,4 @@
-"""A whole recipe, and the recipe of a training run, which lacks no section that a run needs."""
+"""A whole recipe, and the recipe of a training run, which has every section that a run needs."""
 
 from typing import Any
 
@@ -50,5 +50,5 @@ class RunRecipe(Recipe):
     """how the finished run is measured"""
 
     def changed(self, section: str, **values: Any) -> "RunRecipe":
-        """A copy in which these keys of `section` have other values, which are not validated."""
+        """A copy in which these keys of `section` have new values, which are not validated."""
         return self.model_copy(update={section: getattr(self, section).model_copy(update=values)})

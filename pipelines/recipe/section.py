@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 def tag_of(key: str, default: str) -> Callable[[Any], str]:
-    """A discriminator for a union whose branches carry the tags `[name]`, after the value of `key`.
+    """A discriminator for a union whose branches have the tags `[name]`, where name is the value of `key`.
 
     A section without `key` belongs to the branch `default`.
     """
@@ -20,7 +20,7 @@ def tag_of(key: str, default: str) -> Callable[[Any], str]:
 
 
 def is_branch(section: type[BaseModel], tag: str) -> bool:
-    """Whether `section` is the branch with this tag: one of its fields is a literal of that name."""
+    """Whether `section` is the branch with this tag: one of its fields is the literal of that name."""
     return any(tag[1:-1] in get_args(field.annotation) for field in section.model_fields.values())
 
 

@@ -1,1 +1,1 @@
-"""From a run and its `sampling` section to images: requests, drawing in batches, files and grids."""
+"""From a run and its `sampling` section to images: requests, drawing in batches, files, and grids."""

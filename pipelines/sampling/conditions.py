@@ -18,8 +18,8 @@ from headrace.systems.image_generator import SampleRequest
 def stack(files: Sequence[Sequence[str]], request: SampleRequest, shape: tuple[int, int, int]) -> Tensor:
     """The condition of each row for each ControlNet: uint8 [rows, ControlNets, H, W].
 
-    `files` lists the files of each ControlNet; one without files gets the conditions of the examples. Raises
-    RecipeError if there are no conditions or not one for each row, DataError for a file of another size or no image.
+    `files` lists the files of each ControlNet. A ControlNet without files gets the conditions of the examples. Raises
+    RecipeError if there is not a condition for each row, DataError for a file of the wrong size or that is no image.
     """
     found: list[Tensor] = []
     for paths in files:

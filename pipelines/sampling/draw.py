@@ -44,8 +44,8 @@ def rows(recipe: RunRecipe, shape: tuple[int, int, int]) -> Rows:
     """A row for each prompt of `sampling`, or each label, or each of the first samples of the dataset.
 
     An unconditional denoiser without any of these gets one row. `shape` is that of the images, channels first. Raises
-    RecipeError if there are no rows, or not one label or condition for each; DataError if a condition's file cannot be
-    used.
+    RecipeError if there are no rows, or if a row lacks a label or condition, DataError if a condition's file is
+    unusable.
     """
     found = _rows(recipe, shape)
     files = [recipe.sampling.conditions] if isinstance(recipe.objective, Control) else []
@@ -88,7 +88,10 @@ def draw(
     sampling: Sampling,
     drawn: Callable[[int], None] = lambda count: None,
 ) -> Tensor:
-    """The requested images, uint8 [N, C, H, W], in batches of `sampling.batch_size`; `drawn(count)` follows each."""
+    """Draw the requested images, uint8 [N, C, H, W], in batches of `sampling.batch_size`.
+
+    `drawn(count)` is called after each batch.
+    """
     images = []
     for start in range(0, len(request), sampling.batch_size):
         part = request.part(start, start + sampling.batch_size)
@@ -98,7 +101,7 @@ def draw(
 
 
 def slug(prompt: str) -> str:
-    """A prompt as part of a file name: ASCII letters, digits and hyphens, or `prompt` if none are left."""
+    """A prompt as part of a file name: ASCII letters, digits and hyphens, or `prompt` if nothing is left."""
     plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:60] or "prompt"
 

@@ -20,11 +20,11 @@ SYSTEMS: Mapping[str, type[System]] = {
     "gan": GanSystem,
     "prior": PriorSystem,
 }
-"""by `objective.family`"""
+"""the system of each `objective.family`"""
 
 
 def system_for(recipe: RunRecipe) -> System:
-    """The system of a run. Make one for each command: it reads the recipes of the runs that it is built on.
+    """The system of a run. Make one per command: it reads the recipes of the runs that this run is built on.
 
     Raises RecipeError if `model` and `objective` belong to different families, or if a base run is missing.
     """

@@ -1,4 +1,4 @@
-"""Autoencoders: latent models are trained on them, and they draw images again."""
+"""Autoencoders: they reconstruct images, and latent models are trained on what they encode."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class AutoencoderSystem(System):
         return self.model.image_channels, self.model.resolution, self.model.resolution
 
     def objective(self, folder: RunFolder, device: torch.device) -> objectives.Objective:
-        """Raises RecipeError if the codebook is larger than the data, or if `perceptual` compares other images."""
+        """Raises RecipeError if the codebook is larger than the data, or `perceptual` takes other images."""
         self._check_codes()
         model = models.build(self.model).to(device)
         discriminator = None
@@ -107,7 +107,10 @@ class AutoencoderImageGenerator:
 
     @torch.no_grad()
     def draw(self, request: SampleRequest, sampling: Sampling) -> Tensor:
-        """The reconstructions of the requested images, uint8 [N, C, H, W]. Raises RecipeError without images."""
+        """The reconstructions of the requested images, uint8 [N, C, H, W].
+
+        Raises RecipeError if the request has no images.
+        """
         if request.images is None:
             raise RecipeError("sampling.examples: found none, expected some: an autoencoder draws images again")
         x_NCHW = self.model(from_uint8(request.images.to(self.device)))

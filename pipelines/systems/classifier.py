@@ -35,7 +35,7 @@ class ClassifierSystem(System):
         return objectives.NoisyClassification(self.recipe.objective, models.build(self.model).to(device))
 
     def image_generator(self, folder: RunFolder, device: torch.device) -> NoReturn:
-        """Raises RecipeError."""
+        """Always raises RecipeError: a classifier draws nothing."""
         raise RecipeError(f"{folder.path}: found a classifier, expected a run that draws images")
 
 

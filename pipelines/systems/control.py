@@ -1,4 +1,4 @@
-"""A ControlNet: a trained U-Net stays as it is, and a copy of its encoder learns to follow a condition image."""
+"""A ControlNet: a trained U-Net is frozen, and a copy of its encoder learns to follow a condition image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KEY = "model.base"
 
 
 class ControlSystem(System):
-    """The run of a ControlNet, with the diffusion system of its base."""
+    """The run of a ControlNet. It uses the diffusion system of its base."""
 
     columns = ("condition",)
 
@@ -57,7 +57,7 @@ class ControlSystem(System):
         return None if self.base.text is None else self.run.folder.tokenizer
 
     def objective(self, folder: RunFolder, device: torch.device) -> objectives.Objective:
-        """The loss of the base, in which only the ControlNet is trained."""
+        """The base's loss. Only the ControlNet is trained."""
         assert isinstance(self.recipe.objective, Control)
         network: Any = self.run.sealed(device, folder)
         control = controls.fresh(network, self.base.stride).to(device)
@@ -66,7 +66,7 @@ class ControlSystem(System):
         return objectives.ControlDiffusion(losses, Controlled(network, [control]), latents)
 
     def image_generator(self, folder: RunFolder, device: torch.device) -> DenoisingImageGenerator:
-        """Raises DataError also if the base's weights have changed."""
+        """Also raises DataError if the base's weights have changed."""
         network: Any = self.run.sealed(device, folder)
         control = controls.averaged(
             frozen.newest(folder, controls.NETWORK), controls.fresh(network, self.base.stride), device

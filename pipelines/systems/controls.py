@@ -1,4 +1,7 @@
-"""Trained ControlNets as they are used with their base. Apart from `control`, which imports the base's system."""
+"""Trained ControlNets, ready for use with their base.
+
+They are a module apart from `control`, which imports the base's system.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ def load(path: str, base: RunFolder, network: TextToImage, scale: int, key: str,
 def fresh(network: TextToImage, scale: int) -> ControlNet:
     """A ControlNet of `network`, a U-Net, before training.
 
-    `scale` is the number of pixels of a condition along one pixel of what is denoised. Raises RecipeError if the
+    `scale` is how many pixels of a condition one denoised pixel spans, along each side. Raises RecipeError if the
     network cannot have a ControlNet.
     """
     try:

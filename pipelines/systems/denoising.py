@@ -54,7 +54,7 @@ class DenoisingImageGenerator:
     def draw(self, request: SampleRequest, sampling: Sampling) -> Tensor:
         """The requested images: uint8 [N, C, H, W].
 
-        Raises RecipeError for conditioning that the network does not have, and if the images are not finite.
+        Raises RecipeError for conditioning that the network does not take, and if an image has non-finite values.
         """
         self.check(sampling)
         draws = Draws(sampling.seed, torch.arange(request.first, request.first + len(request), device=self.device))
@@ -81,9 +81,9 @@ class DenoisingImageGenerator:
         return to_uint8(x_NCHW)
 
     def check(self, sampling: Sampling) -> None:
-        """Raise RecipeError if `sampling` needs conditioning that this network does not have, or a missing input.
+        """Raise RecipeError if `sampling` needs conditioning that this network does not take, or lacks an input.
 
-        Loads the classifier and the ControlNets that it names. Raises DataError if one has no checkpoint.
+        Loads the classifier and the ControlNets that `sampling` names. Raises DataError if one has no checkpoint.
         """
         named(sampling)
         if self.network.text is None:
@@ -126,7 +126,10 @@ class DenoisingImageGenerator:
         return self.network.text is not None or self._has_labels
 
     def _conditions(self, request: SampleRequest, sampling: Sampling) -> tuple[nn.Module, Any, Any]:
-        """The network, its conditioning for each sample, and that of no caption (or the negative prompt) and label."""
+        """The network, its conditioning for each sample, and its unconditional counterpart.
+
+        The latter has no label, and no caption or the negative prompt.
+        """
         nothing_N = torch.full((len(request),), NO_LABEL, device=self.device)
         label_N = nothing_N
         if self._has_labels and request.labels is not None:

@@ -1,4 +1,4 @@
-"""Denoising diffusion, of images or of an autoencoder's latents, from captions, labels or nothing."""
+"""Denoising diffusion of images or of an autoencoder's latents, conditioned on captions, on labels or on nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DiffusionSystem(System):
     """The run of a denoiser, with the run of the autoencoder whose latents it denoises, if there is one."""
 
     def __init__(self, recipe: RunRecipe) -> None:
-        """Raises RecipeError also if `model.autoencoder` does not name the run of an autoencoder."""
+        """Also raises RecipeError if `model.autoencoder` does not name the run of an autoencoder."""
         super().__init__(recipe)
         self.model = denoiser_section(recipe)
         assert isinstance(recipe.objective, Diffusion)
@@ -62,7 +62,7 @@ class DiffusionSystem(System):
 
     @property
     def stride(self) -> int:
-        """Pixels of an image along one pixel of what is denoised."""
+        """How many image pixels one denoised pixel spans, along each side."""
         return 1 if self._autoencoder is None else self._autoencoder[1].stride
 
     @property
@@ -77,7 +77,7 @@ class DiffusionSystem(System):
     def load_autoencoder(self, folder: RunFolder, device: torch.device) -> Autoencoder | None:
         """The autoencoder, if there is one, with the weights that the run in `folder` started with.
 
-        Raises DataError if it has no checkpoint yet or has other weights by now.
+        Raises DataError if it has no checkpoint yet, or if its weights have changed since.
         """
         return None if self._autoencoder is None else self._autoencoder[0].sealed(device, folder)
 
@@ -88,7 +88,7 @@ class DiffusionSystem(System):
     def image_generator_with(
         self, network: Any, folder: RunFolder, device: torch.device, own: tuple[ControlNet, ...] = ()
     ) -> DenoisingImageGenerator:
-        """What draws with `network`, trained in `folder`, and with ControlNets of the run's `own`.
+        """The image generator of `network`, which was trained in `folder`, with the ControlNets of its `own` run.
 
         Raises RecipeError if it cannot draw as `sampling` says.
         """
@@ -109,7 +109,7 @@ class DiffusionSystem(System):
         return generator
 
     def _check_latents(self) -> None:
-        """Raise RecipeError if the autoencoder's latents are not of the shape that the network denoises."""
+        """Raise RecipeError if the autoencoder's latents do not have the shape that the network denoises."""
         if self._autoencoder is None:
             return
         _, section = self._autoencoder

@@ -1,4 +1,4 @@
-"""GANs of images: two networks, and images drawn by the averaged generator in one pass."""
+"""GANs: two networks, of which the averaged generator draws images in one pass."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from headrace.systems.system import System, model_section
 TWICE = frozenset({"gradient_penalty", "r1_r2"})
 """regularisers that differentiate gradients"""
 WHOLE = TWICE | {"spectral"}
-"""regularisers that need whole weights where FSDP2 gives a rank a piece: in a second derivative, or between passes"""
+"""regularisers that need whole weights, in a second derivative or between passes, where FSDP2 gives a rank a piece"""
 
 
 class GanSystem(System):
-    """A run of a generator and a discriminator."""
+    """The run of a generator and a discriminator."""
 
     def __init__(self, recipe: RunRecipe) -> None:
         super().__init__(recipe)
@@ -71,7 +71,7 @@ class GanSystem(System):
         return GanImageGenerator(generator.to(device).eval().requires_grad_(False), self.model, tokenizer, device)
 
     def _check_second_derivatives(self) -> None:
-        """Raise RecipeError if the run uses what does not allow gradients of gradients, sample by sample."""
+        """Raise RecipeError for settings that rule out second derivatives for each sample separately."""
         regulariser, training = self.losses.regulariser, self.recipe.training
         if self.model.norm == "batch":
             raise RecipeError(
@@ -98,7 +98,10 @@ class GanImageGenerator:
 
     @torch.no_grad()
     def draw(self, request: SampleRequest, sampling: Sampling) -> Tensor:
-        """The requested images, uint8 [N, C, H, W], from untruncated z. Raises RecipeError without valid labels."""
+        """The requested images, uint8 [N, C, H, W], from untruncated z.
+
+        Raises RecipeError for labels that are missing or out of range.
+        """
         draws = Draws(sampling.seed, torch.arange(request.first, request.first + len(request), device=self.device))
         x_NCHW = self.generator(draws.normal("start", self.model.latent), self._condition(request))
         return to_uint8(x_NCHW)

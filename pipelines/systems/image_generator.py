@@ -1,4 +1,4 @@
-"""Requests for samples, and the interface of what draws them."""
+"""Requests for samples, and the interface of the image generators that draw them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SampleRequest:
     images: Tensor | None = None
     """uint8 [N, C, H, W], images to reconstruct or to invert"""
     first: int = 0
-    """the number of the first image: all randomness of image i follows from (seed, first + i) alone"""
+    """the number of the first image; the randomness of image i depends only on (seed, first + i)"""
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -44,5 +44,5 @@ class ImageGenerator(Protocol):
     """Draws images with a trained system."""
 
     def draw(self, request: SampleRequest, sampling: Sampling) -> Tensor:
-        """The requested images: uint8 [N, C, H, W] on the CPU. The size of a request does not affect its images."""
+        """The requested images: uint8 [N, C, H, W] on the CPU. An image does not depend on the size of the request."""
         ...

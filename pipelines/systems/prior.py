@@ -36,7 +36,7 @@ class PriorSystem(System):
     """The run of a prior, with the run of the autoencoder whose codes it models."""
 
     def __init__(self, recipe: RunRecipe) -> None:
-        """Raises RecipeError also if `objective.autoencoder` does not name the run of an autoencoder."""
+        """Also raises RecipeError if `objective.autoencoder` does not name the run of an autoencoder."""
         super().__init__(recipe)
         self.model = model_section(recipe, PriorRecipe, "prior")
         assert isinstance(recipe.objective, AutoregressivePrior)
@@ -66,7 +66,7 @@ class PriorSystem(System):
 
     @property
     def text(self) -> Text | None:
-        """The section of captions, if the prior is conditioned on them."""
+        """The `text` section, if the prior is conditioned on captions."""
         return self.model.text
 
     def objective(self, folder: RunFolder, device: torch.device) -> objectives.Objective:
@@ -74,7 +74,7 @@ class PriorSystem(System):
         return objectives.CodeLikelihood(self.losses, models.build(self.model).to(device), coder)
 
     def image_generator(self, folder: RunFolder, device: torch.device) -> PriorImageGenerator:
-        """Raises DataError also if the autoencoder's weights have changed."""
+        """Also raises DataError if the autoencoder's weights have changed."""
         tokenizer = None if self.model.text is None else CaptionTokenizer.load(folder.tokenizer)
         prior: Prior = frozen.network(self.recipe, frozen.newest(folder), device)
         coder = self._autoencoder.sealed(device, folder)
@@ -113,7 +113,7 @@ class PriorImageGenerator:
 
     @torch.no_grad()
     def bits(self, request: SampleRequest) -> Tensor:
-        """−log₂ p of the codes of each image, given its caption or label; the mean over its codes: float32 [N]."""
+        """−log₂ p of each image's codes, given its caption or label, as a mean over the codes: float32 [N]."""
         assert request.images is not None
         image_NCHW = from_uint8(request.images.to(self.device))
         nats_N = code_nats(
@@ -122,7 +122,7 @@ class PriorImageGenerator:
         return nats_N.cpu() / math.log(2)
 
     def _codes(self, pixels: int) -> int:
-        """The codes along a side of `pixels` pixels."""
+        """The number of codes along a side of `pixels` pixels. Raises RecipeError if that side cannot be drawn."""
         stride = self.autoencoder.stride
         if pixels % stride or pixels // stride < self.prior.side:
             least = stride * self.prior.side
@@ -130,7 +130,10 @@ class PriorImageGenerator:
         return pixels // stride
 
     def _labels(self, request: SampleRequest) -> Tensor:
-        """The requested labels; `NO_LABEL` for none. Raises RecipeError if one is not a class of the prior."""
+        """The requested labels, or `NO_LABEL` if the prior has no classes.
+
+        Raises RecipeError for labels that are missing or out of range.
+        """
         nothing_N = torch.full((len(request),), NO_LABEL, device=self.device)
         if self.labels is None:
             return nothing_N

@@ -1,4 +1,4 @@
-"""What each family of generative models offers: how the trainer, the sampler and the evaluation work with it."""
+"""The interface of each family of generative models to the trainer, the sampler and the evaluation."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ Model = TypeVar("Model")
 
 
 class System(ABC):
-    """One run's family, made once from its recipe. Runs that it is built on are opened when the system is made or used,
-    and their YAML is read once.
+    """The family of one run, made once from its recipe.
+
+    The runs that it is built on are opened when the system is made or used, and their YAML is read once.
     """
 
     columns: ClassVar[tuple[str, ...]] = ()
-    """keys of `data` that must name a column, whatever the other sections say"""
+    """keys of `data` that must always name a column, whatever the other sections say"""
 
     def __init__(self, recipe: RunRecipe) -> None:
         """Subclasses raise RecipeError if `model.network` belongs to another family, or if a base run is missing."""
         self.recipe = recipe
 
     def check(self) -> None:
-        """Raise RecipeError if the sections of the recipe do not fit each other. Builds and draws nothing."""
+        """Raise RecipeError if the sections of the recipe do not fit together. Builds and draws nothing."""
         named(self.recipe.sampling)
         for key in self.columns:
             self.check_column(key, f"objective.family is {self.recipe.objective.family}")
@@ -49,16 +50,16 @@ class System(ABC):
 
     @property
     def text(self) -> Text | FrozenText | Path | None:
-        """Where the caption tokenizer comes from: a caption encoder or the file of another run; None: no captions."""
+        """The source of the caption tokenizer: a caption encoder, or another run's file. None without captions."""
         return None
 
     @abstractmethod
     def objective(self, folder: RunFolder, device: torch.device) -> Objective:
-        """The networks, with fresh weights from torch's generator, and what is minimised over them."""
+        """The networks, initialised from torch's generator, and the losses to minimise."""
 
     @abstractmethod
     def image_generator(self, folder: RunFolder, device: torch.device) -> ImageGenerator:
-        """What draws with the averaged weights of the newest whole checkpoint in `folder`.
+        """The image generator with the averaged weights of the newest complete checkpoint in `folder`.
 
         Raises DataError if there is no checkpoint yet, RecipeError if the system cannot draw as `sampling` says.
         """

@@ -1,1 +1,1 @@
-"""One trainer for every objective: exact resume, probes, validation, many ranks."""
+"""One trainer for every objective, with exact resume, probes, validation and many ranks."""

@@ -9,10 +9,10 @@ from matplotlib.image import imread
 
 
 class Board:
-    """Writes TensorBoard's event files. Steps that are repeated replace the older ones."""
+    """Writes TensorBoard's event files. A step that is repeated replaces the older one."""
 
     def __init__(self, folder: Path, step: int) -> None:
-        """Continue after `step`; TensorBoard discards what an earlier process wrote beyond it."""
+        """Continue after `step`. TensorBoard discards what an earlier process wrote after it."""
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
         self._writer = SummaryWriter(str(folder), purge_step=step + 1)

@@ -15,7 +15,7 @@ class Ema:
     After step n (from 1) each average a becomes a + (1 − d)·(p − a). With a constant decay, d = min(decay, n/(n + 9)),
     so that the random initial weights do not dominate a short run. With a `width`, d is (1 − 1/n)^(γ + 1): the weights
     of step k count as k^γ (Karras et al. 2024, equation 2), and `width` is the standard deviation of that profile as a
-    share of the run so far, whatever its length.
+    fraction of the run so far, whatever its length.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], decay: float, width: float | None = None) -> None:
@@ -37,7 +37,7 @@ class Ema:
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchange weights and averages; a second call undoes it."""
+        """Exchange weights and averages. A second call undoes the first."""
         for name, average in self.averages.items():
             own = self._parameters[name]
             kept = own.clone()
@@ -52,9 +52,9 @@ class Ema:
 
 
 def exponent(width: float) -> float:
-    """γ of the profile k^γ whose deviation is `width`, in (0, 1/√12), of its length.
+    """γ of the profile k^γ whose standard deviation is the fraction `width`, in (0, 1/√12), of its length.
 
-    The deviation is √((γ + 1) / ((γ + 2)²·(γ + 3))) (Karras et al. 2024, appendix C): a cubic in γ.
+    That fraction is √((γ + 1) / ((γ + 2)²·(γ + 3))) (Karras et al. 2024, appendix C), which gives a cubic in γ.
     """
     roots = np.roots([1, 7, 16 - width**-2, 12 - width**-2])
     return float(roots.real.max())

@@ -1,4 +1,4 @@
-"""The operations of a training step, and the peak rates of GPUs."""
+"""The number of operations in a training step, and the peak rates of GPUs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def per_step(trainer: Trainer, batch: Batch) -> float:
     """The operations that the model needs for one step on this rank: three times those of its forward passes.
 
     A backward pass takes twice as many as its forward pass (Kaplan et al. 2020, section 2.1). Recomputation by
-    activation checkpointing does not count. A phase that runs every k-th step counts with a share of 1/k.
+    activation checkpointing does not count. A phase that runs every k-th step counts as 1/k of one.
     """
     parts = list(trainer.parts(batch, 0))
     total = 0.0

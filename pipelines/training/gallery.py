@@ -16,7 +16,7 @@ from headrace.systems import System
 
 
 class Gallery:
-    """Draws a run's samples a few at a time, so that drawing takes no more memory than training."""
+    """Draws a run's samples a few at a time, so that drawing needs no more memory than training."""
 
     def __init__(self, system: System, folder: RunFolder, device: torch.device, most: int) -> None:
         """`most` is how many images may be drawn at once.
@@ -31,7 +31,7 @@ class Gallery:
             system.image_generator(folder, device)
 
     def draw(self, step: int) -> Path:
-        """Draw from the newest checkpoint, that of step `step`; returns the picture's path."""
+        """Draw from the newest checkpoint, which is that of step `step`. Returns the path of the grid."""
         image_generator = self._system.image_generator(self._folder, self._device)
         request = (
             self._rows.request if self._sampling.per_prompt == 1 else self._rows.repeated(self._sampling.per_prompt)

@@ -55,14 +55,14 @@ class Network:
         return [own.grad for own in self._pieces.values() if own.grad is not None]
 
     def step(self, learning_rate: float, clip: float, norm: Tensor, finite: Tensor) -> None:
-        """Clip the gradients, whose norm is given, step, and drop them. Weights change only if `finite` is True.
+        """Clip the gradients, whose norm is `norm`, step, and drop them. Weights change only if `finite` is True.
 
         `learning_rate` is the rate of a network without settings of its own.
         """
         nn.utils.clip_grads_with_norm_(self._pieces.values(), clip, norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * self._factor
-        # Fused optimizers read these, which torch.amp.GradScaler sets too: skipping a step needs no synchronisation.
+        # Fused optimizers read these attributes, as torch.amp.GradScaler uses them: a skip needs no synchronisation.
         self.optimizer.grad_scale = None  # type: ignore[attr-defined]
         self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
         self.optimizer.step()
@@ -71,7 +71,7 @@ class Network:
             parameter.grad = None
 
     def tensors(self, staging: Staging) -> dict[str, dict[str, Tensor]]:
-        """All tensors that the next step depends on, by group: weights, averages, optimizer. Copies on the CPU."""
+        """Copies on the CPU of all tensors that the next step depends on, by group: weights, averages, optimizer."""
         weights = self.module.state_dict()
         averages = {**weights, **self.ema.averages}
         groups: dict[str, Mapping[str, Tensor]] = {
@@ -89,7 +89,7 @@ class Network:
         return copies
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Restore what `tensors` returned. Raises DataError if it is of another architecture."""
+        """Restore what `tensors` returned. Raises DataError if the checkpoint is of another architecture."""
         like = self.module.state_dict()
         weights = checkpoint.read(self.name, like)
         with torch.no_grad():
@@ -138,5 +138,5 @@ def _optimized(parameter: nn.Parameter) -> Tensor:
 
 
 def _laid_out_as(parameter: Tensor, moment: Tensor) -> Tensor:
-    """`moment` with the strides of its parameter, such as channels_last: fused AdamW needs the same layout."""
+    """`moment` with the strides of its parameter (channels_last, for example), because fused AdamW needs the same."""
     return torch.empty_like(parameter).copy_(moment) if moment.ndim == parameter.ndim else moment

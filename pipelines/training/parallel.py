@@ -26,8 +26,8 @@ Figures = tuple[Tensor, dict[str, Tensor]]
 class PhaseLosses(nn.Module):
     """The losses of phases as one module that owns the networks.
 
-    DDP and FSDP2 wrap this module instead of a network. So an objective may call any method of its networks, any number
-    of times, and need not know about ranks.
+    DDP and FSDP2 wrap this module instead of a network. An objective can therefore call any method of its networks, any
+    number of times, without knowing about ranks.
     """
 
     def __init__(self, losses: Mapping[str, Loss], networks: Mapping[str, nn.Module]) -> None:
@@ -41,7 +41,7 @@ class PhaseLosses(nn.Module):
 
 
 class SingleDevice:
-    """One rank, which shares nothing. Also the base class of `DataParallel` and `FullySharded`."""
+    """A single rank, which shares nothing. Also the base class of `DataParallel` and `FullySharded`."""
 
     shares_weights = False
     """whether a rank holds only pieces of the weights"""
@@ -67,7 +67,7 @@ class SingleDevice:
         return nn.utils.get_total_norm(gradients)
 
     def reshard(self) -> None:
-        """Free weights that were gathered for forward passes without a backward pass."""
+        """Free the weights that were gathered for forward passes without a backward pass."""
 
 
 class DataParallel(SingleDevice):
@@ -111,7 +111,7 @@ class FullySharded(SingleDevice):
             if any(True for _ in block.parameters()):
                 fully_shard(block, mesh=mesh)
         self._root = fully_shard(self._losses, mesh=mesh)
-        # FSDP2 warns that a block's output is a view and must not be changed in place; nothing here does.
+        # FSDP2 warns that a block's output is a view, which must not be changed in place. Nothing here does that.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
 
     @contextmanager

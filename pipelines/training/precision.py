@@ -16,9 +16,9 @@ X86 = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
 
 
 def resolve(recipe: RunRecipe, workers: Workers) -> RunRecipe:
-    """`recipe` with a precision in place of `auto`: bf16 if every rank's device has it natively, else fp32.
+    """`recipe` with a precision in place of `auto`: bf16 if every rank's device has it natively, otherwise fp32.
 
-    All ranks call this together and get the same.
+    All ranks call this together and get the same result.
     """
     if recipe.training.precision != "auto":
         return recipe
@@ -27,7 +27,7 @@ def resolve(recipe: RunRecipe, workers: Workers) -> RunRecipe:
 
 
 def native_bf16(device: torch.device) -> bool:
-    """Whether `device` has instructions for bf16. Where it has none, bf16 is emulated, many times slower than fp32."""
+    """Whether `device` has bf16 instructions. Without them bf16 is emulated and many times slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if platform.machine().lower() in {"aarch64", "arm64"}:
@@ -55,7 +55,7 @@ class LossScale:
         return loss * self._scale if self._on else loss
 
     def down(self, gradients: list[Tensor]) -> None:
-        """Take the scale out of `gradients`, in place."""
+        """Divide `gradients` by the scale, in place."""
         if self._on:
             torch._foreach_mul_(gradients, self._scale.reciprocal())
 

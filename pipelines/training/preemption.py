@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from types import FrameType
 
 PREEMPTED = 128 + signal.SIGTERM
-"""143: Kubernetes' PyTorchJob with `restartPolicy: ExitCode` restarts a process that ends with 128 or more, and Slurm
-does with `--requeue`"""
+"""143: Kubernetes' PyTorchJob with `restartPolicy: ExitCode` restarts a process that ends with 128 or more, and so does
+Slurm with `--requeue`"""
 
 
 class Preempted(SystemExit):
-    """The run received a stop request and has been saved. Ends the process with status 143."""
+    """The run received a stop request and was saved. Ends the process with status 143."""
 
     def __init__(self) -> None:
         super().__init__(PREEMPTED)
@@ -29,7 +29,7 @@ class StopRequest:
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Catch SIGTERM while the block runs. Works in the main thread; in others nothing is caught."""
+    """Catch SIGTERM while the block runs. Works only in the main thread; elsewhere nothing is caught."""
     request = StopRequest()
     try:
         before = signal.signal(signal.SIGTERM, request._on_signal)

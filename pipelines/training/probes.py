@@ -1,4 +1,4 @@
-"""Two short trainings to do before a long one: overfit a single batch, and sweep the learning rate."""
+"""Two short runs to try before a long one: overfit a single batch, and sweep the learning rate."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SMOOTHING, RISE = 0.8, 4.0
 
 @dataclass(frozen=True)
 class Curve:
-    """The picture of a loss curve over steps or rates, and its summary in one line."""
+    """The picture of a loss curve over steps or rates, and a one-line summary."""
 
     picture: Path
     summary: str
@@ -36,7 +36,7 @@ class Curve:
 def overfit(recipe: RunRecipe, workers: Workers, steps: int) -> Curve:
     """Train on the first batch alone, with the same noise in every step, at the recipe's peak rate.
 
-    A correct network and objective overfit it: the loss falls to a small fraction. The curve goes to
+    A correct network and objective overfit it: the loss falls to a small fraction of its first value. The curve goes to
     `<training.run>-overfit/`; the run's own folder is not touched.
     """
     with _probe(recipe, workers, "overfit") as (folder, trainer, batches):
@@ -53,7 +53,7 @@ def overfit(recipe: RunRecipe, workers: Workers, steps: int) -> Curve:
 def rate_range(recipe: RunRecipe, workers: Workers, steps: int) -> Curve:
     """Raise the learning rate from 10⁻⁷ to 10 by `steps` equal factors, until the loss explodes (Smith 2017, 3.3).
 
-    A tenth of the rate with the lowest smoothed loss is a good first guess for the peak. The curve goes to
+    A tenth of the rate with the lowest smoothed loss is a good first guess for the peak rate. The curve goes to
     `<training.run>-lr-range/`. Raises RecipeError for fewer than 2 steps.
     """
     if steps < 2:

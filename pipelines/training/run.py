@@ -60,9 +60,9 @@ class Run:
         self.board = Board(folder.board, self.trainer.steps) if workers.first and training.tensorboard else None
 
     def train(self, profiled: bool = False) -> None:
-        """Run the remaining steps; `profiled` writes a trace of a few of them.
+        """Run the remaining steps. `profiled` writes a trace of a few of them.
 
-        Raises Preempted after SIGTERM, Diverged if too many consecutive steps go wrong, RecipeError if the first batch
+        Raises Preempted after SIGTERM, Diverged after too many bad steps in a row, and RecipeError if the first batch
         does not fit into memory.
         """
         first, steps = self.workers.first, self.training.steps
@@ -92,7 +92,7 @@ class Run:
         self._finish()
 
     def _one_step(self, raw: dict[str, Any], request: StopRequest, fresh: bool) -> bool:
-        """Run one step, and read the figures of the previous one only now, so that a GPU always has work queued.
+        """Run one step. The figures of the previous one are read only after that, so a GPU always has work queued.
 
         Returns whether a rank has a stop request.
         """
@@ -106,7 +106,7 @@ class Run:
         return stopped
 
     def _between(self, stopped: bool) -> bool:
-        """Evaluate, save and draw, as far as each is due after this step. Returns whether a rank has a stop request."""
+        """Evaluate, save and draw, if they are due after this step. Returns whether a rank has a stop request."""
         step, steps, training = self.trainer.steps, self.training.steps, self.training
         if self.validation is not None and (step % training.evaluate_every == 0 or step == steps):  # type: ignore[operator]
             with self.timing.evaluating():
@@ -124,7 +124,7 @@ class Run:
         return stopped
 
     def _read(self, more: Mapping[str, float] | None = None) -> bool:
-        """Log the unread figures, and `more`. Returns whether a rank has a stop request; all ranks read the same."""
+        """Log the unread figures, and `more`. Returns whether a rank has a stop request, the same on all ranks."""
         if self._unread is None:
             return False
         read, self._unread = self._unread.read(), None
@@ -144,7 +144,7 @@ class Run:
         return stop
 
     def _save(self) -> None:
-        """Put the figures up to this step on disk, then save a checkpoint in the background."""
+        """Flush the figures up to this step to disk, then save a checkpoint in the background."""
         state = {
             "step": self.trainer.steps,
             "loader": self.loader.state_dict(),
@@ -208,16 +208,16 @@ class Run:
 
 
 def next_batch(timing: Timing, batches: Any) -> dict[str, Any]:
-    """The next batch; `timing` counts the wait for it."""
+    """The next batch. `timing` counts the wait for it."""
     with timing.waiting():
         return next(batches)
 
 
 def run(recipe: RunRecipe, workers: Workers, profiled: bool = False) -> RunFolder:
-    """Start the run that `recipe` describes, or resume it; returns its folder once the last step is saved.
+    """Start or resume the run that `recipe` describes. Returns its folder once the last step is saved.
 
-    Raises RecipeError or DataError before anything is written if the folder belongs to another run, or if the data is
-    missing; `Run.train` lists the other errors.
+    Raises RecipeError or DataError, before anything is written, if the folder belongs to another run or the data is
+    missing. `Run.train` lists the other errors.
     """
     training = recipe.training
     folder = RunFolder(Path(training.run))

@@ -1,4 +1,4 @@
-"""The learning rate as a function of the samples seen: independent of the number of ranks, and without state."""
+"""The learning rate as a function of the samples seen, stateless and independent of the number of ranks."""
 
 import math
 from dataclasses import dataclass

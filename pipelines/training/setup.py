@@ -19,7 +19,7 @@ from headrace.training.trainer import Trainer
 
 
 def trainer(system: System, folder: RunFolder, workers: Workers) -> Trainer:
-    """The trainer of a system, with fresh weights. Every rank builds the same."""
+    """The trainer of a system, with fresh weights. Every rank builds the same one."""
     training = system.recipe.training
     torch.manual_seed(training.seed)
     objective = system.objective(folder, workers.device)

@@ -1,4 +1,4 @@
-"""Consecutive bad steps: a few are skipped, many end the run."""
+"""Consecutive bad steps: a run skips a few, and ends after many."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Streak:
         self._most, self._checkpoints = most, checkpoints
 
     def update(self, step: int, skipped: bool, odd: Sequence[str], shown: bool) -> None:
-        """Count step `step`; `odd` names its non-finite figures. With `shown`, warn on stderr.
+        """Count step `step`. `odd` names its non-finite figures. With `shown`, warn on stderr.
 
         Raises Diverged, which names the last good checkpoint, after too many bad steps in a row.
         """

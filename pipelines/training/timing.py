@@ -1,4 +1,4 @@
-"""How a run spends its time: speed, waits for the loader, stalls in saves, memory."""
+"""How a run spends its time: speed, waits for the loader, stalls in saves, and memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROWS = 15
 
 @contextmanager
 def trace(path: Path) -> Iterator[Any]:
-    """Trace the fifth to seventh step of the block into `path`. Call `.step()` on what this yields after each step."""
+    """Trace the fifth to seventh step of the block into `path`. After each step, call `.step()` on what this yields."""
     path.parent.mkdir(parents=True, exist_ok=True)
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])
 
@@ -50,12 +50,13 @@ SMOOTHING = 0.95
 
 
 class Timing:
-    """The clocks of a run. Every few seconds it adds a line to `timings.jsonl`; metrics hold no times.
+    """The clocks of a run. Every few seconds they add a line to `timings.jsonl`; metrics hold no times.
 
-    A line has `step`, `seconds` covered, `samples_per_second`, `waiting` (share of the time spent waiting for the
-    loader), `saving` (share spent in saves), `evaluating` (share spent in evaluations and grids), `memory_bytes` (peak
-    of the GPU's allocator, or of the process without a GPU). On a GPU it also has `tflops`, the operations per second
-    that the model needs, in 10¹², and `mfu`, their share of the GPU's peak (Chowdhery et al. 2022, appendix B).
+    A line has `step`, `seconds` (the time it covers), `samples_per_second`, `waiting` (the fraction of the time spent
+    waiting for the loader), `saving` (the fraction spent in saves), `evaluating` (the fraction spent in evaluations and
+    grids) and `memory_bytes` (the peak of the GPU's allocator, or of the process without a GPU). On a GPU it also has
+    `tflops`, the operations per second that the model needs, in 10¹², and `mfu`, their fraction of the GPU's peak
+    (Chowdhery et al. 2022, appendix B).
     """
 
     def __init__(self, path: Path | None, device: torch.device) -> None:

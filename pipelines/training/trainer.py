@@ -1,4 +1,4 @@
-"""The one trainer, which runs the phases of any objective."""
+"""The trainer, which runs the phases of any objective."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class PhaseStep:
     def run(self, parts: Sequence[Part], rate: float, clip: float) -> tuple[dict[str, Tensor], Tensor]:
         """Backpropagate the mean loss over equal `parts`, step each network, and call the phase's `after`.
 
-        Returns this rank's figures, `loss` first, and whether the gradients were finite (a bool scalar). If they were
-        not, weights, moments and buffers keep their values.
+        Returns this rank's figures, `loss` first, and whether the gradients were finite (a bool scalar). If not,
+        weights, moments and buffers keep their values.
         """
         before = [buffer.clone() for buffer in self._buffers]
         figures = self._backward(parts)
@@ -105,7 +105,7 @@ SCALES = "scales"
 
 @dataclass(frozen=True)
 class StepFigures:
-    """The figures of one step, still on the device: reading them waits for the step."""
+    """The figures of one step, still on the device. Reading them waits for the step."""
 
     step: int
     samples: int
@@ -120,7 +120,7 @@ class StepFigures:
 
 
 def part_size(training: Training, batch_size: int, workers: Workers) -> int:
-    """The samples that go through a network at once on a rank. Raises RecipeError if the batch cannot be divided so."""
+    """The samples that a rank puts through a network at once. Raises RecipeError if the batch does not divide evenly."""
     share = workers.share(batch_size)
     if share % training.accumulate:
         expected = f"expected a divisor of a rank's {share} samples"
@@ -171,11 +171,11 @@ class Trainer:
         self._staging = Staging()
 
     def step(self, batch: Batch, stop: bool = False, seen: int | None = None, rate: float | None = None) -> StepFigures:
-        """One step on this rank's share of the global batch (its samples rank, rank + world size, …).
+        """Run one step on this rank's share of the global batch (its samples rank, rank + world size, …).
 
-        `stop` says whether this rank has a stop request; the figure `stop` is the share of ranks that have one. The
+        `stop` says whether this rank has a stop request; the figure `stop` is the fraction of ranks that have one. The
         figure `skipped` counts the phases with non-finite gradients. `seen` overrides the number of samples seen
-        before, which determines all randomness; `rate` overrides the learning rate.
+        before, which determines all randomness. `rate` overrides the learning rate.
         """
         seen = self.steps * self.batch_size if seen is None else seen
         self._seed(seen)
@@ -216,7 +216,7 @@ class Trainer:
         return {**groups, SCALES: self._staging.copies(SCALES, scales)}
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Resume from `checkpoint`. Raises DataError if it is of another architecture."""
+        """Resume from `checkpoint`. Raises DataError if the checkpoint is of another architecture."""
         for network in self.networks.values():
             network.load(checkpoint)
         scales = checkpoint.tensors(SCALES)
@@ -233,6 +233,6 @@ class Trainer:
             yield part, Draws(self.training.seed, samples[start : start + self.part], self.steps)
 
     def _seed(self, seen: int) -> None:
-        """Seed torch's generators (dropout) from the samples seen, so that checkpoints need not hold their state."""
+        """Seed torch's generators (for dropout) from the samples seen: checkpoints need not hold their state."""
         text = f"{self.training.seed}/{seen}/{self.workers.rank}"
         torch.manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little"))

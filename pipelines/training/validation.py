@@ -21,9 +21,9 @@ SEED = 0x5EED
 
 
 def loader(system: System, part: int, workers: Workers) -> ShardLoader:
-    """This rank's loader of the samples to evaluate, in batches of `part`, as many as fit a network in training.
+    """This rank's loader of the samples to evaluate, in batches of `part`, which is what a network gets in training.
 
-    Raises RecipeError if there are not enough samples for one batch of every rank.
+    Raises RecipeError if there are not enough samples for one batch on every rank.
     """
     recipe = system.recipe
     where = recipe.training.evaluate_where or recipe.data.where
@@ -43,7 +43,7 @@ class Validation:
         self._count = max(1, min(len(batches), trainer.training.evaluate_samples // each))
 
     def figures(self) -> dict[str, float]:
-        """`evaluation/loss`, and with several phases also `evaluation/<phase>/loss`; means over all ranks."""
+        """`evaluation/loss`, and with several phases also `evaluation/<phase>/loss`, as means over all ranks."""
         trainer = self._trainer
         modules = [network.module for network in trainer.networks.values()]
         for network in trainer.networks.values():
