@@ -1,4 +1,4 @@
-"""The one Spark session that all tests share, and how property tests are seeded."""
+"""The Spark session that all tests share, and how property tests are seeded."""
 
 import multiprocessing
 import multiprocessing.util
@@ -20,7 +20,7 @@ hypothesis.settings.load_profile("seeded")
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator["object"]:
-    """A local session with Hive support, its metastore and warehouse in a folder of its own."""
+    """A local session with Hive support, with its metastore and warehouse in its own folder."""
     from headrace.dataset.session import spark_session
 
     home = tmp_path_factory.mktemp("hive")
@@ -46,7 +46,7 @@ def bridge_jar() -> Path:
 
 @pytest.fixture(scope="session")
 def acme_jar(bridge_jar: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Test functions in Java, compiled once: a session takes one jar of a name."""
+    """Test functions in Java, compiled once, because a session takes only one jar of a given name."""
     return headrace.udfs.jar.build(
         Path(__file__).parent / "udfs" / "java", tmp_path_factory.mktemp("jars") / "acme.jar"
     )
@@ -66,8 +66,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def processes() -> ForkServerContext:
     """Starts real processes from a server that has imported what training needs.
 
-    The server's socket lies in multiprocessing's temporary folder, and the path of a socket has at most 107 characters:
-    the folder is made in /tmp, however long TMPDIR is.
+    The server's socket is in multiprocessing's temporary folder. A socket's path has at most 107 characters, so the
+    folder is made in /tmp, however long TMPDIR is.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", "/tmp")
@@ -79,7 +79,7 @@ def processes() -> ForkServerContext:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Sums in one order, and no fight over the machine's cores."""
+    """Keep the order of sums fixed, and do not compete for the machine's cores."""
     import torch
 
     before = torch.get_num_threads()

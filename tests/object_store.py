@@ -1,4 +1,4 @@
-"""A real S3 server (SeaweedFS) on loopback, in a process of its own."""
+"""A real S3 server (SeaweedFS) on loopback, in its own process."""
 
 import os
 import socket
@@ -20,7 +20,7 @@ PORTS = (
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on."""
+    """Unused ports of 127.0.0.1."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -30,7 +30,7 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def object_store(folder: Path) -> Iterator[dict[str, str]]:
-    """The server with an empty bucket `lake`, its data in `folder`; yields the environment that its clients need."""
+    """Run the server with an empty bucket `lake`, with its data in `folder`. Yields the environment for its clients."""
     folder.mkdir(parents=True, exist_ok=True)
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     endpoint = f"http://127.0.0.1:{ports['s3.port']}"
@@ -58,7 +58,7 @@ def object_store(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    """Until the server knows its bucket: to a stranger it says so by 403."""
+    """Wait until the server knows its bucket, which it shows by a 403 to an anonymous request."""
     deadline = time.monotonic() + STARTED_WITHIN_SECONDS
     while server.poll() is None and time.monotonic() < deadline:
         try:

@@ -1,4 +1,4 @@
-"""S3 on loopback: moto's server, real enough for deltalake, pyarrow and boto, which fails on demand."""
+"""S3 on loopback: moto's server, which is real enough for deltalake, pyarrow and boto, and fails on demand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SLOW_SECONDS = 0.3
 class S3:
     """A running server with one bucket, `bucket`.
 
-    `faults` are used up one a request that matches (by default a GET of a .parquet object): `slow` waits, `503` says
+    Each request that matches (by default a GET of a .parquet object) uses up one of `faults`: `slow` waits, `503` says
     SlowDown, `reset` drops the connection, `truncated` ends the body half-way. `gets` lists the keys of such requests.
     """
 
@@ -47,12 +47,12 @@ class S3:
 
     @property
     def url(self) -> str:
-        """Where the server listens."""
+        """The server's address."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     @property
     def options(self) -> dict[str, str]:
-        """Storage options for a client: deltalake's names."""
+        """Storage options for a client, with deltalake's names."""
         return {**SECRETS, "AWS_ENDPOINT_URL": self.url, "AWS_ALLOW_HTTP": "true"}
 
     def upload(self, folder: Path, prefix: str) -> None:
@@ -63,7 +63,7 @@ class S3:
                 self.client.put_object(Bucket="bucket", Key=key, Body=path.read_bytes())
 
     def close(self) -> None:
-        """Stop, and forget the bucket."""
+        """Stop the server and delete the bucket."""
         for item in self.client.list_objects_v2(Bucket="bucket").get("Contents", []):
             self.client.delete_object(Bucket="bucket", Key=item["Key"])
         self.client.delete_bucket(Bucket="bucket")
@@ -109,7 +109,7 @@ def _drop(environ: dict[str, Any]) -> Iterable[bytes]:
 
 @contextmanager
 def serve(method: str = "GET", suffix: str = ".parquet") -> Iterator[S3]:
-    """A running server; which requests meet its faults."""
+    """A running server. `method` and `suffix` say which requests get its faults."""
     server = S3(method, suffix)
     try:
         yield server

@@ -1,4 +1,4 @@
-"""The examples in CONTRIBUTING.md do what it says, and its house is the one that import-linter checks."""
+"""The examples in CONTRIBUTING.md do what it says, and its table of rooms is the one that import-linter checks."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_prediction_makes_the_exact_denoiser_of_an_exact_network(examples: d
 
 
 def house() -> list[tuple[list[str], str]]:
-    """The table of rooms: the rooms of each row, and what they must not import."""
+    """The table of rooms: each row's rooms, and what they must not import."""
     (table,) = re.findall(r"\| room \|.*?\n\n", PAGE, re.DOTALL)
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
     return [(re.findall(r"`(?:pipelines/)?(\w+)(?:/|\.py)`", rooms), banned) for rooms, _, banned in rows]

@@ -1,4 +1,4 @@
-"""Draws belong to a sample, whatever the batch it is in."""
+"""Draws belong to a sample, whatever batch it is in."""
 
 import math
 

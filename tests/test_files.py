@@ -1,4 +1,4 @@
-"""One atomic write: the old file or the new one, nothing between them and nothing beside them."""
+"""Atomic writes: you find the old file or the new one, nothing in between and nothing beside them."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_write_does_not_disturb_another_process_that_still_writes(
     path = tmp_path / "file.json"
     write_text(path, "ours")
     assert len(names(tmp_path)) == 2
-    half_written.send_signal(signal.SIGINT)  # its own cleanup finds its own file
+    half_written.send_signal(signal.SIGINT)  # its cleanup removes its own file
     half_written.wait()
     assert path.read_text() == "ours"
     assert names(tmp_path) == ["file.json"]

@@ -1,4 +1,4 @@
-"""`import headrace` alone loads next to nothing; its public names load when they are first used."""
+"""`import headrace` by itself loads next to nothing. Its public names are loaded on first use."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ ROOMS = {"activation", "udfs"}
 
 
 def loaded_after(code: str) -> set[str]:
-    """The modules that a process of its own has loaded after `code`."""
+    """The modules that a separate process has loaded after `code`."""
     command = [sys.executable, "-c", f"{code}\nimport json, sys\njson.dump([*sys.modules], sys.stdout)"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

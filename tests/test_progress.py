@@ -1,4 +1,4 @@
-"""Progress: plain lines without a terminal, a bar on one, nothing from hidden bars."""
+"""Progress: plain lines without a terminal, a bar on a terminal, nothing from hidden bars."""
 
 import os
 import pty
@@ -38,7 +38,7 @@ def test_the_last_state_is_shown_when_the_work_fails(capsys: pytest.CaptureFixtu
 
 
 def on_a_terminal(code: str, columns: int) -> tuple[str, str]:
-    """What `code` writes to a terminal of so many columns by stderr, and to a pipe by stdout."""
+    """What `code` writes to stderr, a terminal of so many columns, and to stdout, a pipe."""
     terminal, end = pty.openpty()
     environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
     done = subprocess.run(
@@ -50,7 +50,7 @@ def on_a_terminal(code: str, columns: int) -> tuple[str, str]:
         try:
             while more := file.read(65536):
                 seen += more
-        except OSError:  # the other end is closed and all is read
+        except OSError:  # the other end is closed and everything is read
             pass
     assert done.returncode == 0, seen
     return seen.decode(), done.stdout
@@ -58,7 +58,7 @@ def on_a_terminal(code: str, columns: int) -> tuple[str, str]:
 
 @pytest.mark.parametrize("columns", [40, 200])
 def test_lines_printed_beside_a_bar_are_not_wrapped(columns: int) -> None:
-    """Paths stay whole, brackets are no markup, and stdout gets its own lines if it is no terminal."""
+    """Paths stay whole, brackets are not markup, and stdout gets its own lines if it is not a terminal."""
     path = f"data/{'long' * 20}/[a]/[bold]x[/bold]"
     code = f"""
 import sys

@@ -1,6 +1,6 @@
 """README, CONTRIBUTING and the guides name only what exists: paths, modules, links, commands, recipes and their keys.
 
-The head comments of the recipes are held to the same, as they are where you find the commands of a recipe.
+The comments at the top of the recipes must meet the same rule, because they list the recipes' commands.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def named(paths: list[Path]) -> Any:
 
 
 def inline(text: str) -> list[str]:
-    """The pieces of inline code, fenced blocks left out."""
+    """The pieces of inline code, without fenced blocks."""
     return re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
 
 
@@ -66,7 +66,7 @@ def test_source_files_are_named_from_the_root(page: Path) -> None:
 
 
 def resolves(name: str) -> bool:
-    """Whether `name` is a module, something in one, a Java class or its method, or a property that the code writes."""
+    """Whether `name` is a module or something in one, a Java class or method, or a property that the code writes."""
     parts = name.split(".")[1:]
     for length in range(len(parts), 0, -1):
         java = ROOT.joinpath("udfs", "java", "headrace", *parts[:length]).with_suffix(".java")

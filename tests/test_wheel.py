@@ -1,4 +1,4 @@
-"""The wheel in a clean environment, in a folder of somebody who has `jobs/`, `pipelines/` and `udfs/` of their own."""
+"""The wheel in a clean environment, run in the folder of a user with their own `jobs/`, `pipelines/` and `udfs/`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment with the wheel, and with links to all else that is installed here."""
+    """The Python of an environment with the wheel, and with links to everything else that is installed here."""
     folder = tmp_path_factory.mktemp("clean")
     venv.create(folder, with_pip=False, symlinks=True)
     (packages,) = (folder / "lib").glob("python*/site-packages")
@@ -44,7 +44,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A user's folder, with packages of the names of our folders."""
+    """A user's folder, with packages that have the names of our folders."""
     for name in ("jobs", "pipelines", "udfs"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(OWN)
@@ -52,7 +52,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def run(python: Path, project: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """A command of the environment, in the user's folder, which is on Python's path as it is in a notebook."""
+    """Run a command of the environment in the user's folder, which is on Python's path as in a notebook."""
     variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(project), "PYSPARK_PYTHON": str(python)}
     variables |= {name: os.environ[name] for name in ("JAVA_HOME", "HOME", "TMPDIR") if name in os.environ}
     program = str(python) if command[0] == "python" else str(python.parent / command[0])
@@ -97,7 +97,7 @@ def test_its_types_are_seen_by_the_users_mypy(python: Path, project: Path) -> No
         'ShardLoader("data", batch_size="four")\n'
     )
     skipped = "".join(f"[mypy-{name}.*]\nfollow_imports = skip\n" for name in ("torch", "numpy", "cv2", "rich"))
-    (project / "mypy.ini").write_text(f"[mypy]\n{skipped}")  # they take most of the time, and are none of the matter
+    (project / "mypy.ini").write_text(f"[mypy]\n{skipped}")  # they take most of the time and do not matter here
     done = run(python, project, "python", "-m", "mypy", "load.py")
     assert 'load.py:2: note: Revealed type is "int"' in done.stdout, done.stdout + done.stderr
     assert 'load.py:3: error: Argument "batch_size" to "ShardLoader" has incompatible type' in done.stdout

@@ -1,4 +1,4 @@
-"""A training worker has neither Java nor Spark: every module that it may load is imported in such an environment."""
+"""A training worker needs neither Java nor Spark: every module that it can load imports without them."""
 
 import configparser
 import json
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 ABSENT = ("pyspark", "py4j", "headrace", "__editable__")
 FOLDERS = {"headrace.jobs": "jobs"}
 NEED_SPARK = {"headrace.jobs.build", "headrace.jobs.emoji", "headrace.jobs.threads"}
-# Import each module named on standard input; print those that failed, and why.
+# Imports each module named on standard input, and prints those that failed and why.
 IMPORT_ALL = """
 import importlib, json, sys, traceback
 failed = {}
@@ -29,7 +29,7 @@ json.dump(failed, sys.stdout)
 
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a worker: all installed packages but pyspark and py4j, headrace without udfs, and no java."""
+    """A worker's environment: all installed packages except pyspark and py4j, headrace without udfs, and no Java."""
     packages = tmp_path_factory.mktemp("worker")
     for entry in Path(sysconfig.get_path("purelib")).iterdir():
         if not entry.name.startswith(ABSENT):

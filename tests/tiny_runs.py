@@ -1,4 +1,4 @@
-"""A dataset of two dozen drawn images, a network of a few thousand parameters, and runs of both."""
+"""A dataset of two dozen simple images, a network of a few thousand parameters, and runs of both."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLOURS = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0)}
 
 
 def write_dataset(path: Path, images: int = 24) -> None:
-    """Squares and discs in three colours, three shards, every eighth caption null; labels are colours.
+    """Squares and discs in three colours, in three shards. Every eighth caption is null. Labels are colours.
 
     A condition is the silhouette of its image, white on black.
     """
@@ -52,7 +52,7 @@ def _row(number: int) -> tuple[bytes, str | None, bytes]:
 
 
 def write_images(path: Path, images: int = 24) -> None:
-    """The same images as a source: Parquet, a row each, its captions in an array."""
+    """The same images as a Parquet source, with a row for each image and its captions in an array."""
     rows = [_row(number) for number in range(images)]
     columns = {
         "id": pa.array(range(images)),
@@ -64,7 +64,7 @@ def write_images(path: Path, images: int = 24) -> None:
 
 
 def recipe_of(dataset: Path, run: Path, **training: Any) -> dict[str, Any]:
-    """A recipe that takes a second or two."""
+    """A recipe that trains in a second or two."""
     return {
         "data": {"path": str(dataset), "batch_size": 8, "threads": 1},
         "model": {
@@ -98,7 +98,7 @@ def write_recipe(path: Path, recipe: dict[str, Any]) -> Path:
 
 
 def train(recipe: Path, log: Path | None = None, *overrides: str) -> None:
-    """Train in this process, as `jobs/train.py` does, and end it with the job's exit status (for child processes)."""
+    """Train in this process, as `jobs/train.py` does, then end it with the job's exit status (for child processes)."""
     from headrace.jobs.train import main
 
     torch.set_num_threads(1)
@@ -112,7 +112,7 @@ def train(recipe: Path, log: Path | None = None, *overrides: str) -> None:
 
 
 def rank_of(rank: int, ranks: int, port: int, recipe: Path, log: Path, *overrides: str) -> None:
-    """One rank, with the environment that torchrun gives it."""
+    """Run one rank with the environment that torchrun would set."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     train(recipe, log, *overrides)

@@ -120,7 +120,7 @@ class StepFigures:
 
 
 def part_size(training: Training, batch_size: int, workers: Workers) -> int:
-    """The samples that a rank puts through a network at once. Raises RecipeError if the batch does not divide evenly."""
+    """The samples that a rank runs through a network at once. Raises RecipeError if they do not divide the batch."""
     share = workers.share(batch_size)
     if share % training.accumulate:
         expected = f"expected a divisor of a rank's {share} samples"

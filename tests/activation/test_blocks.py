@@ -1,4 +1,4 @@
-"""Which modules are blocks."""
+"""Which modules count as blocks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Group(nn.Module):
 
 
 def pair() -> nn.Module:
-    """A block of two layers that stand in no list."""
+    """A block of two layers that are in no list."""
     return nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
 
 
@@ -45,7 +45,7 @@ def test_a_list_of_layers_is_the_inside_of_a_block() -> None:
     assert blocks_of(nn.ModuleList([feed_forward, feed_forward])) == [feed_forward]
     layers = [nn.Linear(2, 2), nn.Linear(2, 2)]
     assert blocks_of(nn.ModuleList(layers)) == layers
-    assert blocks_of(Item(*layers)) == layers  # the model itself is no block
+    assert blocks_of(Item(*layers)) == layers  # the model itself is not a block
     assert blocks_of(nn.ModuleList([Group(*layers)])) == layers
 
 

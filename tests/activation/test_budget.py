@@ -1,4 +1,4 @@
-"""A budget of bytes: the plan fits it, is the best that does, and holds what was predicted."""
+"""A budget in bytes: the plan fits it, is the best that does, and takes the memory that it predicts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Items = tuple[int | Segment, ...]
 
 
 def plans(first: int, last: int) -> Iterator[Items]:
-    """Every plan for the blocks first … last whose last block is kept when its turn comes."""
+    """Every plan for the blocks first … last in which the last block is kept."""
     if first == last:
         yield (first,)
         return
@@ -56,7 +56,7 @@ blocks = st.builds(
 @settings(max_examples=15, deadline=None)
 @given(st.lists(blocks, min_size=2, max_size=5), st.integers(0, 150))
 def test_no_plan_at_all_is_better(costs: list[BlockCost], budget: int) -> None:
-    """Against every plan there is. Sizes are small enough for memory to be counted exactly."""
+    """Compares with every possible plan. Sizes are small enough for memory to be counted exactly."""
     cost = ChainCost(tuple(costs), fixed=7)
     every = [predict(Plan(items), cost) for items in plans(0, len(costs) - 1)]
     fitting = [prediction.slowdown for prediction in every if prediction.peak <= budget]
@@ -111,7 +111,7 @@ def step(model: nn.Module) -> list[Tensor]:
 
 
 def measure(model: nn.Module) -> None:
-    """The passes before the plan."""
+    """Run the passes that come before the plan."""
     for _ in range(ROUNDS):
         step(model)
 
@@ -171,7 +171,7 @@ def test_several_forwards_before_a_backward_are_measured_as_one(chain: nn.Module
 
 NUMBERS = re.compile(r"([\d.]+) MB[^,]*, (-?\d+)%")
 WATCHED = 3 * ROUNDS + 2
-"""profiled, paced, weighed, then by the plan: weighed, timed"""
+"""passes that are measured: for the profile, for time and for memory, then under the plan for memory and for time"""
 
 
 def reported(lines: list[str]) -> tuple[float, float]:
@@ -183,7 +183,7 @@ def reported(lines: list[str]) -> tuple[float, float]:
 
 @pytest.mark.parametrize(("megabytes", "bf16"), [(2.2, False), (1.4, False), (1.1, False), (2.2, True), (0.95, True)])
 def test_a_measured_budget_is_for_all_that_a_pass_holds(megabytes: float, bf16: bool) -> None:
-    """What lies outside of the blocks is in the prediction: embeddings, the last convolution, the loss, casts."""
+    """The prediction includes what is outside the blocks: embeddings, the last convolution, the loss, casts."""
     model = u_net()
     lines: list[str] = []
     applied = activation.apply(model, int(megabytes * 1e6), report=lines.append)
@@ -206,11 +206,13 @@ def test_a_measured_budget_is_for_all_that_a_pass_holds(megabytes: float, bf16: 
     expected = one()
     assert all(torch.equal(a, b) for gradients in found for a, b in zip(gradients, expected, strict=True))
     whole = megabytes_of(model, inputs)
-    assert predicted < (whole if megabytes < whole else 1.02 * whole)  # where all is kept a prediction may be above
+    assert predicted < (
+        whole if megabytes < whole else 1.02 * whole
+    )  # if everything is kept, the prediction may be above
 
 
 def test_passes_that_measure_hold_no_more_than_full(chain: nn.Module) -> None:
-    """Blocks are computed again while they are measured, and it is seen how long that takes."""
+    """Blocks are recomputed while they are measured, so recomputation is timed too."""
     x = torch.linspace(0, 1, 512 * 64).view(512, 64).requires_grad_()
 
     def one() -> None:
@@ -229,7 +231,7 @@ def test_passes_that_measure_hold_no_more_than_full(chain: nn.Module) -> None:
 
         return peak_bytes(watched)
 
-    one()  # gradients are there from now on
+    one()  # allocates the gradients
     whole, full = peak("none"), peak("full")
     assert full < 0.5 * whole
     assert peak(10**9) < 1.2 * full
@@ -241,7 +243,7 @@ def megabytes_of(model: nn.Module, inputs: tuple[object, ...]) -> float:
 
 
 def test_networks_share_a_budget_and_each_kind_of_pass_has_its_plan(chain: nn.Module) -> None:
-    """A critic that is called twice in a pass, and a generator that plays through the critic."""
+    """A critic that is called twice in a pass, and a generator whose loss goes through the critic."""
     generator, critic = copy.deepcopy(chain), copy.deepcopy(chain)
     for model in (generator, critic):
         model.blocks = model.blocks[:14]  # type: ignore[index]

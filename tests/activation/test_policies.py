@@ -69,7 +69,7 @@ def u_net(dropout: float = 0.1) -> nn.Module:
     torch.manual_seed(0)
     text = Text(vocabulary=300, length=8, width=16, layers=2, heads=2)
     model = build(UNet(resolution=16, channels=8, blocks=2, heads=2, dropout=dropout, text=text))
-    for parameter in model.parameters():  # the silent branches must speak, or half of the gradients are zero
+    for parameter in model.parameters():  # branches start at zero, which would make half of the gradients zero
         if parameter.ndim > 1:
             nn.init.normal_(parameter, std=0.1)
     return model
@@ -263,7 +263,7 @@ class Thin(nn.Module):
 
 
 def test_memory_of_a_chain_of_100_blocks() -> None:
-    """Chen et al. 2016: from n activations to about 2√n, times what a block saves."""
+    """Chen et al. 2016: n activations become about 2√n, times what a block saves."""
     model = nn.Module()
     model.blocks = nn.ModuleList(Thin(64) for _ in range(100))
 
@@ -315,7 +315,7 @@ def test_selective_keeps_less_than_none() -> None:
 
 
 def test_selective_keeps_whatever_the_compiler_of_torch_would() -> None:
-    """Two of its operations are left out: one runs only in backward passes, one is small to compute again."""
+    """Two of its operations are left out: one runs only in backward passes, the other is cheap to recompute."""
     theirs = {*get_default_op_list().compute_intensive_ops}
     theirs -= {torch.ops.aten.convolution_backward, torch.ops.aten.upsample_bilinear2d}
     assert theirs <= {operation.overloadpacket for operation in KEPT}
@@ -338,7 +338,7 @@ def test_under_torch_compile(policy: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["none", "full", "sqrt", "selective", 10_000])
 def test_compiled_blocks(policy: str | int) -> None:
-    """Each block is a graph of its own, which checkpointing puts into segments like any other."""
+    """Each block is its own graph, which checkpointing puts into segments like any other block."""
     torch.manual_seed(0)
     model = Stack(5, dropout=0.0)
     x, shift = torch.randn(5, 16), torch.randn(5, 16)
@@ -353,7 +353,7 @@ def test_compiled_blocks(policy: str | int) -> None:
 
 
 def test_extended_blocks_of_a_kind_are_of_one_class() -> None:
-    """So that blocks of one size are one graph when they are compiled: torch tells graphs apart by class."""
+    """Blocks of the same size then share a graph when they are compiled: torch distinguishes graphs by class."""
     blocks = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
     activation.apply(blocks, "full")
     (extended,) = {type(block) for block in blocks}

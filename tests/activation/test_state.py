@@ -1,4 +1,4 @@
-"""What a block's second run depends on besides its arguments: buffers, outputs changed in place, whose weights."""
+"""What a block's second run depends on besides its arguments: buffers, in-place changes, and whose weights it has."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Counting(nn.Module):
 
 
 def gradients_under(policy: str | int, blocks: nn.ModuleList, change: bool) -> list[Tensor]:
-    """Of two passes over copies of `blocks`, with an in-place change after each, and the buffers at the end."""
+    """Gradients of two passes over copies of `blocks`, each followed by an in-place change, and the final buffers."""
     copies = copy.deepcopy(blocks)
     activation.apply(copies, policy)  # type: ignore[arg-type]
     for _ in range(2):

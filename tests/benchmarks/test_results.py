@@ -1,4 +1,4 @@
-"""docs/results.md takes what benchmarks print, and nothing else of the page changes."""
+"""docs/results.md gets what benchmarks print, and nothing else on the page changes."""
 
 import importlib.util
 from pathlib import Path

@@ -31,13 +31,13 @@ SCHEMA = pa.schema(
 
 
 def png(number: int, side: int = 8) -> bytes:
-    """A PNG whose pixels depend on `number` alone."""
+    """A PNG whose pixels depend only on `number`."""
     pixels = np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
 def row(number: int, captions: list[str | None] | None = None, conditions: int = 2) -> dict[str, object]:
-    """A source row with its own image, `captions` (two if None) and `conditions` conditions."""
+    """A source row with its own image, `captions` (by default two) and `conditions` conditions."""
     return {
         "id": f"id{number:03d}",
         "image": png(number),
@@ -62,7 +62,7 @@ def recipe(source_path: Path, output_path: Path | str, query: str = QUERY, **sec
 
 @pytest.fixture
 def parquet(tmp_path: Path) -> Callable[[list[dict]], Path]:
-    """Writes rows as the Parquet source of a test."""
+    """A function that writes rows as the Parquet source of a test."""
 
     def write(rows: list[dict]) -> Path:
         folder = tmp_path / "source"
@@ -79,7 +79,7 @@ def written(spark: SparkSession, output: Path) -> DataFrame:
 
 
 def expected(spark: SparkSession, source: Path, query: str) -> DataFrame:
-    """What Spark gives for `query` over the real bytes."""
+    """Spark's result of `query` over the real bytes."""
     spark.read.parquet(str(source)).createOrReplaceTempView("source")
     frame = spark.sql(query).cache()
     frame.count()
@@ -89,7 +89,7 @@ def expected(spark: SparkSession, source: Path, query: str) -> DataFrame:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A real S3 server; the environment that its clients need."""
+    """A real S3 server. Yields the environment that its clients need."""
     with object_store(tmp_path_factory.mktemp("s3")) as environment:
         yield environment
 
@@ -98,7 +98,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 def uri(
     spark: SparkSession, store: dict[str, str], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> str:
-    """A place of this test's own in the bucket; the driver and Spark's workers find the server by their environment."""
+    """This test's own prefix in the bucket. The driver and Spark's workers find the server by their environment."""
     for name, value in store.items():
         monkeypatch.setenv(name, value)
         monkeypatch.setitem(spark.sparkContext.environment, name, value)
@@ -112,7 +112,7 @@ def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def listed(root: str) -> set[str]:
-    """The files at and below `root`, by their paths in it."""
+    """The files at and below `root`, as paths relative to it."""
     files, folder = filesystem(root)
     found = files.get_file_info(pa.fs.FileSelector(folder, recursive=True, allow_not_found=True))
     return {file.path.removeprefix(f"{folder}/") for file in found if file.is_file}

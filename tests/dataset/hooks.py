@@ -1,4 +1,4 @@
-"""A condition for tests that is different each time it is computed."""
+"""A condition for tests that differs each time it is computed."""
 
 import itertools
 import os
@@ -11,7 +11,7 @@ _calls = itertools.count()
 
 
 def counting(batch: pa.RecordBatch) -> pa.Array:
-    """For each row a gray image of a value that no other call of any process gives, or hardly ever."""
+    """A grey image for each row, with a value that hardly any other call in any process returns."""
     made = []
     for _ in range(batch.num_rows):
         noise = np.random.default_rng([os.getpid(), next(_calls)]).integers(0, 256, (4, 4), np.uint8)

@@ -1,4 +1,4 @@
-"""A real Hive metastore: the server that Hive itself starts, from the jars that pyspark ships, over Derby."""
+"""A real Hive metastore: Hive's own server, from the jars that pyspark ships, over Derby."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ STARTED_WITHIN_SECONDS = 120
 
 @contextmanager
 def metastore(folder: Path) -> Iterator[str]:
-    """The server, its state in `folder`; yields its URI."""
+    """Run the server, with its state in `folder`. Yields its URI."""
     settings = {
         "javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={folder}/database;create=true",
         "datanucleus.schema.autoCreateAll": "true",
@@ -51,7 +51,7 @@ def metastore(folder: Path) -> Iterator[str]:
 
 
 def _wait(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Until the server listens."""
+    """Wait until the server listens."""
     wanted = f":{port:04X} "
     deadline = time.monotonic() + STARTED_WITHIN_SECONDS
     while server.poll() is None and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""One task of the write stage in a process of its own, on made-up rows: prints how much memory it took.
+"""One task of the write stage in its own process, on made-up rows. Prints how much memory it took.
 
 python -m tests.dataset.task FOLDER MEGABYTES_OF_MEDIA SAMPLES
 """
@@ -26,7 +26,7 @@ SCHEMA = pa.schema(
 
 
 def batches(images: int, samples: int) -> Iterator[pa.RecordBatch]:
-    """Media as Spark sends them, some at a time, then samples of each image."""
+    """Media in batches, as Spark sends them, then the samples of each image."""
     noise = np.random.default_rng(0)
     for start in range(0, images, BATCH_IMAGES):
         rows = range(start, min(start + BATCH_IMAGES, images))

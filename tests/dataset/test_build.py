@@ -1,4 +1,4 @@
-"""Whole builds over small sources, against what Spark gives for the same query over the bytes themselves."""
+"""Whole builds over small sources, compared with Spark's result of the same query over the bytes themselves."""
 
 import json
 from collections import Counter
@@ -25,7 +25,7 @@ def rows(count: int = 24) -> list[dict]:
     return [row(i, conditions=i % 3) for i in range(count)]
 
 
-# Each costs a second or two: a query for each way that media take through it.
+# One query for each way that media pass through a query, because each takes a second or two.
 QUERIES = {
     "explode": QUERY,
     "no media": "SELECT id, caption FROM source LATERAL VIEW explode(captions) t AS caption",

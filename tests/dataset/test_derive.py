@@ -14,7 +14,7 @@ RED, GREEN, CLEAR = (0, 0, 255, 255), (0, 255, 0, 255), (9, 9, 9, 0)
 
 
 def square(side: int = 32) -> np.ndarray:
-    """A red square on nothing, BGRA."""
+    """A red square on a transparent background, BGRA."""
     pixels = np.full((side, side, 4), CLEAR, np.uint8)
     pixels[side // 4 : 3 * side // 4, side // 4 : 3 * side // 4] = RED
     return pixels
@@ -47,7 +47,7 @@ def test_palette_has_so_many_colours_and_keeps_few_as_they_are() -> None:
     found = palette(pixels, 5)
     assert len(np.unique(found.reshape(-1, 3), axis=0)) == 5
     assert (palette(pixels, 5) == found).all()
-    # k-means is at a fixed point: each colour is about the mean of the pixels that have it.
+    # k-means has converged: each colour is about the mean of the pixels that have it.
     for colour in np.unique(found.reshape(-1, 3), axis=0):
         own = (found == colour).all(-1)
         assert np.abs(pixels[own].mean(0) - colour).max() < 12
@@ -74,7 +74,7 @@ def test_bad_images_have_no_conditions() -> None:
 
 
 def inverted(batch: pa.RecordBatch) -> pa.Array:
-    """A hook: the inverse of each image that there is."""
+    """A hook that inverts each image that is not null."""
     made = []
     for image in batch.column("image").to_pylist():
         pixels = decoded(image)

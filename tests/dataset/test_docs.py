@@ -1,4 +1,4 @@
-"""Every recipe in docs/datasets.md is built."""
+"""Every recipe in docs/datasets.md can be built."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ SCHEMA = pa.schema(
         ("ds", pa.string()),
     ]
 )
-# The rows that each recipe gives for the photos below.
+# The number of rows that each recipe gives for the photos below.
 ROWS = [6, 10, 5, 25, 5, 6, 2, 4, 6]
 
 

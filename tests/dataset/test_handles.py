@@ -1,4 +1,4 @@
-"""Media of a shard and the dictionary arrays that name them, against Python's own dictionaries and lists."""
+"""Media of a shard and the dictionary arrays that refer to them, compared with Python's dictionaries and lists."""
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,7 @@ from headrace.dataset.write.handles import Media, column_of_handles, first_used
 HANDLE = pa.struct([("__row", pa.int64()), ("__order", pa.int64()), ("__slot", pa.int32()), ("__element", pa.int32())])
 LISTED = pa.schema([("__row", pa.int64()), ("__key", pa.string()), ("m0", pa.binary()), ("m1", pa.list_(pa.binary()))])
 
-# Few and alike: equal values, values of one length that differ in a byte, empty ones, null.
+# Few and similar values: equal ones, ones of the same length that differ in a byte, empty ones, null.
 values = st.none() | st.sampled_from([b"", b"a", b"b", b"x" * 40, b"x" * 39 + b"y", bytes(range(40))])
 rows = st.lists(st.tuples(values, st.none() | st.lists(values, max_size=3)), min_size=1, max_size=8)
 
@@ -41,7 +41,7 @@ def test_names_what_the_handles_say(content: list, batches: int, data: st.DataOb
     column = column_of_handles(pa.chunked_array([pa.array(handles, HANDLE)]), media_of(content, batches))
     wanted = [None if a is None else content[a[0]][0] if a[1] == 0 else content[a[0]][1][a[2]] for a in request]
     assert column.to_pylist() == wanted
-    # Each value once, in the order of first use, none unused.
+    # Each value occurs once, in the order of first use, and none is unused.
     assert column.dictionary.to_pylist() == list(dict.fromkeys(value for value in wanted if value is not None))
 
 

@@ -1,7 +1,7 @@
-"""Hive's documented behaviour of table-generating functions and lateral views, as recipes get it.
+"""Recipes get Hive's documented behaviour of table-generating functions and lateral views.
 
-Expected rows follow the Hive language manual: explode and posexplode give no row for null and for empty arrays and
-maps, LATERAL VIEW OUTER then gives one row of nulls; an element that is null is a row; lateral views multiply.
+Expected rows follow the Hive language manual. explode and posexplode give no row for null, nor for empty arrays and
+maps, where LATERAL VIEW OUTER gives one row of nulls. An element that is null gives a row. Lateral views multiply.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""What recipes compute of images before the query: facts, conditions, who stays; and how rows are dealt."""
+"""What recipes compute from images before the query: facts, conditions, dropped rows; and how rows go to shards."""
 
 import json
 from collections import Counter
@@ -50,7 +50,7 @@ def test_facts_and_conditions_are_columns_of_the_query(spark, parquet, tmp_path:
     summary = build(spark, recipe(parquet(source), tmp_path / "out", query, images=images))
     assert summary.by_value is None
     rows = written(spark, tmp_path / "out").collect()
-    # Its own two conditions come first; the images have no alpha, so no silhouette.
+    # The source's own two conditions come first. The images have no alpha, so they have no silhouette.
     kinds = ["kind0", "kind1", "edges", "grayscale", "lowres", "palette", "inverted"]
     assert Counter(r["kind"] for r in rows) == dict.fromkeys(kinds, 4)
     for r in rows:
@@ -70,7 +70,7 @@ def test_facts_and_conditions_are_columns_of_the_query(spark, parquet, tmp_path:
 
 
 def test_images_are_looked_at_once_and_before_they_are_exploded(spark, parquet, tmp_path: Path) -> None:
-    """The hook gives something else each time it is called, yet all samples of a row have the same."""
+    """The hook returns a new value each time it is called, yet all samples of a row have the same one."""
     source = parquet([row(i, [f"{j}" for j in range(30)]) for i in range(5)])
     images = {"conditions": ["tests.dataset.hooks:counting"], "into": "made"}
     query = """
@@ -217,7 +217,7 @@ def test_a_split_by_key_is_a_partition_of_the_table(spark, parquet, tmp_path: Pa
     rows = table.to_pyarrow_table().to_pylist()
     assert len(rows) == summary.rows == 240
     counts = Counter(r["split"] for r in rows)
-    # Of 120 rows, three standard deviations.
+    # Within three standard deviations, for 120 rows.
     for part, share in {"train": 0.65, "validation": 0.25, "test": 0.1}.items():
         assert abs(counts[part] / 2 - 120 * share) < 3 * np.sqrt(120 * share * (1 - share))
     parts_of = {}
@@ -227,7 +227,7 @@ def test_a_split_by_key_is_a_partition_of_the_table(spark, parquet, tmp_path: Pa
     for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
         ids = set(pq.read_table(tmp_path / "out" / action["path"])["id"].to_pylist())
         assert {part for i in ids for part in parts_of[i]} == {action["partition.split"]}
-    # Rows keep their part when others come and go, and one part can be built again by itself.
+    # A row keeps its part when other rows come and go, and a part can be rebuilt by itself.
     again = build(spark, split_recipe(tmp_path / "source", tmp_path / "again"), ("split", "test"))
     assert again.rows == counts["test"]
 

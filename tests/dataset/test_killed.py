@@ -1,4 +1,7 @@
-"""Builds that die: killed, out of disk, of a task. Readers keep the version before; the next run succeeds."""
+"""Builds that die: killed, out of disk space, or because a task fails.
+
+Readers keep the previous version, and the next run succeeds.
+"""
 
 import contextlib
 import os
@@ -24,7 +27,7 @@ QUERY = "SELECT id, image, caption FROM source LATERAL VIEW explode(captions) t 
 
 @pytest.fixture
 def standing(spark, parquet, tmp_path: Path) -> tuple[Path, Path]:
-    """A source, and a dataset of its version before: 2 images; the source has 300 now."""
+    """A source of 300 images, and a dataset built when the source had 2."""
     source, output = parquet([row(i) for i in range(2)]), tmp_path / "out"
     build(spark, recipe(source, output, QUERY))
     pq.write_table(pa.Table.from_pylist([row(i) for i in range(300)], SCHEMA), source / "part-0.parquet")
@@ -33,7 +36,7 @@ def standing(spark, parquet, tmp_path: Path) -> tuple[Path, Path]:
 
 
 def start(tmp_path: Path, source: Path, output: Path, master: str = "local[2]") -> subprocess.Popen[bytes]:
-    """The job in a process group of its own, over many small shards."""
+    """Start the job in its own process group, with many small shards."""
     settings = {
         "spark.master": master,
         "spark.sql.warehouse.dir": str(tmp_path / "warehouse"),
@@ -54,7 +57,7 @@ def start(tmp_path: Path, source: Path, output: Path, master: str = "local[2]") 
 
 
 def wait_for_shards(job: subprocess.Popen[bytes], output: Path, count: int) -> None:
-    """Wait until the job has written `count` shards more than the version before."""
+    """Wait until the job has written `count` more shards than the previous version."""
     deadline = time.monotonic() + 200
     while len(list(output.glob("shard-*.parquet"))) < count:
         assert job.poll() is None, "ended before it could be killed"
@@ -96,7 +99,7 @@ def test_killed_while_it_writes(spark, tmp_path: Path, standing: tuple[Path, Pat
 
 
 def children_of(process: int) -> list[int]:
-    """The processes that `process` started, by any of its threads."""
+    """The processes that any thread of `process` started."""
     found = []
     for task in Path(f"/proc/{process}/task").iterdir():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -105,7 +108,7 @@ def children_of(process: int) -> list[int]:
 
 
 def kill_workers(jvm: int) -> int:
-    """Kill the Python workers that run the JVM's tasks at this moment; returns how many."""
+    """Kill the Python workers that currently run the JVM's tasks. Returns how many there were."""
     killed = 0
     for daemon in children_of(jvm):
         for worker in children_of(daemon):
@@ -122,7 +125,7 @@ def test_a_task_that_fails_twice_is_run_again(tmp_path: Path, standing: tuple[Pa
     job = start(tmp_path, source, output, master="local[2,3]")
     wait_for_shards(job, output, before + 5)
     jvm, rounds = java_of(job), 0
-    while rounds < 2:  # of any task, so none fails more than twice
+    while rounds < 2:  # each round hits running tasks, so no task fails more than twice
         rounds += kill_workers(jvm) > 0
         time.sleep(0.05)
     assert job.wait(timeout=200) == 0, (tmp_path / "stderr.txt").read_text()[-2000:]

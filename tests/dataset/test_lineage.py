@@ -1,4 +1,4 @@
-"""Lineage: OpenLineage's own client reads back what a build wrote, and a collector on loopback gets it."""
+"""Lineage: OpenLineage's own client reads what a build wrote, and a collector on loopback receives it."""
 
 import json
 import threading
@@ -18,7 +18,7 @@ from headrace.errors import DataError
 from tests.dataset.conftest import recipe, row
 
 QUERY = "SELECT id, image, caption FROM source LATERAL VIEW explode(captions) t AS caption"
-# The class of the client for each facet that we write; its constructor refuses fields that the spec does not know.
+# The client's class for each facet that a build writes. Its constructor rejects fields that the spec does not have.
 FACETS = {
     "sql": facets.sql_job.SQLJobFacet,
     "jobType": facets.job_type_job.JobTypeJobFacet,
@@ -35,7 +35,7 @@ FACETS = {
 
 
 def parsed(event: dict) -> event_v2.RunEvent:
-    """The event as objects of OpenLineage's client, each facet of the class that its name stands for."""
+    """The event as objects of OpenLineage's client, with each facet in the class that belongs to its name."""
 
     def read(found: dict) -> dict:
         made = {}
@@ -111,7 +111,7 @@ def test_sources_are_named_as_openlineage_names_them(spark, parquet, tmp_path: P
 
 @contextmanager
 def collector() -> Iterator[tuple[str, list[dict]]]:
-    """A server of lineage that keeps what it is sent."""
+    """A lineage server that keeps what it receives."""
     events: list[dict] = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""What a task of the write stage holds: a few times its shard, whatever the number of samples."""
+"""A task of the write stage holds a few times its shard in memory, whatever the number of samples."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A source in a Hive metastore that runs as a server, named by its URI."""
+"""A source in a Hive metastore server, given by its URI."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A dataset on a real S3 server: built, rebuilt, read back by the loader, reported. See also test_versions.py."""
+"""A dataset on a real S3 server: built, rebuilt, read by the loader, reported. See also test_versions.py."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq

@@ -1,4 +1,4 @@
-"""Every recipe and command of docs/operations.md is run; the one of the metastore in test_metastore.py."""
+"""Every recipe and command in docs/operations.md works. test_metastore.py runs the one with a metastore."""
 
 import base64
 import json
@@ -29,7 +29,7 @@ ELSEWHERE = {"datasets/gallery"}
 
 @pytest.fixture
 def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Photos of two days as a Delta table and as JSON lines, in the folder that commands run in."""
+    """Photos of two days, as a Delta table and as JSON lines, in the folder that commands run in."""
     monkeypatch.chdir(tmp_path)
     rows = [{**row(i), "ds": f"2026-11-2{2 + i % 2}"} for i in range(4)]
     table = pa.Table.from_pylist(rows, SCHEMA.append(pa.field("ds", pa.string())))

@@ -1,4 +1,4 @@
-"""What a build reads and how it copes with lopsided input."""
+"""What a build reads, and how it copes with skewed input."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ READ = {
         ["image"],
         {"id", "image", "tags<name>"},
     ),
-    # Of exploded structs of which it needs several fields Spark reads all; media are read to be shipped alone.
+    # Spark reads all fields of an exploded struct if it needs several. Media are read only to be shipped.
     "a struct's media in an array, beside other fields": (
         "SELECT id, p.kind, p.meta.size FROM source LATERAL VIEW explode(pictures) t AS p",
         [],
@@ -45,7 +45,7 @@ READ = {
         ["album"],
         {"id", "album:map<string,binary>"},
     ),
-    # The kinds tell how many conditions there are; their images are shipped.
+    # The kinds are read to count the conditions, whose images are shipped.
     "conditions": (
         "SELECT id, c.image FROM source LATERAL VIEW explode(conditions) t AS c",
         ["conditions.image"],
@@ -80,7 +80,7 @@ def test_reads_only_the_columns_that_a_query_uses(spark, parquet, tmp_path: Path
 
 
 def test_media_that_no_sample_names_are_not_shipped(spark, parquet, tmp_path: Path) -> None:
-    """Spark's plan makes handles of conditions here, since two of their fields are exploded; no sample has any."""
+    """Spark's plan makes handles of conditions here, since two of their fields are exploded, but no sample has any."""
     spark.read.parquet(str(parquet([row(i) for i in range(6)]))).withColumn(
         "conditions", F.expr("transform(conditions, c -> struct(c.kind, length(c.kind) AS size, c.image))")
     ).write.parquet(str(tmp_path / "sized"))
@@ -94,7 +94,7 @@ def test_media_that_no_sample_names_are_not_shipped(spark, parquet, tmp_path: Pa
 
 
 def _columns(schema: str) -> list[str]:
-    """The columns of a plan's ReadSchema: it is cut at commas outside of all brackets."""
+    """The columns of a plan's ReadSchema, which is split at commas outside all brackets."""
     depth, columns = 0, [""]
     for character in schema:
         depth += (character == "<") - (character == ">")
@@ -106,7 +106,7 @@ def _columns(schema: str) -> list[str]:
 
 
 def _names(column: str) -> str:
-    """A column of a plan's ReadSchema with the names of its structs' fields alone."""
+    """A column of a plan's ReadSchema, with only the names of its structs' fields."""
     if column.partition(":")[2].startswith("map"):
         return column
     column = re.sub(r":(array<)?struct<", "<", column)
@@ -120,7 +120,7 @@ def test_one_image_with_very_many_captions(spark, parquet, tmp_path: Path) -> No
     summary = build(spark, recipe(parquet(many), tmp_path / "out", query, shards={"target_bytes": 400_000}))
     assert summary.rows == 100_016
     assert summary.stored_bytes < 4_000_000
-    # Its captions are dealt to several shards, each of which has its image once.
+    # Its captions are spread over several shards, each of which has its image once.
     tables = [pq.read_table(path) for path in (tmp_path / "out").glob("*.parquet")]
     assert sum("id000" in table["id"].to_pylist() for table in tables) > 1
     assert max(table.num_rows for table in tables) < 60_000
@@ -134,7 +134,7 @@ def test_shards_are_sized_by_what_is_stored(spark, parquet, tmp_path: Path) -> N
     query = "SELECT id, image FROM source WHERE id < 'id020'"
     summary = build(spark, recipe(source, tmp_path / "out", query, shards={"target_bytes": 5 * size}))
     assert summary.rows_named == 20
-    assert summary.shards in (4, 5)  # some bytes are of text
+    assert summary.shards in (4, 5)  # text takes some bytes
 
 
 @pytest.mark.parametrize("select", ["image, octet_length(image) AS size", "caption"])

@@ -51,7 +51,7 @@ def test_json_lines_with_images_in_base64(spark, tmp_path: Path) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Images with sidecars as img2dataset leaves them."""
+    """Images with sidecars, as img2dataset writes them."""
     root = tmp_path / "my pictures"
     (root / "00000").mkdir(parents=True)
     for i, sidecars in enumerate(
@@ -139,7 +139,7 @@ def test_a_delta_table_that_is_more_than_its_files(spark, tmp_path: Path, settin
 
 
 def test_avro_by_hives_reader_and_without_sparks(spark, parquet, tmp_path: Path) -> None:
-    """Spark's module for Avro is not among pyspark's jars; Hive's is."""
+    """Spark's Avro module is not among pyspark's jars. Hive's is."""
     source = parquet(ROWS)
     spark.read.parquet(str(source)).createOrReplaceTempView("source_of_avro")
     spark.sql("CREATE TABLE avro_photos STORED AS AVRO AS SELECT * FROM source_of_avro")

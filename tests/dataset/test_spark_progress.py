@@ -15,5 +15,5 @@ def test_counts_tasks_rows_and_bytes(spark, tmp_path, capfd) -> None:
     found = re.match(r"counting: (\d+)/?(\d*) tasks  rows ([\d,]+)  MB (\d+)", last)
     assert found, last
     assert int(found[1]) >= 4
-    # Each row is read from the files, and again behind each shuffle.
+    # Each row is read from the files, and again after each shuffle.
     assert int(found[3].replace(",", "")) >= 2000

@@ -1,4 +1,4 @@
-"""Versions of a dataset, in a local folder and in an object store: what stays, what is replaced, what is left over."""
+"""Versions of a dataset, in a local folder and in an object store: what is kept, replaced and left behind."""
 
 import json
 import os
@@ -115,7 +115,7 @@ def test_a_failed_first_build_leaves_only_folders_that_were_there(spark, parquet
 
 
 def test_a_failed_build_deletes_what_it_wrote_and_nothing_else(spark, parquet, tmp_path: Path) -> None:
-    """Two bad rows: one goes aside, and then there is none left to write; the side table's version keeps its files."""
+    """The only two rows are bad. They go to quarantine, whose version keeps its files, and no row is left to write."""
     source, output = parquet([{**row(0), "image": b"no"}]), tmp_path / "out"
     with pytest.raises(DataError, match="no rows to write"):
         build(spark, recipe(source, output, QUERY, on_bad_row="quarantine"))
@@ -265,5 +265,5 @@ def test_a_dry_run_writes_nothing(spark, parquet, tmp_path: Path) -> None:
     assert not output.exists()
     assert summary.rows_in == 5
     assert summary.rows_named == 2
-    assert summary.media_bytes == pytest.approx(sum(len(row(i)["image"]) for i in range(2)), rel=0.7)  # by the footer
+    assert summary.media_bytes == pytest.approx(sum(len(row(i)["image"]) for i in range(2)), rel=0.7)  # from the footer
     assert "Generate explode" in summary.plan

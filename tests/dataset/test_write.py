@@ -1,4 +1,4 @@
-"""How many rows an Arrow batch and a shuffle of counts get, without a build."""
+"""How many rows an Arrow batch and a shuffle of counts get, without running a build."""
 
 import pytest
 from pyspark.sql import SparkSession

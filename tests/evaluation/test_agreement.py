@@ -1,4 +1,4 @@
-"""Edges, modes, reconstructions: what drawn images do of what was asked for."""
+"""Edges, modes, reconstructions: how well drawn images match what was requested."""
 
 import math
 

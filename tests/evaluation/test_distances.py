@@ -24,7 +24,7 @@ def normal(count: int, width: int, seed: int) -> Tensor:
 
 
 def correlated(count: int, seed: int) -> Tensor:
-    """Normal features whose covariance commutes with no other seed's."""
+    """Normal features whose covariance does not commute with that of any other seed."""
     return normal(count, 6, seed) @ normal(6, 6, seed + 100) + seed
 
 
@@ -66,7 +66,7 @@ def test_equal_sets_are_at_distance_zero_even_with_few_images() -> None:
 
 
 def test_kid_is_unbiased_by_the_number_of_images() -> None:
-    """Sets of one distribution: KID is 0 on average, below it half of the time; FID is far above 0."""
+    """For sets of the same distribution, KID is 0 on average and below 0 half of the time. FID is far above 0."""
     found = [kernel_distance(normal(20, 4, seed), normal(20, 4, seed + 1000)) for seed in range(300)]
     assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(300)
     assert 0.3 < np.mean(np.array(found) < 0) < 0.9

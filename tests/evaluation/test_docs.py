@@ -1,4 +1,4 @@
-"""The recipe section in docs/evaluation.md is one, and its table names the figures there are."""
+"""The recipe section in docs/evaluation.md is valid, and its table names every figure."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage: their definitions spelt out, and sets whose figures are known."""
+"""Precision, recall, density and coverage: against their definitions, and on sets whose figures are known."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Intervals by half-sampling, against what theory and repetition say."""
+"""Intervals by half-sampling, against theory and against repetition."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_the_interval_of_a_mean_is_that_of_theory() -> None:
 
 
 def test_the_interval_of_fid_is_as_wide_as_fid_varies() -> None:
-    """The deviation of FID over many pairs of sets, against what half-sampling tells from one pair."""
+    """The standard deviation of FID over many pairs of sets, against half-sampling's estimate from one pair."""
     generator = torch.Generator().manual_seed(0)
 
     def pair() -> tuple[torch.Tensor, torch.Tensor]:

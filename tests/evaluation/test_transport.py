@@ -130,7 +130,7 @@ def test_points_that_do_not_fit() -> None:
 
 
 def critic(x_ND: Tensor, y_ND: Tensor, steps: int, **changes: Any) -> tuple[Adversarial, dict[str, float | int]]:
-    """A Wasserstein GAN's critic of x against y, which a generator that is not trained gives one by one."""
+    """A Wasserstein GAN's critic of x against y, where an untrained generator returns points of y."""
 
     class Given(PointGenerator):
         def forward(self, z_NZ: Tensor, condition: Any = None) -> Tensor:
@@ -169,7 +169,7 @@ PAIRS = {
     "a shifted normal in the plane": (2, normal(20_000, 2, 0), normal(20_000, 2, 1, shift=1.5), 1.5),
     "a wider normal in the plane": (2, normal(20_000, 2, 0, 2.0), normal(20_000, 2, 1), math.sqrt(math.pi / 2)),
 }
-"""dimensions, two samples, and the exact W₁: |shift|; (σ − 1)·E|x| on the line; (σ − 1)·E‖x‖ in the plane"""
+"""dimensions, two sets of samples, and the exact W₁: |shift|; (σ − 1)·E|x| on the line; (σ − 1)·E‖x‖ in the plane"""
 
 
 @pytest.mark.parametrize("pair", list(PAIRS))
@@ -180,7 +180,7 @@ def test_the_critics_estimate_under_gradient_penalty(pair: str) -> None:
 
 
 def test_clipping_gives_a_figure_that_is_no_distance() -> None:
-    """Its known bias: the scale is that of the box, so it grows with the box's size to the power of the layers."""
+    """A known bias: the scale is that of the box, so it grows with the box's size to the power of the layers."""
     _, x_ND, y_ND, exact = PAIRS["a shifted normal in the plane"]
     found = {clip: critic(x_ND, y_ND, 300, regulariser="clip", clip=clip)[1]["wasserstein"] for clip in (0.01, 0.02)}
     assert found[0.01] < 0.05 * exact

@@ -1,4 +1,4 @@
-"""Real image files of every format that `read_header` knows, 21 × 13 pixels each, and what can be done to them."""
+"""Real image files of every format that `read_header` knows, 21 × 13 pixels each, and ways to damage them."""
 
 import struct
 from io import BytesIO
@@ -14,7 +14,7 @@ BGR = np.ascontiguousarray(_SMOOTH[:, :, :3])
 
 
 def pillow(kind: str, mode: str = "RGB", **settings: object) -> bytes:
-    """The picture as Pillow writes it."""
+    """The image as Pillow writes it."""
     file = BytesIO()
     Image.fromarray(BGRA[:, :, [2, 1, 0, 3]], "RGBA").convert(mode).save(file, kind, **settings)
     return file.getvalue()
@@ -26,7 +26,7 @@ def opencv(suffix: str, pixels: np.ndarray = BGR, *settings: int) -> bytes:
 
 
 def _exif() -> bytes:
-    """Tags with a thumbnail's bytes among them: an end-of-image marker before the image's own."""
+    """Tags that include a thumbnail, so that an end-of-image marker comes before the image's own."""
     exif = Image.Exif()
     exif[0x010E] = "thumbnail: \xff\xd9".encode("latin-1")
     return exif.tobytes()
@@ -72,11 +72,11 @@ FILES: dict[str, bytes] = {
     "bmp top row first": _bmp(struct.pack("<IiiHH24x", 40, WIDTH, -HEIGHT, 1, 24), 54, _ROWS.tobytes()),
     "bmp of OS/2": _bmp(struct.pack("<IHHHH", 12, WIDTH, HEIGHT, 1, 24), 26, _ROWS[::-1].tobytes()),
 }
-"""by name, whose first word is the format"""
+"""each file by its name, whose first word is the format"""
 
 
 def resized(name: str, width: int, height: int) -> bytes:
-    """The file `name` with a header that claims another size, or as much of it as its format can hold."""
+    """The file `name` with a header that claims another size, or as close to it as the format allows."""
     data = bytearray(FILES[name])
     kind = name.split()[0]
     if kind == "png":
@@ -101,7 +101,7 @@ def resized(name: str, width: int, height: int) -> bytes:
 
 
 def mutated(seed: int) -> bytes:
-    """One of the files, with some bytes overwritten, most often near its start, and now and then cut off."""
+    """One of the files with some bytes overwritten, mostly near its start, and sometimes cut off."""
     rng = np.random.default_rng(seed)
     data = bytearray(FILES[list(FILES)[seed % len(FILES)]])
     for _ in range(rng.integers(1, 5)):

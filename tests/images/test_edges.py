@@ -1,4 +1,4 @@
-"""Edges on a square, and one pair of thresholds wherever edges are made or measured."""
+"""The edges of a square, and the same pair of thresholds wherever edges are made or measured."""
 
 import cv2
 import numpy as np

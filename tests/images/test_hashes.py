@@ -1,4 +1,4 @@
-"""Hashes: any byte changes the one, and little that the eye notices changes the other."""
+"""Any changed byte changes the content hash; changes that are hard to see hardly change the perceptual hash."""
 
 import cv2
 import numpy as np

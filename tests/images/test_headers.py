@@ -1,4 +1,4 @@
-"""Headers against Pillow, every way that a file can end too early, and sizes that no file has."""
+"""Headers compared with Pillow, every way for a file to end too early, and sizes that no file has."""
 
 import struct
 from io import BytesIO
@@ -72,7 +72,7 @@ def test_the_limit_is_the_largest_size_that_is_allowed(name: str) -> None:
     for width, height in LIMITS[name]:
         found = read_header(resized(name, width, height))
         assert (found.width, found.height) == (width, height)
-        # A bitmap of that size has to have as many bytes, all the others say nothing of theirs.
+        # A bitmap of that size must have as many bytes. The other formats do not say how many they have.
         assert found.problem == ("truncated" if kind == "bmp" else None)
         assert dimensions(resized(name, width, height)) == (height, width)
     beyond = [(1 << 14, (1 << 14) + 1), (MAX_SIDE + 1, 1), (1, MAX_SIDE + 1), (MAX_SIDE, 269)]
@@ -126,7 +126,7 @@ _SCAN = FILES["jpeg"].find(b"\xff\xda")
         (_swapped("png", 12, b"IDAT"), Header("png", problem="corrupt")),
         (_swapped("jpeg", 2, b"\0"), Header("jpeg", problem="unknown format")),
         (_swapped("jpeg", 20, b"\0"), Header("jpeg", problem="corrupt")),
-        # two frame headers, none at all, a segment shorter than its own length, an end before the scan
+        # two frame headers, none at all, a segment shorter than its stated length, an end before the scan
         (
             FILES["jpeg"][:_FRAME_END] + FILES["jpeg"][_FRAME:],
             Header("jpeg", WIDTH, HEIGHT, "corrupt"),

@@ -34,13 +34,13 @@ STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\xff\xd8", b"GIF87a", b"GIF89
 
 
 def noise(seed: int) -> bytes:
-    """Random bytes, with the start of a format more often than not."""
+    """Random bytes that usually begin like one of the formats."""
     rng = np.random.default_rng(seed)
     return STARTS[seed % len(STARTS)] + rng.choice([0, 1, 12, 40, 0xFF, 0xC0, 0xDA], 60).astype(np.uint8).tobytes()
 
 
 def damaged() -> list[bytes]:
-    """Files of every format, cut off, with made-up sizes, with wrong bytes, with bytes behind their end; and noise."""
+    """Files of every format, cut off, with made-up sizes, with wrong bytes, with bytes after their end; and noise."""
     found = [data[:end] for data in FILES.values() for end in {*range(min(len(data), 90)), *range(0, len(data), 31)}]
     found += [resized(name, *size) for name in FILES for size in SIZES]
     found += [data + more for data in FILES.values() for more in (b"\0", b"\xff\xd9", bytes(50))]
@@ -62,7 +62,7 @@ def java(spark, bridge_jar):
 
 
 def facts(header: Header) -> tuple | None:
-    """What Java gives as a record: nothing where there is no size."""
+    """What Java returns as a record: nothing if there is no size."""
     return None if header.width is None else (header.format, header.width, header.height)
 
 
@@ -79,7 +79,7 @@ def test_damaged_files_have_the_same_facts_and_problems(java) -> None:
         if (found, problem) != (facts(header), header.problem):
             differ.append((image[:40], found, problem, header))
     assert differ == []
-    # Damage and noise reach every answer.
+    # Damage and noise produce every possible answer.
     reasons = {(header.format, header.problem) for header in headers}
     for name in ("png", "jpeg", "gif", "webp", "bmp"):
         assert {problem for kind, problem in reasons if kind == name} == {
@@ -93,7 +93,7 @@ def test_damaged_files_have_the_same_facts_and_problems(java) -> None:
 
 
 def test_near_duplicate_keys_are_nearly_those_of_the_build(java) -> None:
-    """Both are the difference hash. Java leaves pixels out before it takes means, so a few bits differ."""
+    """Both are the difference hash. Java skips pixels before it averages, so a few bits differ."""
     rng = np.random.default_rng(0)
     for width, height in ((90, 72), (117, 100), (900, 720)):
         smooth = cv2.resize(rng.integers(0, 256, (6, 7, 4), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)

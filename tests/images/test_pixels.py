@@ -1,4 +1,4 @@
-"""Decoding against OpenCV and closed forms, and why bytes are refused."""
+"""Decoding compared with OpenCV and closed forms, and why bytes are refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_transparency_is_composed_over_white() -> None:
 
 
 def test_a_palette_with_a_transparent_entry_is_composed_over_white() -> None:
-    # 1×1, 1 bit, a palette of one red, wholly transparent: written chunk by chunk
+    # 1×1, 1 bit, a palette with one fully transparent red, written chunk by chunk
     def chunk(kind: bytes, body: bytes) -> bytes:
         return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
 
@@ -67,7 +67,7 @@ def test_every_format_has_the_pixels_of_the_picture(name: str) -> None:
     assert found.shape == (HEIGHT, WIDTH, 3)
     gray = decode(array(FILES[name]), "gray").astype(int)
     luma = found @ [0.299, 0.587, 0.114]
-    assert np.abs(gray - luma).max() <= 6  # a JPEG's own luma is from before colours are cut off at 0 and 255
+    assert np.abs(gray - luma).max() <= 6  # a JPEG stores luma from before colours are clamped to 0 and 255
     stored = decode_as_stored(FILES[name])
     assert np.abs(grayscale(stored) - gray).max() <= 6
 
@@ -137,7 +137,7 @@ def test_the_loader_refuses_what_the_build_refuses() -> None:
 
 
 def test_at_the_limit_the_build_and_the_loader_agree() -> None:
-    """2²⁸ pixels are decoded, at an eighth of their size, and a row more is not."""
+    """2²⁸ pixels are decoded, at an eighth of their size. One more row is not."""
     data = cv2.imencode(".jpg", np.full((1 << 14, 1 << 14), 77, np.uint8))[1].tobytes()
     assert read_header(data).problem is None
     found = decode(array(data), "gray", lambda height, width: (4, 4))

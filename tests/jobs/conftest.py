@@ -11,7 +11,7 @@ from tests.tiny_runs import recipe_of, write_dataset, write_recipe
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of the module's own that holds the dataset `tiny`."""
+    """A folder for the module, with the dataset `tiny`."""
     folder = tmp_path_factory.mktemp("jobs")
     write_dataset(folder / "tiny")
     return folder

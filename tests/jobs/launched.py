@@ -1,4 +1,4 @@
-"""Two ranks on this machine, launched as a user launches them."""
+"""Two ranks on this machine, launched as you would launch them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 SECONDS = 240
-"""how long a test waits for a process; a stuck one takes longer than that on any machine"""
+"""how long a test waits for a process; only a stuck one takes longer"""
 
 
 def torchrun(
@@ -26,7 +26,7 @@ def torchrun(
 
 
 def wait_for_steps(process: subprocess.Popen[str], run: Path, steps: int) -> None:
-    """Wait until the run has recorded so many steps; fails if the process ends before."""
+    """Wait until the run has recorded `steps` steps. Fails if the process ends first."""
     metrics = run / "metrics.jsonl"
     deadline = time.monotonic() + SECONDS
     while not metrics.exists() or metrics.read_text().count("\n") < steps:
@@ -36,5 +36,5 @@ def wait_for_steps(process: subprocess.Popen[str], run: Path, steps: int) -> Non
 
 
 def children(process: subprocess.Popen[str]) -> list[int]:
-    """The processes that `process` started, in that order."""
+    """The processes that `process` started, in the order of their start."""
     return [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]

@@ -21,9 +21,9 @@ from tests.dataset.conftest import SCHEMA
 from tests.dataset.conftest import row as photo
 
 ROOT = Path(__file__).parents[2]
-# A skin tone; a letter of flags and a flag; a name without a word of the query.
+# A skin tone, a regional indicator, a flag, and a name without any word of the query.
 NOT_IN_THE_QUERY = {"1f44d-1f3fb", "1f1e6", "1f1e6-1f1e8", "1f697"}
-# One without a name in any language; a heart listed with and without U+FE0F.
+# Includes one without a name in any language, and a heart listed with and without U+FE0F.
 IDS = [*sorted(NOT_IN_THE_QUERY), "e50a", "2764", "1f600", "1f34f", "1f436", "2b50"]
 
 
@@ -119,7 +119,7 @@ def test_errors_are_one_line_and_a_status(
 
 @pytest.fixture
 def daily(spark, tmp_path: Path) -> Path:
-    """A recipe over two days of photos whose dataset has a partition for each day."""
+    """A recipe over photos of two days, with a partition for each day."""
     for number, day in enumerate(("2026-11-21", "2026-11-22")):
         folder = tmp_path / "photos" / f"ds={day}"
         folder.mkdir(parents=True)
@@ -175,7 +175,7 @@ def test_a_day_is_built_alone_and_once(daily: Path, capsys: pytest.CaptureFixtur
 def test_paths_are_printed_whole(
     spark, daily: Path, columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are, however narrow the terminal and long the path, and even if they look like markup."""
+    """However narrow the terminal and long the path, and even if the path looks like markup."""
     monkeypatch.setenv("COLUMNS", columns)
     output = daily.parent / ("long" * 20) / "[bold]data[/bold]" / "[a]" / "x"
     command = [str(daily), f"dataset.output.path={output}", "ds=2026-11-21"]

@@ -1,4 +1,4 @@
-"""The console script: jobs by name, arguments, exit statuses, no traceback for what a user can fix."""
+"""The console script: jobs by name, arguments, exit statuses, no traceback for what you can fix yourself."""
 
 import os
 import subprocess
@@ -101,7 +101,7 @@ def test_a_job_runs_as_a_module_and_as_a_script(module: str, folder: str) -> Non
 
 @pytest.fixture
 def parser() -> Parser:
-    """A recipe, overrides, and options of each kind."""
+    """A parser for a recipe, overrides, and options of each kind."""
     made = Parser("headrace try", "Try.")
     made.recipe()
     modes = made.add_mutually_exclusive_group()

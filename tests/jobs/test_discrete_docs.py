@@ -1,4 +1,4 @@
-"""The commands of docs/discrete.md, in order, with the recipes that they name made tiny."""
+"""The commands in docs/discrete.md work in their order, with tiny versions of their recipes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def commands() -> list[list[str]]:
 
 
 def tiny(path: Path, folder: Path) -> Path:
-    """The recipe at `path`, changed to the tiny dataset, a few steps and a small network."""
+    """The recipe at `path` with the tiny dataset, a few steps and a small network."""
     recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     recipe["data"] |= {"path": str(folder / "tiny"), "where": {}, "batch_size": 8, "image_key": "sample_id"}
     recipe["model"] |= TINY[recipe["model"]["network"]]

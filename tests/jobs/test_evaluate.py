@@ -1,4 +1,4 @@
-"""`jobs/evaluate.py`: every family of runs is measured, with features of a trained run or of a TorchScript file."""
+"""`jobs/evaluate.py` measures every family of runs, with the features of a trained run or of a TorchScript file."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_a_controlnet_is_measured_by_the_edges_that_it_obeys(folder: Path, base:
 
 
 class Published(nn.Module):
-    """A network in the form in which Inception is published for FID: it returns classes unless asked for features."""
+    """A network like the Inception published for FID: it returns classes unless asked for features."""
 
     def forward(self, img: Tensor, return_features: bool = False) -> Tensor:
         features = img.float().mean([2, 3])

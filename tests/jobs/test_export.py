@@ -1,4 +1,4 @@
-"""`jobs/export.py`: `diffusers` draws the same images from what is exported."""
+"""`jobs/export.py`: `diffusers` draws the same images from an exported run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a run is launched and how it ends: torchrun, Spark's distributor, schedulers' examples."""
+"""How a run is launched and how it ends: torchrun, Spark's distributor, examples for schedulers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def long_run(recipe: Path, folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_rank_that_dies_ends_the_job(long_run: subprocess.Popen[str]) -> None:
-    """The other rank would wait for it for ever; and the launcher names the rank that died and what killed it."""
+    """The other rank does not wait for it for ever, and the launcher names the dead rank and what killed it."""
     os.kill(children(long_run)[-1], signal.SIGKILL)
     _, errors = long_run.communicate(timeout=SECONDS)
     assert long_run.returncode != 0
@@ -59,7 +59,7 @@ def test_a_wrong_recipe_ends_the_job_with_2(recipe: Path) -> None:
 
 @pytest.mark.slow
 def test_the_message_of_a_rank_that_fails_is_shown(recipe: Path, folder: Path) -> None:
-    """One rank finds that a shard is missing."""
+    """One rank finds a shard missing."""
     write_dataset(folder / "broken")
     next((folder / "broken").glob("*.parquet")).unlink()
     process = torchrun(recipe, f"training.run={folder / 'fails'}", f"data.path={folder / 'broken'}")
@@ -71,7 +71,7 @@ def test_the_message_of_a_rank_that_fails_is_shown(recipe: Path, folder: Path) -
 
 @pytest.mark.slow
 def test_ranks_as_tasks_of_spark(recipe: Path, folder: Path) -> None:
-    """Two barrier tasks of local[2] give the losses of one process; a wrong recipe is one line before Spark starts."""
+    """Two barrier tasks of local[2] give the losses of one process. A wrong recipe is one line before Spark starts."""
     code = "import sys; from headrace.jobs.train import main; sys.exit(main(sys.argv[1:]))"
     spark = "spark={spark.master: 'local[2]', spark.ui.enabled: 'false'}"
     command = [sys.executable, "-c", code, str(recipe), spark, f"training.run={folder / 'spark'}"]
@@ -98,7 +98,7 @@ def test_ranks_as_tasks_of_spark(recipe: Path, folder: Path) -> None:
 
 
 def test_the_example_for_slurm() -> None:
-    """The shell script names a launcher and a recipe that exist, and asks for a signal before its time is up."""
+    """The script names a launcher and a recipe that exist, and requests a signal before its time is up."""
     script = EXAMPLES / "train.slurm"
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
     text = script.read_text()
@@ -116,7 +116,7 @@ def test_the_example_for_slurm() -> None:
 
 
 def test_the_example_for_kubernetes() -> None:
-    """`headrace train` accepts its command."""
+    """`headrace train` accepts the command in it."""
     job = yaml.safe_load((EXAMPLES / "train.pytorchjob.yaml").read_text())
     worker = job["spec"]["pytorchReplicaSpecs"]["Worker"]
     assert worker["restartPolicy"] == "ExitCode"

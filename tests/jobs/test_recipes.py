@@ -1,4 +1,4 @@
-"""The recipes of denoisers, whole but made tiny: trained, resumed and sampled by the commands."""
+"""The recipes of denoisers, complete but tiny: trained, resumed and sampled by the commands."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TINY: dict[str, dict[str, Any]] = {
     "fashion-kl": {"channels": 8},
     "fashion-latent": {"channels": 8, "text": {"vocabulary": 300, "length": 8, "width": 16, "layers": 1, "heads": 2}},
 }
-"""a recipe comes after those that it builds on"""
+"""in an order in which each recipe follows those that it builds on"""
 SAMPLED: dict[str, tuple[list[str], list[str], int]] = {
     "fashion-ddpm": (["labels=[1]", "guidance=0", "classifier={runs}/fashion-classifier"], ["1"], 16),
     "fashion-smld": ([], ["samples"], 16),
@@ -37,7 +37,7 @@ SAMPLED: dict[str, tuple[list[str], list[str], int]] = {
     "fashion-kl": (["examples=2"], ["sample-0", "sample-1"], 28),
     "fashion-latent": (["prompts=[a bag]"], ["a-bag"], 28),
 }
-"""overrides, the name of each row's files, and the side of an image"""
+"""overrides, the file name of each row, and the side of an image"""
 pytestmark = pytest.mark.usefixtures("one_thread")
 COLUMNS = 2
 CLASSIFIED = ["guidance=0", "classifier={runs}/fashion-classifier", "classifier_scale=30000"]
@@ -54,7 +54,7 @@ REQUESTS: dict[str, tuple[str, list[str], list[str], list[bool]]] = {
     "prompts": ("fashion-latent", ["prompts=[a bag]"], ["prompts=[red disc]"], [False]),
     "conditions": ("fashion-control", ["examples=2"], ["examples=2", "strength=0"], [False, False]),
 }
-"""two requests to one run with the same noise, and whether a row of both is the same"""
+"""two requests to the same run with the same noise, and for each row whether both draw the same"""
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def _tiny(recipe: dict[str, Any], model: dict[str, Any], folder: Path) -> dict[s
         if key in recipe["model"]:
             recipe["model"][key] = str(folder / recipe["model"][key])
     recipe["training"] |= {"run": str(folder / recipe["training"]["run"]), "steps": 3, "checkpoint_every": 2}
-    # Three steps of this size are enough for labels, captions and conditions to change pixels.
+    # Three steps of this size are enough for labels, captions and conditions to affect pixels.
     recipe["training"] |= {"warmup": 0, "learning_rate": 1e-2, "decay": "constant"}
     return recipe
 
@@ -90,7 +90,7 @@ def test_it_trains_and_goes_on(name: str, runs: Path) -> None:
 
 
 def drawn(run: Path, names: Sequence[str], *overrides: str) -> np.ndarray:
-    """The pictures that a request draws, grey uint8 [row, column, H, W]; the request's files are those of `names`."""
+    """The images that a request draws, grey uint8 [row, column, H, W]. Checks that its files have these `names`."""
     shutil.rmtree(run / "samples", ignore_errors=True)
     overrides = tuple(override.replace("{runs}", str(run.parent)) for override in overrides)
     assert sample([str(run), "steps=3", f"per_prompt={COLUMNS}", *overrides]) == 0
@@ -107,14 +107,14 @@ def test_it_draws_pictures_of_their_own_and_a_grid_of_them(name: str, runs: Path
     rows_RCHW = drawn(runs / name, names, *overrides)
     assert rows_RCHW.shape == (len(names), COLUMNS, side, side)
     assert rows_RCHW.std((2, 3)).min() > 10, "a picture has an inside"
-    # An autoencoder draws an example again, the same in each column; other systems start from new noise.
+    # An autoencoder reconstructs an example, the same in each column. Other systems start from new noise.
     different = {picture.tobytes() for row in rows_RCHW for picture in row}
     assert len(different) == (len(names) if name == "fashion-kl" else len(names) * COLUMNS)
     assert_grid_shows(runs / name / "samples" / "grid.png", rows_RCHW)
 
 
 def assert_grid_shows(path: Path, rows_RCHW: np.ndarray) -> None:
-    """Each image fills a cell of 96 × 96 pixels of its row; 200 pixels at the left hold the row's name."""
+    """Check that each image fills a 96 × 96 cell of its row, to the right of 200 pixels for the row's name."""
     grid = cv2.imread(str(path))
     rows, columns, side = rows_RCHW.shape[:3]
     assert grid.shape == (100 * rows, 200 + 100 * columns, 3)
@@ -133,7 +133,7 @@ def test_a_picture_depends_on_what_is_asked_for(case: str, runs: Path) -> None:
 
 
 def _names_of(overrides: Sequence[str]) -> list[str]:
-    """What the files of a request's rows are called."""
+    """The names of the files of a request's rows."""
     key, value = overrides[0].split("=")
     if key == "examples":
         return [f"sample-{number}" for number in range(int(value))]
@@ -141,13 +141,13 @@ def _names_of(overrides: Sequence[str]) -> list[str]:
 
 
 def test_an_autoencoder_has_learnt_how_bright_pictures_are(runs: Path) -> None:
-    """Most of each image is white, and a network that has learnt nothing draws grey, 127."""
+    """Most of each image is white. A network that has learnt nothing draws grey, 127."""
     overrides, names, _ = SAMPLED["fashion-kl"]
     assert drawn(runs / "fashion-kl", names, *overrides).mean() > 160
 
 
 def test_latents_of_a_codebook_are_denoised_and_controlled(runs: Path) -> None:
-    """A VQ-VAE's latents in the place of a KL autoencoder's, and a ControlNet over the denoiser of them."""
+    """A VQ-VAE's latents instead of a KL autoencoder's, and a ControlNet on top of their denoiser."""
     folder = runs.parent
     bottleneck = {"kind": "vq", "codes": 16, "channels": 8}
     chain: dict[str, tuple[str, dict[str, Any]]] = {

@@ -1,4 +1,4 @@
-"""Tables of jobs: whole cells where stdout is no terminal, and no markup in them."""
+"""Tables that jobs print: complete cells if stdout is not a terminal, and no markup in them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`jobs/train.py` as it is launched: alone, under torchrun, with a rank that dies, with wrong recipes."""
+"""`jobs/train.py` as you launch it: alone, under torchrun, with a rank that dies, with wrong recipes."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def test_a_run_folder_holds_what_it_should(run: Path) -> None:
 
 @pytest.mark.usefixtures("one_thread")
 def test_torchrun_on_two_ranks_survives_the_death_of_one(recipe: Path, folder: Path) -> None:
-    """`--max-restarts 1`: the group starts again from the last checkpoint, and the record is that of one process."""
-    steps = "training.steps=40"  # so many that the ranks are not done before one is killed
+    """With `--max-restarts 1` the group restarts from the last checkpoint, and the record is that of one process."""
+    steps = "training.steps=40"  # enough that a rank is killed before the run is done
     again, alone = folder / "elastic", folder / "alone"
     overrides = (f"training.run={again}", "training.checkpoint_every=2", steps)
     process = torchrun(recipe, *overrides, launcher="torch.distributed.run", restarts=1)

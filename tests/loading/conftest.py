@@ -18,7 +18,7 @@ def emoji(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def table_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[int]], Path]:
-    """A numbered table for a list of rows a shard, made once."""
+    """A function that makes a numbered table, once for each list of rows per shard."""
     made: dict[tuple[int, ...], Path] = {}
 
     def get(counts: list[int]) -> Path:

@@ -26,7 +26,7 @@ def jpeg(seed: int, side: int = 16) -> bytes:
 
 
 def write_shard(table: pa.Table, path: Path, media: list[str] | None = None) -> None:
-    """One file of one row group; media columns dictionary-encoded."""
+    """Write one file with one row group and dictionary-encoded media columns."""
     media = [name for name in ("image", "condition") if name in table.column_names] if media is None else media
     pq.write_table(
         table, path, use_dictionary=media, dictionary_pagesize_limit=1 << 30, row_group_size=max(1, len(table))
@@ -34,7 +34,7 @@ def write_shard(table: pa.Table, path: Path, media: list[str] | None = None) -> 
 
 
 def commit(folder: Path, shards: list[pa.Table]) -> Path:
-    """A Delta table whose log says of each shard its size and its rows, nothing else."""
+    """A Delta table whose log gives only the size and the number of rows of each shard."""
     folder.mkdir(parents=True, exist_ok=True)
     actions = []
     for number, table in enumerate(shards):
@@ -59,7 +59,7 @@ def commit(folder: Path, shards: list[pa.Table]) -> Path:
 
 
 def numbered(counts: list[int]) -> list[pa.Table]:
-    """Shards of nothing but `sample_id`, counted through."""
+    """Shards with only a `sample_id`, numbered throughout."""
     starts = np.cumsum([0, *counts])
     return [
         pa.table({"sample_id": pa.array(np.arange(start, start + count))})
@@ -68,7 +68,7 @@ def numbered(counts: list[int]) -> list[pa.Table]:
 
 
 def captioned(images: int, captions: int, shards: int, side: int = 16) -> list[pa.Table]:
-    """Shards of `images` images with `captions` captions each; JPEG and PNG in turn, edges as condition."""
+    """Shards of `images` images with `captions` captions each, alternating JPEG and PNG, with edges as condition."""
     tables = []
     for numbers in np.array_split(np.arange(images), shards):
         order = np.repeat(np.arange(len(numbers)), captions)

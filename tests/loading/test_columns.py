@@ -1,4 +1,4 @@
-"""Every type of column reaches a batch as it should."""
+"""How columns of every type arrive in a batch."""
 
 from __future__ import annotations
 

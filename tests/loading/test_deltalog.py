@@ -1,4 +1,4 @@
-"""The files of a version, read from checkpoints, are those that deltalake lists."""
+"""The files of a version, as read from checkpoints, are those that deltalake lists."""
 
 from __future__ import annotations
 

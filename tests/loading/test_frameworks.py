@@ -1,4 +1,4 @@
-"""The loader in other people's loops: the real packages."""
+"""The loader in the training loops of other packages, with the real packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Crops and flips: where they cut, that conditions follow their image, that draws belong to the sample."""
+"""Crops and flips: where they cut, that conditions follow their image, and that draws belong to the sample."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_random_crops_reach_every_place_equally() -> None:
 
 @pytest.fixture(scope="module")
 def gradients(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """30 images 16×32 whose grey tells the place, and a condition that equals the image."""
+    """30 images of 16×32 pixels whose grey level gives the position, each with a condition that equals the image."""
     rng = np.random.default_rng(0)
     images = [cv2.imencode(".png", rng.integers(0, 256, (16, 32), np.uint8))[1].tobytes() for _ in range(30)]
     table = numbered([30])[0].append_column("image", [images]).append_column("condition", [images])

@@ -1,4 +1,4 @@
-"""The order, number by number: if code or a library changed it, a resumed run would no longer be the same run."""
+"""The order, number by number. If code or a library changed it, a resumed run would be a different run."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ def test_a_break_an_error_and_a_forgotten_iterator_end_the_threads(emoji: Path) 
 
 
 def bad_image_table(folder: Path) -> Path:
-    """Ten images of which number 3 is cut short and number 7 is null."""
+    """Ten images. Number 3 is truncated and number 7 is null."""
     images = [png(number) for number in range(10)]
     images[3] = images[3][:100]
     table = numbered([10])[0].append_column("image", [[*images[:7], None, *images[8:]]])

@@ -1,4 +1,4 @@
-"""Buckets, dropped captions, hooks, devices: what a batch can be made into, always the same after a resume."""
+"""Buckets, dropped captions, hooks, devices: each gives the same batches after a resume."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIZES = [(16, 16), (12, 24), (24, 12)]
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """300 images of three shapes, a condition that equals the image, in 5 shards."""
+    """300 images of three shapes in 5 shards, each with a condition that equals the image."""
     rng = np.random.default_rng(0)
     sides = [((20, 20), (18, 36), (40, 20))[number] for number in rng.integers(0, 3, 300)]
     images = [cv2.imencode(".png", np.full((*side, 3), 9 * side[0] % 256, np.uint8))[1].tobytes() for side in sides]
@@ -46,7 +46,7 @@ def test_batches_hold_images_of_one_shape_mostly(shapes: Path) -> None:
         fitting += sum(expected[shape] == tuple(batch["image"].shape[2:]) for shape in batch["shape"])
         seen += batch["sample_id"].tolist()
     assert sorted(seen) == list(range(300))
-    # of 16 batches, those where two buckets meet hold a few of the other
+    # of 16 batches, those where two buckets meet hold a few images of the other bucket
     assert fitting > 0.9 * 300
 
 

@@ -1,4 +1,4 @@
-"""The order of samples: once an epoch, the same for every world size, the same after every seek."""
+"""The order of samples: each once per epoch, the same for every world size and after every seek."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ settings_of_order = st.fixed_dictionaries(
 
 
 def samples(order: Order, origin: int, rank: int, world_size: int, batch_size: int) -> list[list[tuple[int, int]]]:
-    """(position, number of the sample in the table) of each batch of a rank, to the end of the pass."""
+    """(position, number in the table) of each sample in each batch of a rank, to the end of the pass."""
     ranked = RankOrder(order, origin=origin, rank=rank, world_size=world_size)
     starts = np.cumsum(order.counts) - order.counts
     windows: dict[int, Window] = {}

@@ -1,4 +1,4 @@
-"""Values found in place are those that pyarrow decodes, for every way in which pyarrow writes them."""
+"""Values found in place are those that pyarrow decodes, however pyarrow wrote them."""
 
 from __future__ import annotations
 

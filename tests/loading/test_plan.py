@@ -1,4 +1,4 @@
-"""Planning from a Delta log, and from plain folders."""
+"""Planning from a Delta log and from plain folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Datasets on S3 (a server on loopback, with faults), on fsspec, and the cache of their shards."""
+"""Datasets on S3 (a server on loopback, with faults) and on fsspec, and the cache of their shards."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(table: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
-    """A bucket with that table."""
+    """A server with that table in its bucket."""
     monkeypatch.setattr(storage, "FIRST_PAUSE_SECONDS", 0.01)
     with serve() as running:
         running.upload(table, "table")
@@ -134,7 +134,7 @@ def test_processes_share_a_cache(tmp_path: Path) -> None:
     ]
     outputs = [process.communicate(timeout=120) for process in running]
     assert [out for out, _ in outputs] == ["done\n"] * 4, outputs
-    # beyond the limit there may be what was being written when others looked
+    # the limit may be exceeded by what was being written when the others checked
     copies = list((tmp_path / "cache").glob("*.shard"))
     assert len(copies) <= 4 + 4
     assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")]

@@ -1,4 +1,4 @@
-"""Threads end in every case, a stuck read is shown, memory stays within its limit."""
+"""Threads always end, a stuck read is reported, and memory stays within its limit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from headrace.loading.feed.threads import Pool
 from headrace.loading.shard.budget import Budget, Lease
 from tests.loading.shard_tables import captioned, commit
 
-# A shell starts its background jobs with SIGINT ignored, and so would what they start.
+# A shell starts its background jobs with SIGINT ignored, and their children inherit that.
 WITH_A_LOOP = """
 import signal, sys, time
 from headrace.loading import ShardLoader
@@ -33,7 +33,7 @@ print("begun", flush=True)
 
 @pytest.fixture
 def child(emoji: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
-    """Starts Python code that gets the path of a table; what still runs when a test is over is killed."""
+    """A function that runs Python code with the path of a table. What still runs after the test is killed."""
     with contextlib.ExitStack() as started:
 
         def start(code: str) -> subprocess.Popen[str]:

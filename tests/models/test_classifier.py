@@ -1,4 +1,4 @@
-"""The classifier of noisy images: its shapes, what it depends on, and that it may be compiled."""
+"""The classifier of noisy images: its shapes, what it depends on, and that it can be compiled."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ RECIPE = Classifier(
 
 
 def build(recipe: Classifier = RECIPE) -> models.Classifier:
-    """A network whose silent branches speak, as after training."""
+    """A network whose zero-initialised branches have weights, as after training."""
     torch.manual_seed(0)
     model = models.build(recipe)
     with torch.no_grad():
@@ -52,7 +52,7 @@ def test_every_parameter_matters_and_the_gradient_reaches_the_image() -> None:
     assert x_NCHW.grad is not None
     assert x_NCHW.grad.abs().max() > 0
     for name, parameter in model.named_parameters():
-        # A key's bias shifts every logit of the attention alike, and a silent key bias is no fault.
+        # A key's bias shifts all logits of the attention equally, so it may have no gradient.
         assert parameter.grad is not None, name
         assert parameter.grad.abs().max() > 0, name
 

@@ -1,4 +1,4 @@
-"""Bottlenecks: nearest codes, gradients by definition, moving averages, revival, equal state however a batch is cut."""
+"""Bottlenecks: nearest codes, gradients, moving averages, revival, and the same state however a batch is split."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_codes_that_nobody_uses_start_anew_among_what_was_seen(update: str) -> N
         book.vectors_KC[3:] += 100.0
     vectors = {tuple(v) for v in h_NCHW.permute(0, 2, 3, 1).reshape(-1, 3).tolist()}
     book(h_NCHW, draws())
-    book.update()  # at first no code is known to be used
+    book.update()  # at first no code counts as used
     assert all(tuple(vector) in vectors for vector in book.vectors_KC.tolist())
     assert len({tuple(vector) for vector in book.vectors_KC.tolist()}) == 16
     kept = book.vectors_KC[0].clone()

@@ -23,7 +23,7 @@ COMMON = {"resolution": 8, "patch": 1, "channels": 16, "multipliers": (1,), "att
 
 
 def build(text: Text | FrozenText | None, labels: int | None) -> models.TextToImage:
-    """A network whose silent branches speak, as after training."""
+    """A network whose zero-initialised branches have weights, as after training."""
     torch.manual_seed(0)
     model = models.build(UNet.model_validate({**COMMON, "text": text and text.model_dump(), "labels": labels}))
     with torch.no_grad():
@@ -73,7 +73,7 @@ def test_a_network_that_reads_asks_for_captions() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of two small layers with a tokenizer of its own, saved as `transformers` does."""
+    """A BERT of two small layers with its own tokenizer, saved by `transformers`."""
     folder = tmp_path_factory.mktemp("bert")
     torch.manual_seed(3)
     config = transformers.BertConfig(

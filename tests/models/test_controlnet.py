@@ -1,4 +1,4 @@
-"""ControlNets leave their base as it was, start silent, and add up."""
+"""ControlNets leave their base unchanged, start with zero output, and add up."""
 
 import copy
 import hashlib
@@ -17,7 +17,7 @@ RECIPE = UNet(resolution=16, patch=2, channels=16, multipliers=(1, 2), blocks=1,
 
 
 def noisy(module: torch.nn.Module, seed: int) -> None:
-    """Give every silent branch a voice."""
+    """Give every zero-initialised branch random weights."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -64,7 +64,7 @@ def test_training_changes_every_part_of_the_control_and_nothing_of_the_base() ->
     assert len(trained) == len(start)
     optimizer = torch.optim.AdamW(trained, lr=1e-2)
     x_NCHW, c_noise_N, control = inputs()
-    for _ in range(4):  # one step frees the joints, the next the condition's last layer, then all
+    for _ in range(4):  # the first step changes the joints, the next the condition's last layer, then all
         controlled(x_NCHW, c_noise_N, control).sub(x_NCHW).square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""Preconditionings make the right denoiser of a network, and schedules the right noise levels."""
+"""Preconditionings turn a network into the right denoiser, and schedules give the right noise levels."""
 
 import math
 
@@ -14,7 +14,7 @@ LEVELS = schedule.cosine()
 
 
 class Exact(nn.Module):
-    """The best network for standard normal images, for one kind of prediction: a multiple of what it sees."""
+    """The optimal network for standard normal images and one kind of prediction: a multiple of its input."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class Exact(nn.Module):
 
     def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
         shape = (-1, 1)
-        if self.kind == "score":  # sees x = x₀ + σn; E[n | x] = x·σ/(1 + σ²), and F is minus that
+        if self.kind == "score":  # its input is x = x₀ + σn; E[n | x] = x·σ/(1 + σ²), and F is minus that
             sigma = 2 * c_noise.exp().view(shape)
             return -x * sigma / (1 + sigma**2)
         if self.kind == "edm":  # D = x/(1 + σ²); here σ_data = 1, so c_skip·x is already exact

@@ -1,4 +1,4 @@
-"""The Transformer denoiser: its shapes, its silence before training, and that everything in it matters."""
+"""The Transformer denoiser: its shapes, its zero output before training, and that every part of it matters."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Generators and discriminators: shapes, conditions, spectral normalisation."""
+"""Generators and discriminators: shapes, conditioning, spectral normalisation."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_spectral_norms_become_one(backbone: str, count: int) -> None:
 
 
 def test_only_a_round_moves_the_estimate_of_a_spectral_norm() -> None:
-    """Forward passes, in training mode too, leave everything as it is; so a block computed again is the same block."""
+    """Forward passes change nothing, even in training mode, so a recomputed block is the same block."""
     torch.manual_seed(0)
     discriminator = build_pair(recipe()).discriminator
     normalise_spectra(discriminator)

@@ -1,4 +1,4 @@
-"""Pixels of files and pixels of networks: a round trip that loses nothing."""
+"""Pixels of files and of networks: a lossless round trip."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Priors: the same logits one code at a time, no code depends on a later one, all conditioning matters."""
+"""Priors: the same logits code by code, no code depends on a later one, and all conditioning matters."""
 
 from __future__ import annotations
 

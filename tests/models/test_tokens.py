@@ -1,4 +1,4 @@
-"""Captions become tokens of a fixed length, and never an empty row."""
+"""Captions become a fixed number of tokens, and never an empty row."""
 
 from pathlib import Path
 

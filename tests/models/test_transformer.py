@@ -1,4 +1,4 @@
-"""The Transformer against torch's own with copied weights; memory of keys and values; causality."""
+"""The Transformer against torch's own with copied weights, its cache of keys and values, and causality."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def copy_attention(ours: Attention, theirs: nn.MultiheadAttention) -> None:
 
 
 def copy_stack(ours: Transformer, theirs: nn.Module) -> None:
-    """Torch's layers with the weights of ours; what ours adds for positions is left out by the caller."""
+    """Copy the weights of our layers to torch's. The caller leaves out what ours adds for positions."""
     for block, layer in zip(ours.blocks, theirs.layers, strict=True):  # type: ignore[arg-type]
         copy_attention(block.attend_self, layer.self_attn)
         layer.norm1.load_state_dict(block.norm_self.state_dict())
@@ -106,7 +106,7 @@ def test_the_future_leaks_nothing(positions: str, precision: torch.dtype) -> Non
     x_NLC = torch.randn(1, 8, WIDTH, requires_grad=True)
     for place in range(8):
         with torch.autocast("cpu", precision, enabled=precision != torch.float32):
-            # The last normalisation makes a plain sum of channels constant.
+            # The final normalisation makes the plain sum of channels constant.
             out = network(x_NLC)[0, place].float()
         (gradient,) = torch.autograd.grad((out * torch.arange(WIDTH)).sum(), x_NLC)
         reach_L = gradient[0].abs().amax(1)

@@ -1,4 +1,4 @@
-"""The network: its shapes, what its caption does to it, and that it may be run fast."""
+"""The U-Net: its shapes, the effect of captions, and that it can be compiled."""
 
 import math
 
@@ -18,7 +18,7 @@ SMALL = UNet(resolution=16, patch=2, channels=16, multipliers=(1, 2), blocks=1, 
 
 
 def build(recipe: UNet = SMALL, seed: int = 0) -> models.TextToImage:
-    """A network whose silent branches speak, as after training."""
+    """A network whose zero-initialised branches have weights, as after training."""
     torch.manual_seed(seed)
     model = models.build(recipe)
     with torch.no_grad():
@@ -145,7 +145,7 @@ def test_channels_last_and_bfloat16_give_nearly_the_same() -> None:
 
 
 def test_it_is_one_graph() -> None:
-    # The «eager» backend runs no compiler: what is tested is that nothing breaks the graph.
+    # The "eager" backend runs no compiler: this tests only that nothing breaks the graph.
     model = build()
     arguments = inputs()
     compiled = torch.compile(model, fullgraph=True, backend="eager")

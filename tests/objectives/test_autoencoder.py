@@ -1,4 +1,4 @@
-"""Autoencoders: the adaptive weight by its definition, one forward pass for two phases, collapse that is reported."""
+"""Autoencoders: the adaptive weight's definition, one forward pass for two phases, and reports of collapse."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def vqgan(start: int = 0, bottleneck: str = "vq", **settings: float) -> Reconstr
 
 
 def by_definition(objective: Reconstruction, image_NCHW: Tensor, step: int) -> tuple[Tensor, Tensor]:
-    """The loss of phase one and its weight, by a graph that is kept for a second and a third use (equation 7)."""
+    """The loss of phase one and its weight, by a graph that is kept for two further uses (equation 7)."""
     recipe, model, adversary = objective.recipe, objective.model, objective.recipe.discriminator
     assert adversary is not None
     assert objective.discriminator is not None
@@ -187,7 +187,7 @@ def test_hinge_loss_and_shares() -> None:
 
 @pytest.mark.parametrize(("gain", "line"), [(1e3, "won outright"), (0.0, "told nothing apart")])
 def test_a_lost_game_is_reported(gain: float, line: str) -> None:
-    """A discriminator that is never wrong, and one that says the same of everything: both counted, both said once."""
+    """One discriminator is never wrong, the other always says the same. Both are counted and reported once."""
     objective = vqgan()
     assert objective.discriminator is not None
 

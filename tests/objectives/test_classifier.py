@@ -1,4 +1,4 @@
-"""Classifying noisy images: what is drawn, and that training finds the exact posterior of a mixture."""
+"""Classifying noisy images: the noise drawn, and that training finds the exact posterior of a mixture."""
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ PLANE = Mixture([[-0.6, 0.0], [0.6, 0.2], [0.1, 0.8]], [0.2, 0.2, 0.2], [0.3, 0.
 
 
 class Points(nn.Module):
-    """A classifier of points of the plane, in the shape of images of two channels and one pixel."""
+    """A classifier of points in the plane, which have the shape of images with two channels and one pixel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Points(nn.Module):
 
 
 def batch(count: int, seed: int) -> dict[str, Tensor]:
-    """Points with the part of the mixture that each was drawn from."""
+    """Points, each with the component of the mixture that it was drawn from."""
     generator = torch.Generator().manual_seed(seed)
     label_N = torch.multinomial(PLANE.weights_K, count, replacement=True, generator=generator)
     noise_ND = torch.randn(count, 2, generator=generator, dtype=torch.float64)

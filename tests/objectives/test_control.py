@@ -1,4 +1,4 @@
-"""A ControlNet is trained through its base, and the base stays as it was."""
+"""A ControlNet is trained through its base, and the base does not change."""
 
 import torch
 
@@ -21,7 +21,7 @@ def controlled() -> Controlled:
 
 
 def batch() -> dict[str, torch.Tensor]:
-    # The image is its condition, painted white on black: only who reads the condition can know it.
+    # The image is its condition, white on black, so only a network that reads the condition can predict it.
     condition = (torch.rand(COUNT, 1, 8, 8, generator=torch.Generator().manual_seed(0)) > 0.5).float()
     tokens, mask = torch.ones(COUNT, 4, dtype=torch.int64), torch.ones(COUNT, 4, dtype=torch.bool)
     image = (2 * condition - 1).expand(-1, 3, -1, -1)
@@ -35,7 +35,7 @@ def test_training_a_control_lowers_the_loss_and_leaves_the_base_alone() -> None:
     (phase,) = objective.phases()
     assert phase.networks == ("control",)
     before = {name: value.clone() for name, value in model.base.state_dict().items()}
-    # The base's last layer is zero before it is trained, so here it gets weights that let anything through.
+    # The base's last layer is zero before training, so it gets weights here that let gradients through.
     torch.nn.init.normal_(model.base.unet.conv_out.weight, std=0.1)
     before["unet.conv_out.weight"] = model.base.unet.conv_out.weight.clone()
     optimizer = torch.optim.Adam(model.controls.parameters(), 3e-3)

@@ -1,4 +1,4 @@
-"""The objective of diffusion: its weights, its draws, and that its minimum is the exact denoiser."""
+"""The diffusion objective: its weights, its draws, and that its minimum is the exact denoiser."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ COUNT = 64
 
 
 class Spy(nn.Module):
-    """A network that predicts zero and keeps what it was given."""
+    """A network that predicts zero and keeps its inputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ def test_min_snr_weights_the_error_of_the_image_alike_for_every_prediction(kind:
     objective = objectives.Diffusion(Diffusion(prediction=kind, min_snr=5.0), Spy())  # type: ignore[arg-type]
     sigma = torch.tensor([0.05, 0.3, 1.0, 4.0], dtype=torch.float64)
     c_out = objective.denoiser.preconditioning(sigma).c_out
-    # On ε the weight is min(SNR, γ)/SNR, on v min(SNR, γ)/(SNR + 1) (Hang et al. 2023, section 3.4).
+    # For ε the weight is min(SNR, γ)/SNR, for v min(SNR, γ)/(SNR + 1) (Hang et al. 2023, section 3.4).
     snr = 1 / sigma**2
     over = {"epsilon": snr, "v": snr + 1, "x0": torch.ones_like(snr)}[kind]
     torch.testing.assert_close(objective.weight(sigma, c_out).double(), snr.clamp(max=5) / over, rtol=1e-5, atol=0)
@@ -83,7 +83,7 @@ def test_captions_are_dropped_per_sample_and_anew_at_every_step() -> None:
         assert (model.seen[2].caption.tokens_NL[gone][:, 1:] == 0).all()
         dropped.append(gone)
     table = torch.stack(dropped).float()
-    # 3,200 draws: within 5 deviations of 0.3, and no sample or step stands apart.
+    # 3,200 draws: within 5 standard deviations of 0.3, and no sample or step stands out.
     assert abs(table.mean().item() - 0.3) < 0.04
     assert 0 < table.mean(0).min() < table.mean(0).max() < 0.7
     assert 0 < table.mean(1).min() < table.mean(1).max() < 0.7

@@ -55,7 +55,7 @@ def test_losses_are_those_of_the_papers() -> None:
 
 
 def test_minimax_and_its_discriminator_are_one_game() -> None:
-    """V(D, G): what the generator minimises is minus what the discriminator does, as far as G is in it."""
+    """V(D, G): the generator minimises the negative of the discriminator's loss, in the terms that contain G."""
     torch.testing.assert_close(
         PAIRINGS["minimax"].generator(REAL_N, FAKE_N),
         -PAIRINGS["minimax"].discriminator(REAL_N, FAKE_N) + nn.functional.softplus(-REAL_N),
@@ -78,7 +78,7 @@ def test_squared_gradient_of_a_quadratic_is_known() -> None:
 @pytest.mark.parametrize("regulariser", ["gradient_penalty", "r1_r2", "none"])
 @pytest.mark.parametrize("loss", list(PAIRINGS))
 def test_gradients_of_the_discriminator_are_those_of_functional_transforms(regulariser: str, loss: str) -> None:
-    """Against torch.func: gradients of single samples, vectorised, then differentiated by the weights."""
+    """Compares with torch.func: vectorised gradients of single samples, differentiated by the weights."""
     objective = adversarial(loss=loss, regulariser=regulariser, gamma=0.7, penalty=5.0)
     real, fake = points()["image"], objective.generator(draws().normal("latent, discriminator", 4)).detach()
 

@@ -1,4 +1,4 @@
-"""The likelihood of codes: by hand, in bits, and a prior that learns what there is to learn."""
+"""The likelihood of codes: by hand, in bits, and learnt by a prior down to the codes' entropy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from headrace.recipe.discrete import Prior as PriorRecipe
 
 
 class Codes(nn.Module):
-    """Stands where an autoencoder does: an image of four pixels is its codes."""
+    """Takes the place of an autoencoder: the codes of an image are its four pixels."""
 
     def codes(self, image_NCHW: Tensor) -> Tensor:
         return image_NCHW[:, 0].long()
@@ -68,7 +68,7 @@ def test_a_share_of_the_samples_loses_its_conditioning() -> None:
 
 @pytest.mark.parametrize("core", ["transformer", "lstm", "gru"])
 def test_every_network_learns_the_entropy_of_the_codes(core: str) -> None:
-    """2 bits of the first code, none of the second and third, 1 of the last: 0.75 a code where conditioning is kept."""
+    """2 bits for the first code, none for the second and third, 1 for the last: 0.75 a code with conditioning."""
     objective = likelihood(core, drop=0.1)
     optimizer = torch.optim.Adam(objective.model.parameters(), 5e-3)
     for step in range(1, 251):
@@ -85,5 +85,5 @@ def test_every_network_learns_the_entropy_of_the_codes(core: str) -> None:
             objective.model, objective.autoencoder, data["image"], Conditioning(torch.full((512,), -1))
         ).mean()
     assert bits.item() == pytest.approx(0.75, abs=0.06)
-    # Untold, the label is a code of log₂ 3 bits.
+    # Without conditioning, the label is a code of log₂ 3 bits.
     assert unconditional.item() / math.log(2) == pytest.approx((3 + math.log2(3)) / 4, abs=0.15)

@@ -1,4 +1,4 @@
-"""Score matching finds the score, with noise and without."""
+"""Score matching finds the score, with and without noise."""
 
 import math
 
@@ -32,7 +32,7 @@ def test_sliced_score_matching_is_exact_on_average() -> None:
     many = [sliced_score_matching(layer, x_ND, torch.randn(4, 3, generator=generator).double()) for _ in range(3000)]
     spread_N = torch.stack(many).std(0) / math.sqrt(len(many))
     assert ((torch.stack(many).mean(0) - exact_score_matching(layer, x_ND)).abs() < 4 * spread_N).all()
-    # In one dimension, with a random sign, nothing is estimated.
+    # In one dimension the random sign cancels, so the result is exact.
     line = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1)).double()
     torch.testing.assert_close(
         sliced_score_matching(line, x_ND[:, :1], -torch.ones(4, 1, dtype=torch.float64)),
@@ -46,7 +46,7 @@ def small_network(inputs: int) -> nn.Sequential:
 
 
 def relative_error(found_ND: Tensor, x_ND: Tensor, sigma: float) -> float:
-    """The norm of the error as a share of the norm of the exact score."""
+    """The norm of the error divided by the norm of the exact score."""
     exact_ND = (PLANE.denoise(x_ND, torch.tensor(sigma)) - x_ND) / sigma**2
     return float((found_ND - exact_ND).norm() / exact_ND.norm())
 
@@ -68,7 +68,7 @@ def test_a_network_trained_by_sliced_score_matching_learns_the_score() -> None:
 
 
 class Conditioned(nn.Module):
-    """A small network of points and their noise level, in the shape of images of two channels and one pixel."""
+    """A small network of points and their noise level. Points are images with two channels and one pixel."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A Gaussian mixture: its exact denoiser, score, density and samples, as the oracle of every sampler."""
+"""A Gaussian mixture with its exact denoiser, score, density and samples, as the oracle for every sampler."""
 
 import math
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Mixture:
-    """Isotropic Gaussians: means [K, D], deviations [K], weights [K]; everything in float64."""
+    """Isotropic Gaussians: means [K, D], standard deviations [K], weights [K], all in float64."""
 
     def __init__(self, means: list[list[float]], deviations: list[float], weights: list[float]) -> None:
         self.means_KD = torch.tensor(means, dtype=torch.float64)
@@ -16,7 +16,7 @@ class Mixture:
         self.weights_K = torch.tensor(weights, dtype=torch.float64)
 
     def log_parts(self, x_ND: Tensor, sigma: Tensor | float) -> Tensor:
-        """log of weight · density of each part under noise σ: [N, K]."""
+        """The log of weight · density of each component under noise σ: [N, K]."""
         variance_K = self.deviations_K**2 + sigma**2
         squares_NK = torch.cdist(x_ND, self.means_KD, compute_mode="donot_use_mm_for_euclid_dist").square()
         size = x_ND.shape[1]
@@ -27,7 +27,7 @@ class Mixture:
         return self.log_parts(x_ND, sigma).logsumexp(1)
 
     def denoise(self, x_ND: Tensor, sigma: Tensor) -> Tensor:
-        """E[x₀ | x, σ]: the parts' posterior means, weighted by their posterior probabilities."""
+        """E[x₀ | x, σ]: the components' posterior means, weighted by their posterior probabilities."""
         share_K = self.deviations_K**2 / (self.deviations_K**2 + sigma**2)
         posterior_NK = self.log_parts(x_ND, sigma).softmax(1)
         mean_NKD = self.means_KD + share_K[:, None] * (x_ND[:, None] - self.means_KD)
@@ -40,13 +40,13 @@ class Mixture:
         return self.means_KD[part_N] + self.deviations_K[part_N, None] * noise_ND
 
     def shares(self, x_ND: Tensor) -> Tensor:
-        """The share of points nearest to each mean: [K]."""
+        """The fraction of points nearest to each mean: [K]."""
         nearest_N = torch.cdist(x_ND, self.means_KD).argmin(1)
         return torch.bincount(nearest_N, minlength=len(self.means_KD)) / len(x_ND)
 
 
 def sliced_wasserstein(first_ND: Tensor, second_ND: Tensor, directions: int = 64) -> float:
-    """Wasserstein-2 of two sets of equal size, root mean square over evenly spread directions of the plane."""
+    """Wasserstein-2 of two sets of equal size, as a root mean square over evenly spread directions in the plane."""
     angle = torch.arange(directions, dtype=torch.float64) * math.pi / directions
     axes = torch.stack([angle.cos(), angle.sin()])
     gap = (first_ND @ axes).sort(0).values - (second_ND @ axes).sort(0).values

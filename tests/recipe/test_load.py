@@ -1,4 +1,4 @@
-"""Recipes: what is read, what is overridden, and the one line that a wrong one gives."""
+"""Recipes: reading, overrides, and the one-line error of a wrong recipe."""
 
 from pathlib import Path
 

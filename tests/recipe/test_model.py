@@ -1,4 +1,4 @@
-"""The `model` section is a U-Net's, or a Transformer's where it says so; errors speak of the one that is meant."""
+"""The `model` section is a U-Net's by default, or a Transformer's. Errors refer to the one that the recipe chose."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The recipe of a run: every section is there, and the run's folder keeps those that were given."""
+"""The recipe of a run has every section, and the run's folder keeps those that were given."""
 
 from __future__ import annotations
 

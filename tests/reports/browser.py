@@ -1,4 +1,4 @@
-"""A page as a real browser shows it: headless Chromium, without any network."""
+"""A page as a real browser shows it: headless Chromium, without a network."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
-# What is asked of the page once it has loaded; the answer is put into the page, which the browser then prints.
+# Runs in the page once it has loaded. The answer is put into the page, which the browser then prints.
 PROBE = """
 <script>
 addEventListener("load", () => {
@@ -38,7 +38,7 @@ addEventListener("load", () => {
 
 
 def show(page: Path, folder: Path, width: int = 1200) -> dict[str, Any]:
-    """What Chromium makes of `page` in a window of `width`; its files go to `folder`, `page.png` too."""
+    """How Chromium lays out `page` in a window of `width`. Its files go to `folder`, including `page.png`."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     assert browser, "no Chromium; ./run test-all installs it"
     probed = folder / "probed.html"

@@ -1,4 +1,4 @@
-"""The report of a dataset: what it counts against counts by hand, and the page in a real browser."""
+"""The report of a dataset: its counts compared with counts by hand, and the page in a real browser."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ PHOTOS = 10
 
 
 def captions_of(number: int) -> dict[str, list[str]]:
-    """As many as number % 3 in English, of 2, 3, … words, and one in German, two of photo 1; none of photo 4."""
+    """number % 3 captions in English, of 2, 3, … words, and one in German (two for photo 1). Photo 4 has none."""
     english = [" ".join(["word"] * (n + 1)) + f" <{number}>" for n in range(number % 3)]
     german = [f"Bild Nummer {number}", "Bild"][: 2 if number == 1 else 1]
     return {} if number == 4 else {"en": english, "de": german}
@@ -61,7 +61,7 @@ def photo(number: int) -> dict:
 
 @pytest.fixture(scope="module")
 def dataset(spark, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two versions: the second without photo 0 by its query, with four photos more, one of them broken and dropped."""
+    """Two versions. The second's query excludes photo 0, and its source has four more photos, one of them broken."""
     folder = tmp_path_factory.mktemp("card")
     (folder / "source").mkdir()
 

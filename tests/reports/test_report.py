@@ -1,4 +1,4 @@
-"""Reports: one page that holds the grid, the loss, rows of the dataset and why values are absent."""
+"""Reports: one page with the grid, the loss, rows of the dataset, and why values are absent."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ from headrace.reports.run_card import read_metrics
 from tests.tiny_runs import recipe_of, write_dataset
 
 RUNNING_MEAN = np.array([0x1F, 0x4E, 0x9C]) / 255
-"""the colour of its line"""
+"""the colour of the running mean's line"""
 NOTHING = {"count": 0, "examples": []}
 LEDGER = {
     "columns": {
@@ -93,7 +93,7 @@ def pixels(uri: str) -> np.ndarray:
 
 
 def line_length(uri: str) -> int:
-    """In how many columns of pixels a curve's running mean is drawn."""
+    """The number of pixel columns that a curve's running mean covers."""
     rgb = pixels(uri)[..., :3]
     return int((np.abs(rgb - RUNNING_MEAN) < 0.05).all(2).any(0).sum())
 
@@ -174,7 +174,7 @@ def test_running_mean_is_the_mean_of_the_window() -> None:
 
 
 def test_a_curve_goes_on_after_a_gap() -> None:
-    """A skipped step has no loss; the mean's line crosses the whole width nonetheless."""
+    """A skipped step has no loss, but the line of the mean still crosses the whole width."""
     losses = [1.0, 0.9, float("nan"), *(0.8 - 0.01 * step for step in range(30))]
     steps = range(1, len(losses) + 1)
     assert line_length(data_uri(loss_curve(steps, losses))) > 400

@@ -1,4 +1,4 @@
-"""Run checkpoints: whole or not there, damage is found, the right ones are kept."""
+"""Run checkpoints are complete or absent, damage is found, and the right ones are kept."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_reader_of_one_group_hashes_its_bytes_alone(tmp_path: Path, hashed: li
     assert set(newest.tensors("model.ema")) == {"weight"}
     assert len(hashed) == 1
     assert [checkpoint.step for checkpoint in checkpoints.all()] == [1, 2]
-    assert len(hashed) == 1  # a step number costs no hashing
+    assert len(hashed) == 1  # reading a step number needs no hashing
     hashed.clear()
     checkpoints.newest()
     names = {"model.safetensors", "model.ema.safetensors", "state.json"}

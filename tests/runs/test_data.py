@@ -1,4 +1,4 @@
-"""The dataset of a run: its version, its columns, its captions, all through the loader's reader of the Delta log."""
+"""The dataset of a run: its version, columns and captions, all through the loader's reader of the Delta log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks of finished runs: only the bytes that are used are verified, and each of them once."""
+"""Networks of finished runs: only the bytes that are used are verified, each of them once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ USES: dict[str, Callable[[RunFolder, RunFolder], object]] = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    """A run with checkpoints of two steps, whose averages are of another size than all that is trained."""
+    """A run with checkpoints of two steps, whose averages differ in size from everything that is trained."""
     folder = RunFolder(tmp_path / "run")
     checkpoints = Checkpoints(folder.checkpoints, keep=2)
     weights = {name: value.contiguous() for name, value in models.build(RECIPE.model).state_dict().items()}

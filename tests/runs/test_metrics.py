@@ -1,4 +1,4 @@
-"""metrics.jsonl: whole lines, cut back to a step."""
+"""metrics.jsonl: complete lines, truncated to a step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drawing codes: the right frequencies, filters as they are defined, guidance, and a window that slides."""
+"""Drawing codes: the right frequencies, filters by their definitions, guidance, and a sliding window."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def draws(first: int = 0, count: int = 4) -> Draws:
 
 @pytest.mark.parametrize("core", ["transformer", "lstm", "gru"])
 def test_codes_follow_from_the_logits_of_the_whole_sequence(core: str) -> None:
-    """With memory or without, each code is the one that its uniform number picks from p(code | codes before it)."""
+    """With or without memory, each code is the one that its uniform number picks from p(code | codes before it)."""
     model, conditioning = prior(core=core), Conditioning(torch.tensor([0, 1, 1, -1]))
     guidance = Guidance(Conditioning(torch.full((4,), -1)), 2.0)
     for guide in (None, guidance):
@@ -121,7 +121,7 @@ def test_a_window_of_the_whole_image_draws_the_same_codes() -> None:
 
 
 def test_a_larger_image_keeps_the_rule_that_was_learnt() -> None:
-    """A prior of diagonal stripes, (row + column + start) mod 3, draws stripes on a canvas of another shape."""
+    """A prior of diagonal stripes, (row + column + start) mod 3, also draws stripes on a grid of another shape."""
     torch.manual_seed(0)
     model = models.build(PriorRecipe(network="prior", codes=3, side=4, width=32, layers=2, heads=2))
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)

@@ -1,4 +1,4 @@
-"""Samplers do what the schedulers of `diffusers` do on the same network outputs."""
+"""Samplers do the same as the schedulers of `diffusers` on the same network outputs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,12 +23,12 @@ BETAS: dict[str, dict[str, Any]] = {
 
 
 def network(x: Tensor, step: Tensor | float) -> Tensor:
-    """A fixed function that stands for a trained network: bounded, and dependent on both arguments."""
+    """A fixed function in place of a trained network: bounded, and dependent on both arguments."""
     return torch.sin(x) * 0.7 + torch.cos(x.roll(1, -1) + float(step) / 300) * 0.3
 
 
 def theirs(scheduler: Any, seed: int, *, injected: bool = False, **arguments: Any) -> Tensor:
-    """Their loop; `injected` hands the noise over, for a scheduler that draws it in float32."""
+    """Their loop. `injected` passes the noise in, for a scheduler that would draw it in float32."""
     scheduler.set_timesteps(STEPS)
     if hasattr(scheduler, "sigmas"):
         scheduler.sigmas = samplers.levels(table(scheduler).sigmas, STEPS, "trailing")  # theirs, in float64
@@ -42,7 +42,7 @@ def theirs(scheduler: Any, seed: int, *, injected: bool = False, **arguments: An
 
 
 class Exact(Tensor):
-    """A tensor that stays float64 where their step would round it to float32."""
+    """A tensor that stays float64 where their step would cast it to float32."""
 
     def to(self, *arguments: Any, **keywords: Any) -> Tensor:
         wanted = keywords.get("dtype", arguments[0] if arguments else None)
@@ -74,7 +74,7 @@ def start() -> Tensor:
 
 
 def exact(scheduler: Any) -> Any:
-    """Their scheduler with its tables in float64: 1 − ᾱ loses its digits in float32."""
+    """Their scheduler with its tables in float64, because 1 − ᾱ loses digits in float32."""
     scheduler.betas = scheduler.betas.double()
     scheduler.alphas = 1 - scheduler.betas
     scheduler.alphas_cumprod = scheduler.alphas.cumprod(0)
@@ -85,7 +85,7 @@ def exact(scheduler: Any) -> Any:
 @pytest.mark.parametrize("kind", BETAS)
 def test_noise_levels(kind: str) -> None:
     scheduler = exact(diffusers.DDPMScheduler(**COMMON, **BETAS[kind]))
-    # Their β are float32 and the cosine's 0.999 is close to 1, so the last level keeps five digits.
+    # Their β are float32, and the cosine's 0.999 is close to 1, so the last level has five correct digits.
     torch.testing.assert_close(schedule.build(kind).sigmas, table(scheduler).sigmas, rtol=1e-4, atol=0)  # type: ignore[arg-type]
 
 
@@ -100,7 +100,7 @@ def test_ddim(kind: str, eta: float) -> None:
 @pytest.mark.parametrize("kind", BETAS)
 @pytest.mark.parametrize("variance", ["small", "large"])
 def test_ddpm(kind: str, variance: str) -> None:
-    # With trailing steps theirs adds noise even to the last, clean image when the variance is large.
+    # With trailing steps and large variance, theirs adds noise even to the final, clean image.
     arguments = COMMON | BETAS[kind] | {"timestep_spacing": "leading", "clip_sample": False}
     scheduler = exact(diffusers.DDPMScheduler(**arguments, variance_type=f"fixed_{variance}"))
     expected = theirs(scheduler, 5, generator=torch.Generator().manual_seed(5))

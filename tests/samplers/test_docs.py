@@ -1,4 +1,4 @@
-"""The examples of docs/samplers.md run, one after the other."""
+"""The examples in docs/samplers.md run, one after the other."""
 
 import re
 from pathlib import Path

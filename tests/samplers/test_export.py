@@ -1,4 +1,4 @@
-"""What is exported samples alike in diffusers."""
+"""An exported denoiser gives the same samples in diffusers."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ diffusers = pytest.importorskip("diffusers")
 
 
 class Network(torch.nn.Module):
-    """Any fixed function of image and step."""
+    """A fixed function of image and step."""
 
     def forward(self, x_NCHW: Tensor, step_N: Tensor) -> Tensor:
         return 0.8 * torch.tanh(x_NCHW.flip(-1)) + 0.2 * torch.cos(step_N / 300).view(-1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Guidance of an exact denoiser gives the exact guided score."""
+"""Guidance with an exact denoiser gives the exact guided score."""
 
 import pytest
 import torch
@@ -16,12 +16,12 @@ NOTHING = -1
 
 
 def context(labels_N: Tensor) -> Context:
-    """Labels as a context: only `pooled` is used here."""
+    """Labels as a context, of which only `pooled` is used here."""
     return Context(labels_N[:, None, None], torch.ones(len(labels_N), 1, dtype=torch.bool), labels_N[:, None])
 
 
 class Conditional:
-    """The exact denoiser of a label, or of all of them for NOTHING; it counts its calls."""
+    """The exact denoiser of a label, or of all labels for NOTHING. It counts its calls."""
 
     calls = 0
 

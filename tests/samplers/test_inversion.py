@@ -15,7 +15,7 @@ def round_trip_error(steps: int) -> float:
     sigmas = samplers.karras(0.02, 20.0, steps)
     x_ND = PLANE.sample(300, 0)
     latent = samplers.invert_ddim(PLANE.denoise, x_ND, sigmas)
-    # The latents are those of noise at the highest level, and decode to where they came from.
+    # The latents are distributed like noise at the highest level, and decode to the original images.
     assert abs(latent.std().item() / 20 - 1) < 0.15
     return float((samplers.sample_ddim(PLANE.denoise, latent, sigmas) - x_ND).square().mean().sqrt())
 
@@ -69,7 +69,7 @@ def test_likelihood_of_a_mixture_with_probes() -> None:
     x_ND = PLANE.sample(40, 0)
     sigmas = torch.logspace(math.log10(50), math.log10(0.05), 100, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
-    # The divergence of a plane's flow depends on the signs through its mixed derivatives only.
+    # In the plane, the divergence estimate depends on the random signs only through the mixed derivatives.
     found = samplers.log_likelihood(PLANE.denoise, x_ND, sigmas, generator=generator, probes=16, prior_variance=1.0)
     assert (found - PLANE.log_density(x_ND, 0.05)).abs().mean() < 0.1
 

@@ -42,18 +42,18 @@ SAMPLERS: dict[str, tuple[Mixture, Callable[..., Tensor], Tensor]] = {
 
 
 FEW = 1000
-"""points of an exact pairing, whose cost grows as their cube"""
+"""the number of points in an exact pairing, whose cost grows with the cube of that number"""
 
 
 @functools.cache
 def exact_gap(mixture: Mixture) -> float:
-    """The sliced distance of two exact sets of samples, the largest of some."""
+    """The sliced distance between two exact sets of samples: the largest of several."""
     return max(sliced_wasserstein(mixture.sample(COUNT, i), mixture.sample(COUNT, 1000 + i)) for i in range(8))
 
 
 @functools.cache
 def exact_pairing(mixture: Mixture) -> float:
-    """The Wasserstein-2 distance of two exact sets of `FEW` samples, the largest of some."""
+    """The Wasserstein-2 distance between two exact sets of `FEW` samples: the largest of several."""
     return max(wasserstein(mixture.sample(FEW, i), mixture.sample(FEW, 1000 + i)) for i in range(8))
 
 
@@ -73,7 +73,7 @@ def test_draws_from_the_mixture(name: str) -> None:
 
 
 def test_plain_langevin_fails_where_annealed_succeeds() -> None:
-    # The same number of steps at one small level: points stay at the mode that they start next to.
+    # With the same number of steps at one small level, points stay at the mode next to which they start.
     one_level = torch.cat([LADDER[-2:-1], ZERO])
     x_ND = torch.randn(COUNT, 2, generator=torch.Generator().manual_seed(7), dtype=torch.float64) * 6
     start = APART.shares(x_ND)

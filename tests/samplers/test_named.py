@@ -1,4 +1,4 @@
-"""Every sampler that a recipe may name runs over the levels that it names."""
+"""Every sampler that a recipe can name runs over the levels that the recipe names."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Runs that others are built on: each command reads the YAML of a base once."""
+"""Runs that other runs are built on: each command reads the YAML of a base once."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_training_and_sampling_read_each_base_once(
 
 
 def test_checks_are_apart_from_the_shape_of_images(runs: dict[str, Path]) -> None:
-    """A recipe that does not pass its checks still has an image shape."""
+    """A recipe that fails its checks still has an image shape."""
     for change, line in (("model.image_channels=3", "model.image_channels"), ("sampling.sampler=none", "sampler")):
         system = system_for(load_run_recipe(str(runs["latent"]), [change]))
         assert system.image_shape == (3, 16, 16)

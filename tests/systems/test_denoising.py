@@ -1,4 +1,4 @@
-"""Every kind of denoiser by the headrace commands: trained, resumed, sampled, guided, refused in one line."""
+"""Every kind of denoiser with the headrace commands: trained, resumed, sampled, guided, refused in one line."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def recipe_for(name: str, dataset: Path, folder: Path) -> dict[str, Any]:
 
 
 def train_once(folder: Path, name: str, recipe: dict[str, Any]) -> Path:
-    """The run `name` in `folder`, trained unless it is already."""
+    """The run `name` in `folder`, trained unless it has been already."""
     run = folder / name
     if not run.exists():
         recipe["training"] |= {"run": str(run), "steps": 4, "checkpoint_every": 2}
@@ -123,7 +123,7 @@ def drawn(run: Path, *overrides: str, request: SampleRequest | None = None) -> t
 
 
 def error_of(run: Path, *overrides: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that `headrace sample` ends with, and its exit status."""
+    """The exit status of `headrace sample`, and the one line that it ends with."""
     capsys.readouterr()
     status = sample([str(run), *overrides])
     error = capsys.readouterr().err
@@ -168,7 +168,7 @@ def test_labels_change_their_own_images_only(folder: Path, dataset: Path) -> Non
 
 
 def test_a_classifier_draws_towards_its_labels(base: Path, classifier: Path) -> None:
-    # Four steps teach a classifier next to nothing, so its gradient is made large enough to be seen.
+    # Four steps teach a classifier next to nothing, so its gradient is scaled up until it has an effect.
     guided = [drawn(base, f"classifier={classifier}", f"labels={[k, k]}", "classifier_scale=2000") for k in (0, 1)]
     assert not torch.equal(guided[0], guided[1])
     assert torch.equal(drawn(base, f"classifier={classifier}", "labels=[0,1]", "classifier_scale=0"), drawn(base))
@@ -204,7 +204,7 @@ def test_conditions_come_from_files_and_controls_add_up(base: Path, control: Pat
     of_base = ("prompts=[red square, green disc]", "per_prompt=2")
     half = drawn(control, *own, "strength=0.5")
     assert torch.equal(drawn(base, *of_base, f"controls={[use]}"), half)
-    # Two halves of one ControlNet are the whole; a rounding of the sum may move a value of 8 bits by one.
+    # A ControlNet used twice at half strength equals one at full strength, up to the rounding of the sum.
     both = drawn(control, *own, "strength=0.5", f"controls={[use]}")
     assert (both.int() - obeyed.int()).abs().max() <= 1
     assert not torch.equal(drawn(control, *own, "guess=true"), obeyed)

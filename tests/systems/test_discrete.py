@@ -1,4 +1,4 @@
-"""Autoencoders and priors by the jobs: they train, resume exactly and draw; ranks agree; errors are one line."""
+"""Autoencoders and priors with the jobs: they train, resume exactly and draw, ranks agree, and errors are one line."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def autoencoder_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def assert_exact_resume(recipe: dict[str, Any]) -> Path:
-    """Eight steps in one go, and in two with a run checkpoint between them, are the same run."""
+    """Check that eight steps in one go, and in two goes with a run checkpoint between them, are the same run."""
     run = Path(recipe["training"]["run"])
     whole = started(recipe)
     parts = recipe | {"training": {**recipe["training"], "run": f"{run}-parts"}}

@@ -1,4 +1,4 @@
-"""GANs by the headrace commands: the recipes of the repository at a tiny size, captions, and what is refused."""
+"""GANs with the headrace commands: tiny versions of the repository's recipes, captions, and what is refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TINY: dict[str, Any] = {
 
 
 def tiny(name: str, dataset: Path, run: Path) -> Path:
-    """A recipe of the repository over the tests' dataset, small."""
+    """A small version of a recipe of the repository, over the tests' dataset."""
     recipe = yaml.safe_load(Path("recipes", f"{name}.yaml").read_text())
     for section, values in TINY.items():
         recipe[section] |= values
@@ -140,7 +140,7 @@ def test_the_example_of_the_guide_runs() -> None:
 
 
 def test_commands_of_the_guide_are_recipes_and_keys_that_exist(dataset: Path, tmp_path: Path) -> None:
-    """Every `headrace train` line of docs/adversarial.md, at a tiny size."""
+    """Runs every `headrace train` line of docs/adversarial.md at a tiny size."""
     text = Path("docs/adversarial.md").read_text(encoding="utf-8")
     commands = re.findall(r"^headrace train recipes/(\S+)\.yaml *([^#\n]*)", text, re.M)
     assert len(commands) >= 5

@@ -1,4 +1,4 @@
-"""Sums in one order, and no fight over the machine's cores."""
+"""One thread, so that the order of sums is fixed and tests do not compete for the machine's cores."""
 
 import pytest
 

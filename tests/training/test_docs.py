@@ -1,4 +1,4 @@
-"""The commands of docs/training.md run, at a small size."""
+"""The commands in docs/training.md work, at a small size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Averaged weights: the closed form, and that they are stepped at all."""
+"""Averaged weights: their closed form, and that training updates them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from headrace.training.ema import Ema, exponent
 
 
 def test_closed_form() -> None:
-    """With weights 0 at first and 1 from then on, the average is 1 − the product of the decays."""
+    """If weights are 0 at first and 1 from then on, the average is 1 − the product of the decays."""
     module = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(module.weight)
     ema = Ema(dict(module.named_parameters()), 0.9)
@@ -45,7 +45,7 @@ def test_weights_and_averages_are_exchanged() -> None:
 
 @pytest.mark.parametrize("width", [0.05, 0.1, 0.25])
 def test_a_power_function_average_has_its_width_at_every_length_of_the_run(width: float) -> None:
-    """The weight of step k is what is left of a one that the parameters had in that step alone."""
+    """The weight of step k is what remains of parameters that were 1 in that step and 0 in all others."""
     for steps in (200, 2000):
         parameter = torch.zeros(steps, dtype=torch.float64)
         ema = Ema({"p": parameter}, 0.999, width)

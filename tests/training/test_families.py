@@ -1,6 +1,6 @@
-"""Every objective under every way of training: the common trainer, with no code of a family's own for any of them.
+"""Every objective with every way of training: the trainer has no code for a particular family.
 
-A new objective needs one entry in `FAMILIES`. In-process runs of a few steps; two ranks are real processes.
+A new objective needs one entry in `FAMILIES`. Runs take a few steps in this process; two ranks are real processes.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ BATCHED = {"gan, batch norm"}
 """networks whose samples depend on the batch that a rank sees"""
 
 WHOLE = {*TWICE, "wgan, spectral norm", "vqgan", "vqgan, cosine codes"}
-"""objectives that need weights whole where FSDP2 has a rank's piece"""
+"""objectives that need whole weights, where FSDP2 gives each rank a piece"""
 
 WAYS: dict[str, dict[str, Any]] = {
     "computed again": {"activation": "full"},
@@ -85,7 +85,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "selective": {"activation": "selective"},
     "in parts": {"accumulate": 2},
 }
-"""what must not change a loss by more than rounding"""
+"""settings that must not change a loss by more than rounding"""
 NOT = {
     ("gan, batch norm", "in parts"): "batch normalisation sees a part as its batch",
     **{(name, "in parts"): "the adaptive weight is a part's own" for name in ("vqgan", "vqgan, cosine codes")},
@@ -106,7 +106,7 @@ def recipe_for(name: str, dataset: Path, run: Path, **training: Any) -> dict[str
 
 @functools.cache
 def codes_of(dataset: Path) -> Path:
-    """The run of a VQGAN, trained once: what priors are trained on."""
+    """The run of a VQGAN, trained once, whose codes priors are trained on."""
     return run_of("vqgan", dataset, dataset.with_name("codes"))
 
 
@@ -124,7 +124,7 @@ def newest(run: Path) -> dict[str, dict[str, torch.Tensor]]:
 
 @pytest.fixture(scope="module")
 def plain(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Each family trained as it is, in float32."""
+    """Each family's run with its own settings, in float32."""
     folder = tmp_path_factory.mktemp("families")
     return {name: run_of(name, dataset, folder / f"family-{i}") for i, name in enumerate(FAMILIES)}
 
@@ -223,7 +223,7 @@ def test_two_ranks_that_share_weights(
 def check_two_ranks(
     name: str, plain: dict[str, Path], dataset: Path, folder: Path, processes: ForkServerContext, **training: Any
 ) -> None:
-    """Under activation checkpointing: the losses of one rank."""
+    """Check that two ranks with activation checkpointing have the losses of one rank."""
     run = folder / "two"
     path = write_recipe(folder / "two.yaml", recipe_for(name, dataset, run, activation="full", **training))
     assert train_on(processes, 2, path, run) == [0, 0], (folder / "two.log").read_text()
@@ -261,7 +261,7 @@ def test_what_torch_differentiates_only_once_is_one_line(
 def test_a_discriminator_that_wins_outright_is_reported(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The generator hardly moves, the discriminator learns fast: metrics count its rounds, a warning names them."""
+    """The generator hardly moves and the discriminator learns fast. Metrics count its wins, a warning names them."""
     monkeypatch.setattr("headrace.objectives.gan.PATIENCE", 5)
     recipe = recipe_for("gan, minimax", dataset, tmp_path / "run")
     recipe["training"] |= {"steps": 60, "learning_rate": 1e-2, "networks": {"generator": {"learning_rate": 1e-9}}}

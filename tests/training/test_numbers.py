@@ -1,4 +1,4 @@
-"""Precisions, steps that are skipped, settings by network, operations: the trainer's arithmetic."""
+"""The trainer's arithmetic: precisions, skipped steps, settings for each network, operation counts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.training.test_trainer import SINGLE, Duel, Regression, batch, recipe,
 
 
 class Poisoned(Regression):
-    """Gives a non-finite gradient in the steps asked for, and poisons the statistics of its batch norm too."""
+    """Has a non-finite gradient in the given steps, and also corrupts the statistics of its batch norm."""
 
     def __init__(self, *steps: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ def test_a_step_with_non_finite_gradients_changes_nothing() -> None:
     figures += run(trainer, 2)
     after = state(trainer)
     assert before.keys() == after.keys()
-    # batch norm counts batches in a buffer: that, its statistics, weights and moments are as they were
+    # batch norm's counter of batches, its statistics, the weights and the moments are unchanged
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert [figure["skipped"] for figure in figures] == [0, 0, 1, 1]
     assert after["model/0.weight"].isfinite().all()
@@ -93,14 +93,14 @@ def test_a_streak_ends_the_run_with_the_last_good_checkpoint(
 
 @pytest.mark.parametrize("objective", [Regression, Duel])
 def test_fp16_is_scaled_and_goes_on_exactly(objective: Callable[[], Regression | Duel], tmp_path: Path) -> None:
-    """Matrix products run in float16, losses are near those of float32, and the scale is saved."""
+    """Matrix products run in float16, losses are close to those in float32, and the scale is saved."""
     plain = run(Trainer(objective(), recipe(), 8, SINGLE), 10)
     whole = Trainer(objective(), recipe(precision="fp16"), 8, SINGLE)
     for scale in whole.scales.values():
         scale.load_state_dict({"scale": torch.tensor(2.0**40), "good": torch.tensor(0.0)})  # overflows at first
     figures = run(whole, 50)
     assert figures[0]["skipped"] >= 1
-    # The scale has settled but for that of Duel's generator, which plays every fifth step only.
+    # The scales have settled, except that of Duel's generator, which runs only every fifth step.
     assert sum(figure["skipped"] for figure in figures[-10:]) <= 2
     assert all(scale.state_dict()["scale"] < 2.0**40 for scale in whole.scales.values())
     modest = Trainer(objective(), recipe(precision="fp16"), 8, SINGLE)
@@ -116,7 +116,7 @@ def test_fp16_is_scaled_and_goes_on_exactly(objective: Callable[[], Regression |
     again = Trainer(objective(), recipe(precision="fp16"), 8, SINGLE)
     again.load(newest)
     assert {n: s.state_dict() for n, s in again.scales.items()} == {n: s.state_dict() for n, s in whole.scales.items()}
-    assert repr(run(again, 5)) == repr(run(whole, 5))  # a norm of a step that is skipped is NaN in both
+    assert repr(run(again, 5)) == repr(run(whole, 5))  # the norm of a skipped step is NaN in both
 
 
 def test_the_scale_halves_and_doubles_as_torch_s_own() -> None:
@@ -137,7 +137,7 @@ def test_the_scale_halves_and_doubles_as_torch_s_own() -> None:
 
 
 def test_networks_have_settings_of_their_own() -> None:
-    """Against two optimizers with these settings, written out."""
+    """Compares with two optimizers that have these settings."""
     networks = {"critic": {"learning_rate": 0.2, "beta1": 0.0, "weight_decay": 0.0}, "generator": {"ema": 0.0}}
     objective, twin = Duel(), Duel()
     trainer = Trainer(objective, recipe(networks=networks, warmup=0), 8, SINGLE)

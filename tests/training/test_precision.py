@@ -37,7 +37,7 @@ def test_auto_is_the_default(tmp_path: Path) -> None:
 def test_a_run_goes_on_in_the_precision_that_it_started_in(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Started where bf16 is native, resumed where it is not: the same losses as in one go."""
+    """A run started where bf16 is native and resumed where it is not has the same losses as one in one go."""
     run, whole = tmp_path / "run", tmp_path / "whole"
     monkeypatch.setattr(precision, "native_bf16", lambda device: True)
     assert main([str(recipe), f"training.run={whole}"]) == 0
@@ -63,7 +63,7 @@ def test_probes_resolve_it_too(recipe: Path, tmp_path: Path, monkeypatch: pytest
 
 
 class Ranks(Workers):
-    """The first of two ranks, of which the other has no native bf16."""
+    """The first of two ranks; the other one has no native bf16."""
 
     def mean(self, figures: Tensor) -> Tensor:
         return figures / 2
@@ -86,7 +86,7 @@ def test_a_precision_that_is_named_stays(recipe: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("query", precision.X86)
 def test_what_a_cpu_is_asked(query: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch has the queries, and one of them is enough."""
+    """torch has the queries, and a positive answer to one of them is enough."""
     monkeypatch.setattr(precision.platform, "machine", lambda: "x86_64")
     for each in precision.X86:
         assert hasattr(torch.cpu, each)

@@ -19,7 +19,7 @@ def recipe(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_one_batch_is_overfit(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two runs of it are equal, the loss falls to a small part, and the run's own folder is not made."""
+    """Two probes are equal, the loss falls to a small fraction, and the run's own folder is not created."""
     assert main([str(recipe), "--overfit=60"]) == 0
     run = recipe.parent / "run-overfit"
     losses = json.loads((run / "overfit.json").read_text())["loss"]

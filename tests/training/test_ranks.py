@@ -1,4 +1,4 @@
-"""Several ranks: the same global batches and losses as one, and a resume on another number of them."""
+"""Several ranks have the same global batches and losses as one, and a run can resume on another number of ranks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def evaluations(run: Path) -> dict[int, float]:
 
 
 def rates(run: Path) -> list[float]:
-    """The learning rates of a run: a function of the samples that all ranks have seen together."""
+    """The learning rates of a run, which depend on the samples that all ranks together have seen."""
     return [json.loads(line)["learning_rate"] for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -81,7 +81,7 @@ SHARED = [
 def test_ranks_that_share_weights(
     parallel: str, ranks: int, policy: str, recipe: Path, alone: Path, processes: ForkServerContext
 ) -> None:
-    """The same losses; what they save together is read by one rank, and what one rank saved by them."""
+    """They have the losses of one rank. One rank can read what they save together, and they what one rank saves."""
     run = recipe.parent / f"{parallel}-{ranks}"
     shared = (f"training.parallel={parallel}", f"training.activation={policy}", "training.shard=2")
     assert train_on(processes, 1, recipe, run, "training.steps=3") == [0]
@@ -94,7 +94,7 @@ def test_ranks_that_share_weights(
     assert train_on(processes, 2, recipe, run, "training.parallel=fsdp", "training.steps=8") == [0] * 2
     assert train_on(processes, 1, recipe, run) == [0]
     assert losses(run) == pytest.approx(losses(alone), abs=1e-6)
-    found = evaluations(run)  # that of step 3 is there because the run ended there for a while
+    found = evaluations(run)  # includes step 3, because the run ended there at first
     assert {step: found[step] for step in evaluations(alone)} == pytest.approx(evaluations(alone), abs=1e-5)
     ours, theirs = (Checkpoints(folder / "checkpoints").newest() for folder in (run, alone))
     assert ours is not None

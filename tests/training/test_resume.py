@@ -1,4 +1,4 @@
-"""Exact resume: whatever stops a run, its record and its weights are those of a run that nothing stopped."""
+"""Exact resume: whatever stops a run, its record and weights are those of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LONG = "training.steps=100000"
 
 @pytest.fixture(scope="module")
 def recipe(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40 steps with dropout and activation checkpointing, a save every 5."""
+    """40 steps with dropout and activation checkpointing, and a save every 5."""
     folder = tmp_path_factory.mktemp("resume")
     recipe = recipe_of(dataset, folder / "unused", steps=STEPS, checkpoint_every=5, activation="sqrt", decay="cosine")
     recipe["model"]["dropout"] = 0.2
@@ -33,7 +33,7 @@ def recipe(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(recipe: Path, processes: ForkServerContext) -> Path:
-    """The run that nothing stopped."""
+    """The uninterrupted run."""
     run = recipe.parent / "whole"
     assert finish(start(processes, recipe, run)) == 0
     return run
@@ -81,7 +81,7 @@ def wait_for(condition: object, process: BaseProcess, seconds: float = 120) -> b
 
 @pytest.mark.parametrize("count", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_kill_9_at_random_moments(recipe: Path, whole: Path, processes: ForkServerContext, count: int) -> None:
-    """Kills anywhere between start and end, every other one in the middle of a save."""
+    """Kills the run at random, every other time in the middle of a save."""
     run = recipe.parent / f"killed-{count}"
     draw = random.Random(count)
     kills = 0
@@ -98,7 +98,7 @@ def test_kill_9_at_random_moments(recipe: Path, whole: Path, processes: ForkServ
             wait_for(lambda lines=lines: len(losses_or_none(run)) >= lines, process)
             time.sleep(draw.random() * 0.02)
         process.kill()
-        if finish(process) == 0:  # it was faster: begin again
+        if finish(process) == 0:  # the run was faster: start over
             shutil.rmtree(run)
             continue
         if kills % 2 and not list(checkpoints.glob(".*.tmp")):  # the save was faster: kill again
@@ -134,7 +134,7 @@ def test_a_damaged_newest_checkpoint_costs_its_steps_only(
 
 
 def test_sigterm_saves_and_ends_with_143(recipe: Path, processes: ForkServerContext) -> None:
-    """The run is long enough to be stopped on any machine; then it goes on for three steps more."""
+    """The run is long enough to be stopped on any machine. It then continues for three more steps."""
     run, constant = recipe.parent / "preempted", "training.decay=constant"
     process = start(processes, recipe, run, constant, LONG)
     wait_for(lambda: len(losses_or_none(run)) >= 7, process)
@@ -150,7 +150,7 @@ def test_sigterm_saves_and_ends_with_143(recipe: Path, processes: ForkServerCont
 
 
 def test_steps_may_be_raised(recipe: Path, processes: ForkServerContext) -> None:
-    """With a rate that does not depend on the end, a run in two goes is the run in one."""
+    """If the learning rate does not depend on the last step, a run in two goes equals a run in one."""
     constant = "training.decay=constant"
     once, twice = recipe.parent / "once", recipe.parent / "twice"
     assert finish(start(processes, recipe, once, constant, "training.steps=14")) == 0
@@ -177,7 +177,7 @@ def test_two_processes_cannot_train_in_one_folder(recipe: Path, processes: ForkS
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(recipe: Path, processes: ForkServerContext) -> None:
-    """The first step is good and makes weights so large that no later one is: the only checkpoint is of the first."""
+    """The first step makes weights so large that all later ones fail. The only checkpoint is that of the first."""
     run = recipe.parent / "diverged"
     overrides = ("training.learning_rate=1e30", "training.warmup=0", "training.checkpoint_every=1")
     assert finish(start(processes, recipe, run, *overrides, "training.max_skipped=5")) == 1

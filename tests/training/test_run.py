@@ -1,4 +1,4 @@
-"""What a run does beside its steps: evaluations, grids, TensorBoard, traces, the best checkpoint, broken batches."""
+"""What a run does besides its steps: evaluations, grids, TensorBoard, traces, the best checkpoint, broken batches."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def recipe(dataset: Path, folder: Path) -> Path:
-    """Three steps to an epoch, parts of half a batch."""
+    """A recipe with three steps per epoch and parts of half a batch."""
     return write_recipe(folder / "recipe.yaml", recipe_of(dataset, folder / "whole", **WATCHED))
 
 
@@ -78,12 +78,12 @@ def test_tensorboard_reads_the_figures_and_the_grids(whole: Path) -> None:
 
 
 def test_going_on_within_a_later_epoch_in_parts_is_exact(whole: Path, recipe: Path) -> None:
-    """Step 5 lies in the second epoch; evaluations and grids leave no trace in what follows."""
+    """Step 5 is in the second epoch. Evaluations and grids do not affect what follows."""
     run = recipe.parent / "halves"
     assert main([str(recipe), f"training.run={run}", "training.steps=5"]) == 0
     assert main([str(recipe), f"training.run={run}"]) == 0
     ours, theirs = lines(run), lines(whole)
-    last = ours[4].pop("evaluation/loss")  # it was the last step of its own time
+    last = ours[4].pop("evaluation/loss")  # it was the last step of the first go
     assert last > 0
     assert ours == theirs
     newest, expected = (Checkpoints(path / "checkpoints").newest() for path in (run, whole))
@@ -107,7 +107,7 @@ def test_tensorboard_shows_steps_once_that_were_done_twice(recipe: Path) -> None
     assert main([str(recipe), f"training.run={run}", "training.steps=8"]) == 0
     newest = Checkpoints(run / "checkpoints").all()[-1]
     assert newest.step == 8
-    (newest.path / "state.json").unlink()  # steps 5 to 8 are done again
+    (newest.path / "state.json").unlink()  # steps 5 to 8 are repeated
     assert main([str(recipe), f"training.run={run}", "training.steps=8"]) == 0
     events = EventAccumulator(str(run / "tensorboard"))
     events.Reload()
@@ -147,7 +147,7 @@ def test_evaluation_is_of_averaged_weights_and_always_the_same(recipe: Path, who
 
 
 def test_evaluation_and_grids_work_in_bounded_batches(recipe: Path, whole: Path) -> None:
-    """However many samples are asked for: memory is that of one part of a training step."""
+    """However many samples are requested, they take the memory of one part of a training step."""
     few, many = (trainer_of(recipe, whole, f"training.evaluate_samples={count}")[1] for count in (4, 24))
     peaks = [peak_bytes(evaluation.figures) for evaluation in (few, many)]
     assert peaks[1] < 1.5 * peaks[0]
@@ -156,7 +156,7 @@ def test_evaluation_and_grids_work_in_bounded_batches(recipe: Path, whole: Path)
     small, large = peak_bytes(lambda: one.draw(1)), peak_bytes(lambda: all_at_once.draw(2))
     assert small < 0.5 * large
     pictures = [cv2.imread(str(whole / "samples" / f"step-0000000{step}.png")) for step in (1, 2)]
-    # how many are drawn at once changes nothing but rounding
+    # the number drawn at once affects only rounding
     assert np.abs(pictures[0].astype(int) - pictures[1].astype(int)).mean() < 0.1
     for step in (1, 2):
         (whole / "samples" / f"step-0000000{step}.png").unlink()
@@ -174,7 +174,7 @@ def test_a_trace_of_a_few_steps(recipe: Path) -> None:
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
-    """Batches of the steps asked for hold a NaN, as a broken file or an overflow would put there."""
+    """Put a NaN into the batches of the given steps, as a broken file or an overflow would."""
     collate = data.Collator.__call__
     count = 0
 
@@ -270,7 +270,7 @@ def test_a_batch_that_does_not_fit_says_what_would_help(recipe: Path, error: Run
 def test_a_budget_changes_nothing_but_memory_and_time(
     recipe: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The least that would do is named; with it the record is the same, and plan and measures are reported."""
+    """The error names the smallest budget. With it the record is unchanged, and plan and measurements are reported."""
     run = recipe.parent / "budget"
     overrides = (f"training.run={run}", "training.evaluate_every=null", "training.sample_every=null")
     assert main([str(recipe), *overrides, "training.activation=1"]) == 2

@@ -1,4 +1,4 @@
-"""The learning rate: closed forms, and no dependence on how samples are cut into steps."""
+"""The learning rate: closed forms, and no dependence on how samples are divided into steps."""
 
 from __future__ import annotations
 

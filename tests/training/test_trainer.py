@@ -1,4 +1,4 @@
-"""The trainer running phases, without data or files."""
+"""The trainer runs phases, without data or files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SINGLE = Workers(rank=0, world_size=1, device=torch.device("cpu"))
 
 
 class Regression:
-    """Fits y = x·1 under noise: one phase, dropout and draws in it."""
+    """Fits y = x·1 under noise, in one phase with dropout and draws."""
 
     def __init__(self, dropout: float = 0.0) -> None:
         torch.manual_seed(0)
@@ -44,7 +44,7 @@ class Regression:
 
 
 class Duel:
-    """Two networks: five phases of the critic for one of the generator, as in WGAN."""
+    """Two networks, with five steps of the critic for each step of the generator, as in WGAN."""
 
     def __init__(self) -> None:
         torch.manual_seed(0)
@@ -97,7 +97,7 @@ def weights(objective: Regression | Duel) -> list[Tensor]:
 
 
 def test_first_steps_are_those_of_adamw() -> None:
-    """Against torch's own optimizer, clipping and a loop written out."""
+    """Compares with torch's own optimizer and clipping in a plain loop."""
     objective = Regression()
     reference = copy.deepcopy(objective)
     trainer = Trainer(objective, recipe(warmup=0, clip=0.1, weight_decay=0.0), 8, SINGLE)

@@ -1,4 +1,4 @@
-"""A session of its own, that has the jars from its start and lets tasks fail: prints what the tests look at as JSON.
+"""A separate session that has the jars from its start and lets tasks fail. Prints what the tests check as JSON.
 
 python cold_session.py HEADRACE_JAR ACME_JAR FOLDER
 """
@@ -18,7 +18,7 @@ from headrace.udfs.ledger import Ledger, failures
 
 
 def fail_first(folder: str):
-    """A function for mapInArrow that fails once in each partition, after all rows went by."""
+    """A function for mapInArrow that fails once in each partition, after all its rows."""
 
     def pass_through(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield from batches

@@ -1,11 +1,11 @@
-"""Test functions in Java, compiled once; how tests call them with and without generated code."""
+"""Test functions in Java, compiled once, and how tests call them with and without generated code."""
 
 import pytest
 
 
 @pytest.fixture(params=["compiled", "interpreted"])
 def mode(request, spark):
-    """Spark compiles expressions to Java, or, where that fails, evaluates their tree."""
+    """Spark compiles expressions to Java or, if that fails, evaluates their tree."""
     if request.param == "compiled":
         yield request.param
         return

@@ -17,7 +17,7 @@ def fns(spark, acme_jar):
 
 
 def one(spark, expression):
-    """The value of an expression over a row that is no constant to the optimizer."""
+    """The value of an expression over a row that the optimizer does not know to be constant."""
     frame = spark.range(1).selectExpr("id", "CAST(id AS INT) AS zero", "CAST(id AS STRING) AS text")
     return frame.selectExpr(expression).first()[0]
 

@@ -1,4 +1,4 @@
-"""With the jars on spark.jars from the start: the function catalog in plain SQL, and tasks that are retried."""
+"""With the jars in spark.jars from the start: the function catalog in plain SQL, and tasks that are retried."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The jar is built from source by javac, whole or not at all, and only when it must."""
+"""javac builds the jar from source, completely or not at all, and only when necessary."""
 
 import os
 import subprocess

@@ -12,7 +12,7 @@ SHAPE = (
     "'colours', map('k', 'RED'), 'bytes', X'00FF')"
 )
 
-# function, values as SQL expressions: the first two are of one type and differ, the last is null
+# function, and values as SQL expressions: the first two have the same type and differ, the last is null
 ROUND_TRIPS = {
     "of_boolean": ["true", "false"],
     "of_boolean_boxed": ["true", "false"],
@@ -68,7 +68,7 @@ ROUND_TRIPS = {
     "of_nested": [SHAPE, SHAPE.replace("map('k', 'RED')", "CAST(NULL AS MAP<STRING, STRING>)")],
 }
 
-# what Java saw or made, and the same by Spark's built-ins
+# what Java received or made, and the same with Spark's built-ins
 BOTH_WAYS = [
     ("t_text(d)", "CAST(d AS STRING)"),
     ("t_text(n)", "date_format(n, \"yyyy-MM-dd'T'HH:mm:ss\")"),
@@ -100,7 +100,7 @@ def functions(spark, acme_jar):
 
 
 def test_each_type_goes_in_and_comes_out_as_it_was(spark, mode):
-    # out of the reach of constant folding: rows 0 and 1 have the values, row 2 has nulls
+    # constant folding does not reach these: rows 0 and 1 have the values, row 2 has nulls
     columns = [f"CASE id WHEN 0 THEN {a} WHEN 1 THEN {b} END AS {name}_in" for name, (a, b) in ROUND_TRIPS.items()]
     values = spark.range(3).selectExpr("id", *columns)
     results = values.selectExpr("*", *(f"{PREFIX}{name}({name}_in) AS {name}_out" for name in ROUND_TRIPS))

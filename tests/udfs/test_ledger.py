@@ -1,4 +1,4 @@
-"""Absence is counted once for each row, by cause, whatever Spark repeats."""
+"""Absence is counted once per row, by cause, whatever Spark repeats."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def functions(spark, acme_jar):
 
 
 def captions(spark):
-    """id % 10: 0 both null, 1 and 2 fall_back null, 3 nothing to pick, else found."""
+    """By id % 10: for 0 and 1 both are null, for 2 only fall_back is null, for 3 there is nothing to pick."""
     return spark.range(0, ROWS, 1, PARTS).selectExpr(
         "concat('img-', id) AS image_id",
         "id",

@@ -1,4 +1,4 @@
-"""The functions of udfs/java/headrace: known answers, other people's libraries, and total on anything."""
+"""The functions of udfs/java/headrace: known answers, comparison with other libraries, and a result for any input."""
 
 import datetime
 import html

@@ -1,4 +1,4 @@
-"""What cannot be a function is refused at registration, naming class, method, parameter and type."""
+"""Registration refuses what cannot be a function, and names class, method, parameter and type."""
 
 import pytest
 

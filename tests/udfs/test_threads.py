@@ -1,4 +1,4 @@
-"""Threads of Python and of the JVM in one table."""
+"""Python's and the JVM's threads in one table."""
 
 import dataclasses
 import io

@@ -2,7 +2,7 @@
 
 torch iterates in every forward pass in training mode. Two passes of one step then use different weights, and a block
 that is recomputed for its backward pass (activation checkpointing) differs from the block that ran. Here a forward pass
-only reads the estimate, and `step_spectra` improves it once a step, after the optimizer's step.
+only reads the estimate, and `step_spectra` improves it after each step of the optimizer.
 """
 
 from collections.abc import Iterator
