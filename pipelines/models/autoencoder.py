@@ -69,7 +69,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """From the bottleneck's output to an image.
 
-    The last layer is a call of its own, because the objective compares gradients there.
+    `features` and `paint` are separate, because the objective compares gradients at the last layer.
     """
 
     def __init__(self, recipe: AutoencoderRecipe, width_in: int) -> None:

@@ -145,7 +145,7 @@ def test_a_collector_gets_start_and_end(spark, parquet, tmp_path: Path, monkeypa
         assert [event["eventType"] for event in events] == ["START", "COMPLETE"]
         assert len({event["run"]["runId"] for event in events}) == 1
         assert build(spark, recipe(source, output, QUERY)).unchanged
-        assert len(events) == 2, "a build that changes nothing is no run"
+        assert len(events) == 2, "a build that changes nothing is not a run"
         with pytest.raises(DataError, match="found no rows"):
             build(spark, recipe(source, output, QUERY + " WHERE id = ''"))
         assert [event["eventType"] for event in events[2:]] == ["START", "FAIL"]

@@ -102,7 +102,7 @@ def test_sorting_pairs_keeps_norms_of_gradients() -> None:
 def test_primal_and_dual_agree(dimensions: int, scale: float, shift: float) -> None:
     x_ND, y_ND = normal(200, dimensions, 0), normal(200, dimensions, 1, scale, shift)
     found = duality(x_ND, y_ND, steps=200)
-    assert found.dual.value <= found.primal * (1 + 1e-5), "between the same points there is no error bar"
+    assert found.dual.value <= found.primal * (1 + 1e-5), "for the same points there is no sampling error"
     assert found.agrees(0.03), found
 
 

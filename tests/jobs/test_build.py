@@ -185,7 +185,7 @@ def test_paths_are_printed_whole(
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == f"{output}, version 0"
     (seconds,) = (line for line in shown if line.startswith("│ seconds"))
-    assert "commit" in seconds, "cells are not wrapped where stdout is no terminal"
+    assert "commit" in seconds, "cells are not wrapped if stdout is not a terminal"
     assert build.main(command) == 0
     assert f"{output}: unchanged, version 0 has the same" in capsys.readouterr().out
     orphan = output / "shard-000001-0123456789ab-7.parquet"

@@ -89,7 +89,7 @@ def test_without_a_session_the_job_lists_python_and_says_so():
     title, *lines = done.stdout.splitlines()
     assert title.endswith("; no Spark session in this process, so only its Python threads")
     (main,) = (line for line in lines if "MainThread" in line)
-    assert "_python_threads (thread_table.py:" in main, "one line for each thread where stdout is no terminal"
+    assert "_python_threads (thread_table.py:" in main, "one line for each thread if stdout is not a terminal"
     assert "driver" not in done.stdout
     bad = subprocess.run(
         [sys.executable, "-m", "headrace.jobs.threads", "--watch", "0"], capture_output=True, text=True, timeout=60
