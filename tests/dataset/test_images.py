@@ -268,7 +268,7 @@ def test_identical_images_meet_in_one_shard(spark, parquet, tmp_path: Path) -> N
 
 
 def test_very_many_identical_images_are_dealt_to_several_shards(spark, parquet, tmp_path: Path, monkeypatch) -> None:
-    for module in ("survey", "write"):
+    for module in ("survey", "write.job"):
         monkeypatch.setattr(f"headrace.dataset.{module}.HOT_SAMPLES", 40)
     source = [{**row(i, conditions=1), "image": png(0 if i < 150 else i)} for i in range(170)]
     query = "SELECT id, image, caption, c.image AS condition FROM source LATERAL VIEW explode(captions) t AS caption "
@@ -308,7 +308,7 @@ def test_a_source_without_row_numbers_needs_a_key(spark, tmp_path: Path) -> None
     (tmp_path / "source.json").write_text('{"a": 1}')
     made = recipe(tmp_path / "source.json", tmp_path / "out", "SELECT a FROM source", shuffle={})
     made = made.model_copy(update={"source": made.source.model_copy(update={"format": "json"})})
-    with pytest.raises(RecipeError, match=r"dataset\.shuffle\.key: found nothing.*expected one of a"):
+    with pytest.raises(RecipeError, match=r"dataset\.shuffle\.key: found no key.*expected one of a"):
         build(spark, made)
 
 
