@@ -145,11 +145,12 @@ def tables(folder: Path, split: str, side: int = SIDE) -> Iterator[pa.Table]:
 
     Raises DataError if the labels do not match the images.
     """
-    images_NHW = read_idx(_file(folder, split, "images"), KINDS["images"])
+    images = _file(folder, split, "images")
+    images_NHW = read_idx(images, KINDS["images"])
     labels_N = read_idx(_file(folder, split, "labels"), KINDS["labels"])
     if len(images_NHW) != len(labels_N) or labels_N.max(initial=0) >= len(CAPTIONS):
         raise DataError(
-            f"{folder}: found {len(images_NHW)} images of {split} and {len(labels_N)} labels up to "
+            f"{images}: found {len(images_NHW)} images and {len(labels_N)} labels up to "
             f"{labels_N.max(initial=0)}, expected a label from 0 to {len(CAPTIONS) - 1} for each image"
         )
     for start in range(0, len(images_NHW), ROWS_AT_ONCE):

@@ -128,6 +128,7 @@ def test_without_the_package_one_line_names_it(tmp_path: Path, capsys: pytest.Ca
         gzip.compress(b"\0\0\x08\x03" + 3 * b"\0\0\0\2" + b"\0" * 7),
         idx(np.zeros((TRAIN + 1, 28, 28), np.uint8)),
     ],
+    ids=["no gzip", "cut", "no values", "one dimension", "too few values", "more images than labels"],
 )
 def test_broken_files_are_one_line(tmp_path: Path, package: Path, broken: bytes) -> None:
     (package / "train-images-idx3-ubyte.gz").write_bytes(broken)
