@@ -165,7 +165,7 @@ def test_latents_of_a_codebook_are_denoised_and_controlled(runs: Path) -> None:
         assert len(losses(runs / name)) == 3
     requests = {
         "vq-latent": (["prompts=[a bag]"], ["a-bag"]),
-        "vq-control": (["examples=2"], ["sample-0", "green-disc"]),
+        "vq-control": (["examples=1"], ["sample-0"]),  # no shard begins with a caption
     }
     for name, (overrides, names) in requests.items():
         rows_RCHW = drawn(runs / name, names, *overrides)
