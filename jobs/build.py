@@ -48,7 +48,7 @@ def _parser() -> Parser:
         "HOURS",
         "24",
         _hours,
-        "instead of a build, delete the shards that no version names and that are at least HOURS old (24 by default): "
+        "instead of a build, delete the shards that no version uses and that are at least HOURS old (24 by default): "
         "killed builds leave them",
     )
     return parser
@@ -74,11 +74,15 @@ def _build(arguments: argparse.Namespace) -> None:
     if arguments.vacuum is not None:
         _vacuum(recipe.dataset.output.path, arguments.vacuum)
         return
+    partition = _pair(partitions[0]) if partitions else None
+    column = recipe.dataset.output.partition
+    if partition is not None and partition[0] != column:
+        expected = f"{column}=VALUE" if column else "a key of the recipe: dataset.output.partition names no column"
+        raise RecipeError(f"argument: found {partitions[0]!r}, expected {expected}")
     from headrace.dataset.build import build  # pyspark takes a second to import; --help should not
     from headrace.dataset.session import spark_session
 
     spark = spark_session("headrace build", recipe.spark)
-    partition = _pair(partitions[0]) if partitions else None
     _print(build(spark, recipe.dataset, partition, dry_run=arguments.dry_run))
 
 
@@ -98,7 +102,7 @@ def _vacuum(path: str, hours: float) -> None:
 
     removed = vacuum(path, hours)
     files = "file" if len(removed) == 1 else "files"
-    print(f"{path}: removed {len(removed):,} {files} that no version names", *removed, sep="\n  ")
+    print(f"{path}: removed {len(removed):,} {files} that no version uses", *removed, sep="\n  ")
 
 
 def _print(summary: Summary) -> None:

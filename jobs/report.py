@@ -26,7 +26,7 @@ def _parser() -> Parser:
 def _report(arguments: argparse.Namespace) -> None:
     from headrace.reports.report import write_report  # takes a second to import; --help should not
 
-    print(f"report: {write_report(arguments.path)}")
+    print(write_report(arguments.path))
 
 
 if __name__ == "__main__":

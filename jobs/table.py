@@ -11,7 +11,7 @@ UNLIMITED = 100_000
 
 
 def table(rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> Table:
-    """A table of plain cells: `[brackets]` in them are no markup."""
+    """A table of plain cells: `[brackets]` in them are not treated as markup."""
     made = Table(show_header=bool(header))
     for name in header:
         made.add_column(_plain(name))

@@ -33,7 +33,7 @@ def _parser() -> Parser:
 
 
 def _nothing(arguments: argparse.Namespace) -> None:
-    """--help has said everything."""
+    """Do nothing: the parser has printed the help."""
 
 
 def _launch(arguments: list[str]) -> int:

@@ -51,11 +51,17 @@ class _TerminalBar(Bar):
 
 class _LogBar(Bar):
     _shown = 0.0
+    _state: tuple[int, int | None, str] | None = None
 
     def _show(self) -> None:
-        now = time.monotonic()
-        if now - self._shown >= LINE_EVERY_SECONDS:
-            self._shown = now
+        if time.monotonic() - self._shown >= LINE_EVERY_SECONDS:
+            self.print()
+
+    def print(self) -> None:
+        """Print the state, unless it was the last one printed."""
+        state = (self.done, self.total, self.fields)
+        if state != self._state:
+            self._shown, self._state = time.monotonic(), state
             print(self.line(), file=sys.stderr, flush=True)
 
 
@@ -69,11 +75,11 @@ def progress(name: str, total: int | None = None, unit: str = "steps", shown: bo
     """
     console = Console(stderr=True, quiet=not shown, soft_wrap=True)
     if shown and not console.is_terminal:
-        bar: Bar = _LogBar(name, total, unit)
+        bar = _LogBar(name, total, unit)
         try:
             yield bar
         finally:
-            print(bar.line(), file=sys.stderr, flush=True)
+            bar.print()
         return
     columns = (
         TextColumn("{task.description}", markup=False),

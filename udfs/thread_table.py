@@ -116,7 +116,7 @@ def _where(frame: FrameType | None) -> str:
 
 
 def table(listed: Iterable[Thread]) -> Table:
-    """Threads as a table for a terminal; cells are plain text, so that `[brackets]` in names are no markup."""
+    """Threads as a table for a terminal; cells are plain text, so `[brackets]` in names are not treated as markup."""
     grid = Table()
     for heading in ("process", "name", "state", "daemon", "CPU s", "lock held", "lock awaited", "top frame"):
         grid.add_column(heading, overflow="fold", justify="right" if heading == "CPU s" else "left")

@@ -205,7 +205,7 @@ def _check_columns(samples: Samples, task: _Task) -> None:
             ) from None
     columns = [name for name in samples.columns if name != task.by]
     if not columns:
-        raise RecipeError(f"dataset.query: found no column besides the partition {task.by!r}, expected some")
+        raise RecipeError(f"dataset.query: found no column besides the partition {task.by!r}, expected at least one")
     for name in task.recipe.shuffle.sample:
         if name not in columns:
             raise RecipeError(f"dataset.shuffle.sample: found {name!r}, expected among {', '.join(columns)}")
@@ -247,7 +247,7 @@ def _commit(
         gone = {**summary.dropped_rows, **summary.dropped_captions, **bad}
         why = "; ".join(f"{reason} ({count:,})" for reason, count in gone.items())
         raise DataError(
-            f"dataset.query: found no rows to write of {summary.rows_in:,} in the source, expected some"
+            f"dataset.query: found no rows to write of {summary.rows_in:,} in the source, expected at least one"
             + (f"; left out: {why}" if why else "")
         )
     summary.rows = sum(file.rows for file in files)

@@ -1,4 +1,4 @@
-"""What stands frozen in front of a network: the seam through which a denoiser meets its autoencoder."""
+"""Frozen encoders in front of a network: the interface between a denoiser and its autoencoder."""
 
 from typing import Protocol
 

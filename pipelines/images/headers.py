@@ -42,7 +42,7 @@ Encoded = bytes | np.ndarray
 
 
 class BadImage(ValueError):
-    """Bytes that are no image we can use. The message is the reason, a few words:
+    """Bytes that are not a usable image. The message is the reason, a few words:
 
     `empty`, `unknown format`, `truncated` (the end is missing), `corrupt`, `no pixels` (a side of 0), `too large`.
     """

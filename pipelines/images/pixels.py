@@ -1,7 +1,7 @@
 """From an image file to its pixels: 8 bits, over white, gray or RGB. simplejpeg decodes JPEG, OpenCV the rest.
 
-Both decoders release the GIL. Orientation tags are not applied. Whoever adds that turns the pixels in `decode` and
-`decode_as_stored`, and swaps the sides in `headers.dimensions`: nothing else asks for either.
+Both decoders release the GIL. Orientation tags are not applied. To apply them, rotate the pixels in `decode` and
+`decode_as_stored`, and swap the sides in `headers.dimensions`: nothing else asks for either.
 """
 
 from __future__ import annotations

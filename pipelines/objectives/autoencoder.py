@@ -38,7 +38,7 @@ class Reconstruction:
     adversary, `fooling` and the weight `adaptive`. Every `monitor_every` steps the fixed images give `fixed_error` and,
     with codes, `fixed_perplexity`. Figures of phase two: `real` and `fake`, the shares of patches classified correctly;
     `rounds_won`, the rounds in a row that the discriminator won outright; `rounds_stuck`, the rounds in a row in which
-    it told real from fake not at all.
+    it could not tell real from fake.
     """
 
     def __init__(
@@ -170,5 +170,5 @@ class Reconstruction:
         if figures.get("discriminate/rounds_won") == PATIENCE:
             return f"the discriminator has won outright for {PATIENCE} rounds: the decoder learns nothing from it"
         if figures.get("discriminate/rounds_stuck") == PATIENCE:
-            return f"the discriminator has told nothing apart for {PATIENCE} rounds: its loss is stuck"
+            return f"the discriminator has not told real from fake for {PATIENCE} rounds: its loss is stuck"
         return None

@@ -112,7 +112,7 @@ class AutoencoderImageGenerator:
         Raises RecipeError if the request has no images.
         """
         if request.images is None:
-            raise RecipeError("sampling.examples: found none, expected some: an autoencoder draws images again")
+            raise RecipeError("sampling.examples: found none, expected some for the autoencoder to reconstruct")
         x_NCHW = self.model(from_uint8(request.images.to(self.device)))
         return to_uint8(x_NCHW)
 

@@ -77,7 +77,7 @@ class DenoisingImageGenerator:
         if self.latents is not None:
             x_NCHW = self.latents.decode(x_NCHW)
         if not x_NCHW.isfinite().all():
-            raise RecipeError("sampling: found images with non-finite values, expected milder settings")
+            raise RecipeError("sampling: found images with non-finite values, expected lower sampling.guidance")
         return to_uint8(x_NCHW)
 
     def check(self, sampling: Sampling) -> None:

@@ -113,7 +113,7 @@ class GanImageGenerator:
         if self.model.condition == "none":
             return Conditioning()
         if request.labels is None:
-            raise RecipeError("sampling.labels: found none, expected some, because model.condition is label")
+            raise RecipeError("sampling.labels: found none, expected one for each row: model.condition is label")
         known = self.model.classes
         if not ((request.labels >= 0) & (request.labels < known)).all():
             raise RecipeError(

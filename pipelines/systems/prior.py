@@ -138,7 +138,7 @@ class PriorImageGenerator:
         if self.labels is None:
             return nothing_N
         if request.labels is None:
-            raise RecipeError("sampling.labels: found none, expected some, because the model has labels")
+            raise RecipeError("sampling.labels: found none, expected one for each row: the model has labels")
         if not ((request.labels >= 0) & (request.labels < self.labels)).all():
             found = f"found {sorted(set(request.labels.tolist()))}"
             raise RecipeError(f"sampling.labels: {found}, expected labels from 0 to {self.labels - 1}")

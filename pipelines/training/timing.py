@@ -101,8 +101,9 @@ class Timing:
         if loss is not None:
             self._loss = loss if self._loss is None else SMOOTHING * self._loss + (1 - SMOOTHING) * loss
         seconds = time.monotonic() - self._started
-        self._each = seconds / self._steps
-        self._rate, self._waits = self._samples / seconds, self._waited / seconds
+        if self._each == 0 or seconds >= 1:  # figures come a step late: those of the last two steps come together
+            self._each = seconds / self._steps
+            self._rate, self._waits = self._samples / seconds, self._waited / seconds
         if seconds >= LINE_EVERY_SECONDS:
             self._write()
 

@@ -163,7 +163,10 @@ def test_a_day_is_built_alone_and_once(daily: Path, capsys: pytest.CaptureFixtur
     assert build.main([str(daily), "ds=2026-11-22"]) == 0
     days = DeltaTable(str(output)).to_pyarrow_table().column("ds").to_pylist()
     assert Counter(days) == {"2026-11-21": 4, "2026-11-22": 4}
-    for arguments, named in ((["ds=1", "ds=2"], "expected one"), (["day=1"], "day=1, expected ds=VALUE")):
+    for arguments, named in (
+        (["ds=1", "ds=2"], "expected one"),
+        (["day=1"], "argument: found 'day=1', expected ds=VALUE"),
+    ):
         assert build.main([str(daily), *arguments]) == 2
         assert named in capsys.readouterr().err
     assert build.main([str(daily), "ds=2001-01-01"]) == 3

@@ -185,7 +185,7 @@ def test_hinge_loss_and_shares() -> None:
     assert (figures["real"], figures["fake"]) == (0.5, 0.5)
 
 
-@pytest.mark.parametrize(("gain", "line"), [(1e3, "won outright"), (0.0, "told nothing apart")])
+@pytest.mark.parametrize(("gain", "line"), [(1e3, "won outright"), (0.0, "not told real from fake")])
 def test_a_lost_game_is_reported(gain: float, line: str) -> None:
     """One discriminator is never wrong, the other always says the same. Both are counted and reported once."""
     objective = vqgan()
@@ -211,7 +211,7 @@ def test_a_lost_game_is_reported(gain: float, line: str) -> None:
     assert line in str(said[99])
     assert (
         line
-        == {"rounds_won": "won outright", "rounds_stuck": "told nothing apart"}[
+        == {"rounds_won": "won outright", "rounds_stuck": "not told real from fake"}[
             max(("rounds_won", "rounds_stuck"), key=lambda name: oracle.get_buffer(name).item())
         ]
     )

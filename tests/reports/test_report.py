@@ -100,7 +100,7 @@ def line_length(uri: str) -> int:
 
 def test_a_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(run)]) == 0
-    assert capsys.readouterr().out == f"report: {run / 'report.html'}\n"
+    assert capsys.readouterr().out == f"{run / 'report.html'}\n"
     page = Page(run / "report.html")
     assert pixels(page.images["Samples, one row for each prompt"]).shape == (20, 30, 3)
     assert line_length(page.images["The loss by step"]) > 400, "the line crosses most of 800 pixels"

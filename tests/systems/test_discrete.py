@@ -285,7 +285,7 @@ def test_what_cannot_be_drawn_is_one_line(
     run = started(prior(dataset, tmp_path / "run", autoencoder_run, labels=3), "training.steps=1")
     capsys.readouterr()
     for overrides, line in (
-        (["prompts=[red]"], "sampling.labels: found none, expected some, because the model has labels"),
+        (["prompts=[red]"], "sampling.labels: found none, expected one for each row: the model has labels"),
         (["labels=[0,3]"], "sampling.labels: found [0, 3], expected labels from 0 to 2"),
         (["labels=[0]", "pixels=[16,18]"], "sampling.pixels: found 18, expected multiples of 4, at least 16"),
         (["labels=[0]", "pixels=[12,16]"], "sampling.pixels: found 12, expected multiples of 4, at least 16"),

@@ -131,7 +131,7 @@ def test_labels_that_the_generator_does_not_have(run: Path, capsys: pytest.Captu
     assert sample([str(run), "labels=[]", "prompts=[a boot]"]) == 2
     first, second = (line for line in capsys.readouterr().err.splitlines() if line.startswith("headrace: "))
     assert re.search(r"sampling.labels: found \[7(, 7)*\], expected labels from 0 to 2", first)
-    assert "sampling.labels: found none, expected some, because model.condition is label" in second
+    assert "sampling.labels: found none, expected one for each row: model.condition is label" in second
 
 
 def test_the_example_of_the_guide_runs() -> None:
