@@ -130,7 +130,7 @@ def test_a_damaged_newest_checkpoint_costs_its_steps_only(
     weights.write_bytes(weights.read_bytes()[:-1])
     assert finish(start(processes, recipe, run)) == 0
     assert_same(run, whole)
-    assert "one before it is looked for" in (run.parent / "damaged.log").read_text()
+    assert "falling back to an earlier one" in (run.parent / "damaged.log").read_text()
 
 
 def test_sigterm_saves_and_ends_with_143(recipe: Path, processes: ForkServerContext) -> None:
@@ -184,7 +184,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(recipe: Path, processes: ForkSe
     first, *others = losses(run)
     assert math.isfinite(first)
     assert others == [None] * 5
-    assert "headrace: steps 2 to 6: loss" in (recipe.parent / "diverged.log").read_text()
+    assert "headrace: steps 2 to 6: non-finite loss" in (recipe.parent / "diverged.log").read_text()
     (checkpoint,) = Checkpoints(run / "checkpoints").all()
     assert checkpoint.step == 1
     weights = checkpoint.tensors("model")

@@ -44,7 +44,7 @@ def test_each_refusal_names_what_is_wrong(spark, acme_jar, name):
 
 
 def test_nothing_is_registered_of_a_class_that_is_refused(spark, acme_jar):
-    with pytest.raises(RecipeError, match="Spark could not tell apart"):
+    with pytest.raises(RecipeError, match="Spark cannot distinguish"):
         udfs.register(spark, "acme.Refused$AlikeOptional", jar=acme_jar, prefix="refused_")
     assert not spark.catalog.functionExists("refused_f")
 
