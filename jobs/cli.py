@@ -48,3 +48,7 @@ def _parser() -> Parser:
 def _no_job(arguments: argparse.Namespace) -> None:
     found = "nothing" if arguments.job is None else repr(arguments.job)
     raise RecipeError(f"argument JOB: found {found}, expected one of {', '.join(JOBS)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -35,7 +35,8 @@ def exit_status(work: Callable[[], None]) -> int:
     """
     try:
         work()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed before Python started
+            sys.stdout.flush()
     except tuple(STATUSES) as error:
         print(f"headrace: {error}", file=sys.stderr)
         return STATUSES[type(error)]

@@ -21,13 +21,18 @@ def atomic(path: Path, durable: bool = True) -> Iterator[Path]:
     and the new one is removed. A killed process leaves a hidden file behind, which the next write to `path` removes.
     Several processes may write to one path at once: the last one wins.
 
+    The file keeps its mode, a new one gets that of any new file, and a link stays one: what it points to is replaced.
+
     `durable` forces the file and its folder to disk, so that a crash of the machine cannot lose them. Turn it off for
     large files that can be fetched again.
     """
+    path = Path(os.path.realpath(path))
     _remove_abandoned(path)
     with _locked_neighbour(path) as hidden:
+        mode = (path if path.exists() else hidden).stat().st_mode
         try:
             yield hidden
+            hidden.chmod(mode)  # whatever wrote it may have made a file of its own, readable by its owner only
             if durable:
                 sync(hidden)
             hidden.replace(path)

@@ -144,3 +144,26 @@ def test_the_file_reaches_the_disk_before_its_name_does_and_the_folder_after(
     with atomic(path, durable) as hidden:
         hidden.write_text("new")
     assert synced == ([(".file.", False), (tmp_path.name[:6], True)] if durable else [])
+
+
+def test_a_file_keeps_its_mode_and_a_link_stays_a_link(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("old")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    with atomic(link) as hidden:
+        hidden.write_text("new")
+        hidden.chmod(0o600)
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+
+
+def test_a_relative_path_outlives_a_change_of_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with atomic(Path("file")) as hidden:
+        hidden.write_text("whole")
+        monkeypatch.chdir(tmp_path / "elsewhere")
+    assert (tmp_path / "file").read_text() == "whole"
+    assert names(tmp_path) == ["elsewhere", "file"]

@@ -121,6 +121,22 @@ def has_transparency(image: Encoded) -> bool:
     return False
 
 
+def transparent_gray(image: Encoded) -> int | None:
+    """The value, in the file's own bits, that a gray PNG calls transparent (its tRNS chunk); None if there is none."""
+    data = _view(image)
+    if data[25] != 0:
+        return None
+    at = 8
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"IDAT":
+            return None
+        if kind == b"tRNS" and length >= 2 and at + 10 <= len(data):
+            return struct.unpack_from(">H", data, at + 8)[0] & ((1 << data[24]) - 1)
+        at += 12 + length
+    return None
+
+
 def _view(image: Encoded | memoryview) -> memoryview:
     return image.data if isinstance(image, np.ndarray) else memoryview(image)
 
@@ -332,6 +348,6 @@ def _size_by_pillow(data: memoryview) -> tuple[int, int]:
             try:
                 with reader(BytesIO(data), "") as image:
                     return image.size
-            except (OSError, ValueError, SyntaxError, TypeError, IndexError, struct.error) as error:
+            except (OSError, ValueError, SyntaxError, TypeError, IndexError, RuntimeError, struct.error) as error:
                 raise BadImage("corrupt") from error
     raise BadImage("unknown format")

@@ -14,7 +14,15 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from headrace.images.headers import BadImage, check_size, dimensions, format_of, has_transparency, read_header
+from headrace.images.headers import (
+    BadImage,
+    check_size,
+    dimensions,
+    format_of,
+    has_transparency,
+    read_header,
+    transparent_gray,
+)
 
 Mode = Literal["rgb", "gray"]
 CHANNELS: dict[str, int] = {"rgb": 3, "gray": 1}
@@ -57,6 +65,8 @@ def decode_as_stored(image: bytes, max_pixels: int | None = None) -> Pixels:
     if header.problem is not None:
         raise BadImage(header.problem)
     data = np.frombuffer(image, np.uint8)
+    if header.format == "png":
+        return eight_bits(_png_as_stored(data))
     if header.format != "jpeg":
         pixels = eight_bits(_imdecode(data, cv2.IMREAD_UNCHANGED))
         # OpenCV makes coloured bitmaps of OS/2 gray.
@@ -140,10 +150,25 @@ def _scratch(count: int) -> np.ndarray:
 
 
 def _png(data: np.ndarray, mode: Mode) -> Pixels:
-    """OpenCV drops alpha, and cuts 16 bits to 8, unless it is asked for pixels as they are stored."""
-    if data[_PNG_BITS] == 16 or has_transparency(data):
-        return _opaque(_imdecode(data, cv2.IMREAD_UNCHANGED), mode)
+    """Pixels from those as stored, except RGB in 8 bits without alpha, for which OpenCV needs no second pass.
+
+    Otherwise OpenCV drops alpha and cuts 16 bits to 8, and makes gray by libpng, whose weights follow a gAMA chunk.
+    """
+    if mode == "gray" or data[_PNG_BITS] == 16 or has_transparency(data):
+        return _opaque(_png_as_stored(data), mode)
     return _imdecode(data, _flags(mode))
+
+
+def _png_as_stored(data: np.ndarray) -> np.ndarray:
+    """[H, W], [H, W, 3] or [H, W, 4] in 8 or 16 bits. OpenCV ignores that a gray PNG calls one value transparent."""
+    pixels = _imdecode(data, cv2.IMREAD_UNCHANGED)
+    clear = transparent_gray(data)
+    if clear is None or pixels.ndim != 2:
+        return pixels
+    bits, full = int(data[_PNG_BITS]), np.iinfo(pixels.dtype).max
+    value = clear if bits >= 8 else clear * 255 // ((1 << bits) - 1)
+    alpha = np.where(pixels == value, 0, full).astype(pixels.dtype)
+    return cv2.merge([pixels, pixels, pixels, alpha])
 
 
 def _other(data: np.ndarray, mode: Mode) -> Pixels:
@@ -151,7 +176,11 @@ def _other(data: np.ndarray, mode: Mode) -> Pixels:
     in_colour = pixels.ndim == 3 and pixels.shape[2] in (3, 4)
     if pixels.dtype == np.uint16 or (pixels.dtype == np.uint8 and in_colour):
         return _opaque(pixels, mode)
-    return _imdecode(data, _flags(mode))  # floating point, or gray, which OS/2's bitmaps seem to be but are not
+    # Floating point, or gray, which coloured bitmaps of OS/2 seem to be, and of which Sun rasters come out black.
+    rgb = _imdecode(data, cv2.IMREAD_COLOR_RGB)
+    if rgb.ndim == 2:
+        rgb = cv2.cvtColor(rgb, cv2.COLOR_GRAY2RGB)
+    return rgb if mode == "rgb" else cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
 
 
 def _opaque(pixels: np.ndarray, mode: Mode) -> Pixels:

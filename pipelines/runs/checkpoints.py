@@ -96,7 +96,8 @@ class Checkpoint:
             for needed in groups or (STATE,):
                 if not any(name == needed or _belongs(name, (needed,)) for name in expected):
                     return f"{CHECKSUMS} does not name {needed}"
-            files = (path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file())
+            found = (path for path in self.path.rglob("*") if path.is_file() and not path.name.startswith("."))
+            files = (path.relative_to(self.path).as_posix() for path in found)
             unknown = {name for name in files if _belongs(name, groups)} - {CHECKSUMS, *expected}
             if unknown:
                 return f"{CHECKSUMS} does not name {', '.join(sorted(unknown))}"
@@ -105,7 +106,11 @@ class Checkpoint:
                     return f"{name} is not what was written"
         except FileNotFoundError as error:
             return f"{Path(error.filename).name} is missing"
-        except (OSError, ValueError, AttributeError):
+        except (IsADirectoryError, NotADirectoryError) as error:
+            return f"{Path(error.filename).name} is not what was written"
+        except OSError as error:  # no right to read it, or a disk that fails: the checkpoint may well be whole
+            raise DataError(f"{error.filename}: found {error.strerror}, expected a readable file") from None
+        except (ValueError, AttributeError, RecursionError):
             return f"{CHECKSUMS} cannot be read"
         return None
 
@@ -142,7 +147,7 @@ class Checkpoints:
 
     def all(self) -> list[Checkpoint]:
         """All checkpoints in the folder, oldest first, damaged ones included. None is verified."""
-        found = [path for path in self.folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit()]
+        found = [path for path in self.folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdecimal()]
         return sorted((Checkpoint(path) for path in found), key=lambda checkpoint: checkpoint.step)
 
     def newest(self, *groups: str) -> Checkpoint | None:
@@ -227,6 +232,9 @@ class Checkpoints:
         (hidden / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
         every = {**checksums, STATE: sha256(hidden / STATE)}
         (hidden / CHECKSUMS).write_text(json.dumps(every, indent=2), encoding="utf-8")
+        mode = (hidden / STATE).stat().st_mode  # safetensors lets nobody but the owner read what it writes
+        for file in hidden.rglob("*.safetensors"):
+            file.chmod(mode)
         for file in (hidden / STATE, hidden / CHECKSUMS, hidden):
             sync(file)
         if path.exists():  # a damaged one: the run went on from an earlier one and has reached this step again

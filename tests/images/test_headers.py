@@ -172,3 +172,17 @@ def test_opencv_decodes_what_is_taken_and_finds_the_size_that_the_header_has() -
     for name, data in FILES.items():
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         assert pixels.shape == BGR.shape, name
+
+
+def test_an_avif_with_any_flipped_byte_raises_only_for_bad_images() -> None:
+    buffer = BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(buffer, "AVIF")
+    refused = 0
+    for place in range(len(buffer.getvalue())):
+        damaged = bytearray(buffer.getvalue())
+        damaged[place] ^= 255
+        try:
+            dimensions(np.frombuffer(bytes(damaged), np.uint8))
+        except BadImage:
+            refused += 1
+    assert refused

@@ -22,10 +22,13 @@ def array(data: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("encoded", [png(1), png(1, channels=1), jpeg(1, 24)])
-@pytest.mark.parametrize(("mode", "flag"), [("rgb", cv2.IMREAD_COLOR_RGB), ("gray", cv2.IMREAD_GRAYSCALE)])
-def test_pixels_are_those_of_opencv(encoded: bytes, mode: str, flag: int) -> None:
+@pytest.mark.parametrize("mode", ["rgb", "gray"])
+def test_pixels_are_those_of_opencv(encoded: bytes, mode: str) -> None:
+    expected = cv2.imdecode(array(encoded), cv2.IMREAD_COLOR_RGB)
+    if mode == "gray":  # not IMREAD_GRAYSCALE, by which libpng makes gray with other weights
+        expected = cv2.cvtColor(expected, cv2.COLOR_RGB2GRAY)
     # two JPEG decoders may round differently
-    difference = decode(array(encoded), mode).astype(int) - cv2.imdecode(array(encoded), flag)
+    difference = decode(array(encoded), mode).astype(int) - expected
     assert np.abs(difference).max() <= (0 if encoded[:4] == b"\x89PNG" else 3)
 
 
@@ -203,3 +206,47 @@ def test_a_large_photograph_leaves_no_memory_behind(monkeypatch: pytest.MonkeyPa
 )
 def test_reasons_for_bad_images(data: bytes, reason: str) -> None:
     assert refused(data) == reason
+
+
+def with_chunk(data: bytes, kind: bytes, content: bytes) -> bytes:
+    """A PNG with one more chunk, right after its header."""
+    checksum = zlib.crc32(kind + content).to_bytes(4, "big")
+    return data[:33] + len(content).to_bytes(4, "big") + kind + content + checksum + data[33:]
+
+
+@pytest.mark.parametrize(("kind", "content"), [(b"sRGB", b"\0"), (b"gAMA", (45455).to_bytes(4, "big"))])
+def test_gray_does_not_depend_on_a_gamma(kind: bytes, content: bytes) -> None:
+    bgr = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    bgr[0, 0] = (0, 0, 255)
+    encoded = array(with_chunk(opencv(".png", bgr), kind, content))
+    gray = decode(encoded, "gray")
+    assert gray[0, 0] == 76  # 0.299 · 255
+    assert np.array_equal(gray, grayscale(decode_as_stored(encoded.tobytes())))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_a_gray_png_may_call_one_value_transparent(bits: int) -> None:
+    """Two pixels, the values 0 and 1 of `bits` bits; 0 is transparent."""
+    header = (2).to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes([bits, 0, 0, 0, 0])
+    row = bytes([0]) + (0b01 << (8 - 2 * bits) if bits < 8 else 1).to_bytes(max(2 * bits // 8, 1), "big")
+    body = zlib.compress(row)
+    parts = [(b"IHDR", header), (b"tRNS", b"\0\0"), (b"IDAT", body), (b"IEND", b"")]
+    encoded = b"\x89PNG\r\n\x1a\n" + b"".join(
+        len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+        for kind, content in parts
+    )
+    second = {1: 255, 2: 85, 4: 17, 8: 1, 16: 0}[bits]
+    assert decode(array(encoded), "gray").tolist() == [[255, second]]
+    assert decode(array(encoded), "rgb").tolist() == [[[255] * 3, [second] * 3]]
+    assert decode_as_stored(encoded)[0, :, 3].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("suffix", [".pfm", ".ras"])
+def test_other_formats_in_one_channel_are_gray_and_rgb(suffix: str) -> None:
+    stored = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+    encoded = array(opencv(suffix, stored.astype(np.float32) if suffix == ".pfm" else stored))
+    gray, rgb = decode(encoded, "gray"), decode(encoded, "rgb")
+    assert gray.shape == (3, 4)
+    assert rgb.shape == (3, 4, 3)
+    assert gray.std() > 0
+    assert np.array_equal(rgb, np.repeat(gray[..., None], 3, 2))

@@ -175,3 +175,10 @@ def test_a_reader_that_closes_the_pipe_is_no_error(tmp_path: Path) -> None:
     process.stdout.close()
     assert process.stderr.read() == b""
     assert process.wait() == 0
+
+
+def test_a_closed_stdout_is_no_failure(tmp_path: Path) -> None:
+    command = 'exec "$0" -m headrace.jobs.cli --version >&-'
+    done = subprocess.run(["sh", "-c", command, sys.executable], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr

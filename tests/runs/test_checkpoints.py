@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -234,3 +235,29 @@ def test_a_checkpoint_holds_no_code(tmp_path: Path) -> None:
         data = path.read_bytes()
         header = data if path.suffix == ".json" else data[8 : 8 + int.from_bytes(data[:8], "little")]
         json.loads(header)
+
+
+def test_a_file_that_cannot_be_read_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = saved(tmp_path, 1, 2)
+
+    def refused(path: Path) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(checkpoints_module, "sha256", refused)
+    with pytest.raises(DataError, match=r"model\.ema\.safetensors: found Permission denied, expected a readable file"):
+        checkpoints.newest("model.ema")
+
+
+def test_hidden_files_of_a_desktop_cost_no_steps(tmp_path: Path) -> None:
+    checkpoints = saved(tmp_path, 1, 2)
+    (tmp_path / "step-00000002" / ".DS_Store").write_bytes(b"not ours")
+    newest = checkpoints.newest()
+    assert newest is not None
+    assert newest.step == 2
+
+
+def test_a_checkpoint_can_be_read_by_whoever_may_read_other_files(tmp_path: Path) -> None:
+    saved(tmp_path, 1)
+    (tmp_path / "other").touch()
+    modes = {path.stat().st_mode for path in (tmp_path / "step-00000001").iterdir()}
+    assert modes == {(tmp_path / "other").stat().st_mode}
