@@ -10,7 +10,7 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from headrace.dataset.query.media import Leaf, bytes_of, quoted
+from headrace.dataset.query.media import Leaf, bytes_column, quoted
 from headrace.dataset.query.placement import Rows
 from headrace.dataset.query.samples import Samples
 from headrace.dataset.source.footers import bytes_a_row
@@ -179,7 +179,7 @@ def weigh(frame: DataFrame, binary: Sequence[str]) -> tuple[int, int]:
 
 def _weighed_media(source: DataFrame, leaves: Sequence[Leaf]) -> int:
     """The bytes of the media of all rows. This reads the media."""
-    sizes = [_size(bytes_of(leaf, source.schema), leaf) for leaf in leaves]
+    sizes = [_size(bytes_column(leaf, source.schema), leaf) for leaf in leaves]
     if not sizes:
         return 0
     found = source.agg(F.coalesce(F.sum(sum(sizes, F.lit(0).cast("long"))), F.lit(0))).head()

@@ -84,7 +84,7 @@ def _binary_paths(data_type: DataType, path: tuple[str, ...]):
         yield from _binary_paths(data_type.valueType, (*path, ITEM))
 
 
-def bytes_of(leaf: Leaf, schema: StructType) -> Column:
+def bytes_column(leaf: Leaf, schema: StructType) -> Column:
     """The bytes at `leaf`: binary, or array<binary> if it is repeated."""
     head, *rest = leaf.path
     return _bytes_at(F.col(quoted(head)), schema[head].dataType, rest)

@@ -21,7 +21,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
-from headrace.dataset.query.media import Leaf, bytes_of, is_handle, quoted
+from headrace.dataset.query.media import Leaf, bytes_column, is_handle, quoted
 from headrace.dataset.query.placement import Placement, Rows
 from headrace.dataset.query.samples import PARTITION, Samples
 
@@ -57,7 +57,7 @@ def _media(source: DataFrame, leaves: Sequence[Leaf], rows: Rows) -> DataFrame:
         rows.row.alias("__row"),
         F.lit(None).cast("long").alias("__hash"),
         F.col(quoted(rows.key)).cast("string").alias("__key"),
-        *(bytes_of(leaf, source.schema).alias(f"m{leaf.slot}") for leaf in leaves),
+        *(bytes_column(leaf, source.schema).alias(f"m{leaf.slot}") for leaf in leaves),
     )
 
 

@@ -85,7 +85,7 @@ class Pending:
             picture = shard.pictures[name].picture_of_row[row] if shard else -1
             if shard and picture >= 0:
                 try:
-                    return dimensions(shard.pictures[name].encoded.bytes_of(picture))
+                    return dimensions(shard.pictures[name].encoded.encoded_bytes(picture))
                 except BadImage:
                     continue
         return 0, 0

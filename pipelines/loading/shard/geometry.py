@@ -85,7 +85,7 @@ class Buckets:
             picture = int(shard.pictures[column].picture_of_row[row]) if shard is not None else -1
             if picture >= 0:
                 try:
-                    found[place] = self.nearest(*dimensions(shard.pictures[column].encoded.bytes_of(picture)))
+                    found[place] = self.nearest(*dimensions(shard.pictures[column].encoded.encoded_bytes(picture)))
                 except BadImage:
                     continue
         return found

@@ -28,7 +28,7 @@ class Encoded(Protocol):
 
     def __len__(self) -> int: ...
 
-    def bytes_of(self, picture: int) -> np.ndarray:
+    def encoded_bytes(self, picture: int) -> np.ndarray:
         """The bytes of a picture, uint8. The thread's next call may overwrite them."""
 
 
@@ -55,7 +55,7 @@ class InMemory:
     def __len__(self) -> int:
         return len(self._values)
 
-    def bytes_of(self, picture: int) -> np.ndarray:
+    def encoded_bytes(self, picture: int) -> np.ndarray:
         return self._data[self._offsets[picture] : self._offsets[picture + 1]]
 
 
@@ -70,7 +70,7 @@ class InFile:
     def __len__(self) -> int:
         return len(self._values.offsets)
 
-    def bytes_of(self, picture: int) -> np.ndarray:
+    def encoded_bytes(self, picture: int) -> np.ndarray:
         room = _room(int(self._values.lengths[picture]))
         self._file.read_into(room, int(self._values.offsets[picture]))
         return room
@@ -115,7 +115,7 @@ class Pictures:
         about `nbytes` more. If not, each row decodes for itself. Raises what `decode(encoded)` raises.
         """
         if self._rows_left[picture] <= 1 and not self._keep and not self._slots:
-            return decode(self.encoded.bytes_of(picture)), True
+            return decode(self.encoded.encoded_bytes(picture)), True
         with self._lock:
             slot = self._slots.get(picture, {}).get(size)
             mine = slot is None
@@ -123,7 +123,7 @@ class Pictures:
                 slot = self._slots.setdefault(picture, {})[size] = _Slot(nbytes)
         if slot is None:
             self._count_down(picture)
-            return decode(self.encoded.bytes_of(picture)), True
+            return decode(self.encoded.encoded_bytes(picture)), True
         if mine:
             self._fill(slot, picture, decode)
         slot.ready.wait()
@@ -134,7 +134,7 @@ class Pictures:
 
     def _fill(self, slot: _Slot, picture: int, decode: Callable[[np.ndarray], np.ndarray]) -> None:
         try:
-            slot.pixels = decode(self.encoded.bytes_of(picture)).copy()
+            slot.pixels = decode(self.encoded.encoded_bytes(picture)).copy()
             self._lease.grow(slot.pixels.nbytes - slot.nbytes)
             slot.nbytes = slot.pixels.nbytes
         except (BadImage, OSError) as error:
