@@ -1,6 +1,7 @@
 """How every job starts and ends: an error that you can fix is one line and an exit status."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +11,8 @@ from headrace.jobs.arguments import Parser
 
 DONE, FAILED, WRONG_RECIPE, UNUSABLE_DATA, INTERRUPTED = 0, 1, 2, 3, 130
 STATUSES: dict[type[Exception], int] = {Diverged: FAILED, RecipeError: WRONG_RECIPE, DataError: UNUSABLE_DATA}
+OF_THE_DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST}
+"""what a system refuses when a file cannot be written: no rights, no room, or something else in its place"""
 
 
 def run_job(job: Callable[[argparse.Namespace], None], parser: Parser, argv: Sequence[str] | None) -> int:
@@ -29,9 +32,9 @@ def run_job(job: Callable[[argparse.Namespace], None], parser: Parser, argv: Seq
 
 
 def exit_status(work: Callable[[], None]) -> int:
-    """Run `work` and return the exit status: 0 done, 1 diverged, 2 wrong recipe, 3 unusable data, 130 Ctrl-C.
+    """Run `work` and return the exit status: 0 done, 2 wrong recipe, 3 unusable data, 130 Ctrl-C.
 
-    Any other exception is raised, so that Python ends with a traceback and status 1.
+    1 is a run that diverged, or a file that cannot be written, in one line. Any other exception is raised, so that Python ends with a traceback and status 1.
     """
     try:
         work()
@@ -42,6 +45,11 @@ def exit_status(work: Callable[[], None]) -> int:
         return STATUSES[type(error)]
     except BrokenPipeError:  # the reader of our output, say `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in OF_THE_DISK or error.filename is None:
+            raise
+        print(f"headrace: {error.filename}: found {error.strerror}, expected a place to write to", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("headrace: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -182,3 +182,14 @@ def test_a_closed_stdout_is_no_failure(tmp_path: Path) -> None:
     done = subprocess.run(["sh", "-c", command, sys.executable], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("place", ["file/below", "file"])
+def test_a_place_that_cannot_be_written_is_one_line(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert exit_status((tmp_path / place).mkdir) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"headrace: {tmp_path / place}: found ")
+    assert shown.count("\n") == 1
