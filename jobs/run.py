@@ -34,7 +34,8 @@ def run_job(job: Callable[[argparse.Namespace], None], parser: Parser, argv: Seq
 def exit_status(work: Callable[[], None]) -> int:
     """Run `work` and return the exit status: 0 done, 2 wrong recipe, 3 unusable data, 130 Ctrl-C.
 
-    1 is a run that diverged, or a file that cannot be written, in one line. Any other exception is raised, so that Python ends with a traceback and status 1.
+    A run that diverged and a file that cannot be written are one line and 1. Any other exception is raised, so that
+    Python ends with a traceback and status 1.
     """
     try:
         work()
