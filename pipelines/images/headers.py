@@ -115,7 +115,7 @@ def has_transparency(image: Encoded) -> bool:
     data = _view(image)
     if data[25] in (4, 6):  # gray with alpha, RGB with alpha
         return True
-    for kind in _png_chunks(data):
+    for kind, _ in _png_chunks(data):
         if kind in (b"tRNS", b"IDAT"):
             return kind == b"tRNS"
     return False
@@ -126,14 +126,11 @@ def transparent_gray(image: Encoded) -> int | None:
     data = _view(image)
     if data[25] != 0:
         return None
-    at = 8
-    while at + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
+    for kind, content in _png_chunks(data):
         if kind == b"IDAT":
             return None
-        if kind == b"tRNS" and length >= 2 and at + 10 <= len(data):
-            return struct.unpack_from(">H", data, at + 8)[0] & ((1 << data[24]) - 1)
-        at += 12 + length
+        if kind == b"tRNS" and len(content) >= 2:
+            return struct.unpack_from(">H", content)[0] & ((1 << data[24]) - 1)
     return None
 
 
@@ -180,15 +177,15 @@ def _png_size(data: memoryview) -> tuple[int, int]:
     return width, height
 
 
-def _png_chunks(data: memoryview) -> Iterator[bytes]:
-    """The kind of each chunk that is there as a whole (PNG specification, section 5.3), up to IEND."""
+def _png_chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """Kind and content of each chunk that is there as a whole (PNG specification, section 5.3), up to IEND."""
     at, kind = len(PNG_SIGNATURE), b""
     while kind != b"IEND":
         length, kind = struct.unpack_from(">I4s", data, at)
         at += 12 + length
         if at > len(data):
             raise BadImage("truncated")
-        yield kind
+        yield kind, data[at - 4 - length : at - 4]
 
 
 def _png_end(data: memoryview) -> None:
