@@ -16,6 +16,8 @@ Function = Callable[..., "Column"]
 class Namespace:
     """The functions of one Java class: `namespace.best_caption(column, …)` is `best_caption(column, …)` in SQL.
 
+    It calls the methods of this class even if the session's function of that name is replaced later.
+
     An argument is a Column, the name of a column, or any other Python value, which becomes a literal. Use
     `pyspark.sql.functions.lit` for a literal string. Raises TypeError for keywords that fit no overload.
     """
@@ -37,12 +39,12 @@ def _snake(camel: str) -> str:
 
 
 def _function(name: str, described: dict[str, Any], class_name: str) -> Function:
-    sql_name, overloads = described["name"], described["overloads"]
+    qualified, overloads = described["qualified"], described["overloads"]
 
     def function(*arguments: Any, **named: Any) -> Column:
         from pyspark.sql import functions as F
 
-        return F.call_function(f"`{sql_name}`", *map(_column, _ordered(name, overloads, arguments, named)))
+        return F.call_function(f"`{qualified}`", *map(_column, _ordered(name, overloads, arguments, named)))
 
     function.__name__ = function.__qualname__ = name
     function.__module__ = class_name

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -18,7 +18,11 @@ FOUND_CHARACTERS = 80
 
 
 def load_recipe(path: str, overrides: Sequence[str] = (), needs: Sequence[str] = ()) -> Recipe:
-    """Read the recipe at `path`, with `key.path=value` overrides (values are YAML) applied.
+    """Read the recipe at `path`, with `key.path=value` overrides applied.
+
+    Values are YAML, except where a recipe takes any key with a text, as in `data.where.day=2026-11-22`: there, the key
+    may have dots, and the value is taken as it stands. `spark.sql.shuffle.partitions=4` sets the Spark setting of that
+    name.
 
     `needs` names the sections that must be there. Raises RecipeError; its message is one line that names the file, the
     key, the value found and what is expected.
@@ -79,11 +83,15 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise RecipeError(f"argument: found {override!r}, expected key.path=value")
+    parts = key.split(".")
+    depth, values = _mapping_in(parts) or (len(parts) - 1, None)
+    parents, last = parts[:depth], ".".join(parts[depth:])
+    if parents == ["spark"] and not last.startswith("spark."):
+        last = key  # the section is called like the prefix of Spark's own names
     try:
-        value = yaml.safe_load(text)
+        value = text if values is str else yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):
         raise RecipeError(f"{key}: found {text!r}, expected a value in YAML") from None
-    *parents, last = key.split(".")
     section = raw
     for parent in parents:
         if section.get(parent) is None:
@@ -92,6 +100,22 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         if not isinstance(section, dict):
             raise RecipeError(f"{key}: found {_shown(section)} at {parent}, expected a section")
     section[last] = value
+
+
+def _mapping_in(parts: Sequence[str]) -> tuple[int, Any] | None:
+    """Where the path of a key enters a mapping from any text to plain values.
+
+    Returns how many parts lead to the mapping, and the type of its values; None if the path names keys of sections.
+    """
+    sections: list[type[BaseModel]] = [Recipe]
+    for depth, part in enumerate(parts[:-1], 1):
+        annotations = [section.model_fields[part].annotation for section in sections if part in section.model_fields]
+        sections = [model for annotation in annotations for model in _models_of(annotation)]
+        for annotation in annotations:
+            for mapping in (annotation, *get_args(annotation)):  # it may be optional
+                if get_origin(mapping) is dict and not sections:
+                    return depth, get_args(mapping)[1]
+    return None
 
 
 def _one_line(error: ValidationError) -> str:

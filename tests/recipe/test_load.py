@@ -41,6 +41,26 @@ def test_reads_sections_and_defaults(recipe: str) -> None:
     assert loaded.training is None
 
 
+def test_overrides_of_mappings_take_any_key_and_their_text_as_it_stands(recipe: str) -> None:
+    overrides = [
+        "spark.sql.shuffle.partitions=4",
+        "spark.driver.extraJavaOptions=-Da=b",
+        "spark.spark.sql.ansi.enabled=true",
+    ]
+    data = ["data.path=x", "data.batch_size=1", "data.where.day=2026-11-22", "data.where.hour=01"]
+    loaded = load_recipe(recipe, [*overrides, *data, "dataset.split.parts.validation=0.1"])
+    assert loaded.spark == {
+        "spark.sql.shuffle.partitions": "4",
+        "spark.driver.extraJavaOptions": "-Da=b",
+        "spark.sql.ansi.enabled": "true",
+    }
+    assert loaded.data is not None
+    assert loaded.data.where == {"day": "2026-11-22", "hour": "01"}
+    assert loaded.dataset is not None
+    assert loaded.dataset.split is not None
+    assert loaded.dataset.split.parts == {"validation": 0.1}
+
+
 def test_overrides_are_yaml_values_at_a_key_path(recipe: str) -> None:
     loaded = load_recipe(recipe, ["dataset.shards.target_bytes=4096", "training={run: runs/a, steps: 3}"])
     assert loaded.dataset is not None

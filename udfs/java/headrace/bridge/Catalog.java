@@ -47,7 +47,11 @@ public final class Catalog implements FunctionCatalog {
         for (String className : options.getOrDefault("classes", LIBRARY).split(",")) {
             try {
                 Class<?> owner = Routine.load(className.strip());
-                byNamespace.put(Routine.snake(owner.getSimpleName()), Registry.overloads(owner, ""));
+                String space = Routine.snake(owner.getSimpleName());
+                if (byNamespace.put(space, Registry.overloads(owner, "")) != null) {
+                    throw new IllegalArgumentException("spark.sql.catalog." + catalog + ".classes: " + className
+                            + " is the second class of the namespace " + space + ", expected one");
+                }
             } catch (ClassNotFoundException error) {
                 throw new IllegalArgumentException("spark.sql.catalog." + catalog + ".classes: " + className
                         + " is in no jar of this session", error);
