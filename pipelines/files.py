@@ -1,4 +1,4 @@
-"""Local files that are there whole or not at all, even after a crash of the machine."""
+"""Local files that are there whole or not at all, even after a crash of the machine; and the URIs of others."""
 
 import fcntl
 import glob
@@ -61,6 +61,12 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def arrow_uri(uri: str) -> str:
+    """`uri` with the scheme that Arrow has for it: what Hadoop calls s3a, and once s3n, is s3."""
+    scheme, separator, rest = uri.partition("://")
+    return f"s3{separator}{rest}" if scheme in {"s3a", "s3n"} else uri
 
 
 def sha256(path: Path) -> str:

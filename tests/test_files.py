@@ -167,3 +167,9 @@ def test_a_relative_path_outlives_a_change_of_folder(tmp_path: Path, monkeypatch
         monkeypatch.chdir(tmp_path / "elsewhere")
     assert (tmp_path / "file").read_text() == "whole"
     assert names(tmp_path) == ["elsewhere", "file"]
+
+
+def test_arrow_opens_what_hadoop_calls_s3a() -> None:
+    assert files.arrow_uri("s3a://bucket/a://b") == files.arrow_uri("s3n://bucket/a://b") == "s3://bucket/a://b"
+    for same in ("s3://bucket", "hdfs://host/s3a://b", "folder", "s3a:folder"):
+        assert files.arrow_uri(same) == same

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from headrace.errors import RecipeError
 from headrace.udfs.namespace import Namespace
@@ -61,16 +62,15 @@ def bridge(spark: SparkSession, class_name: str) -> Any:
 
 
 def add_jar(spark: SparkSession, jar: str | Path) -> None:
-    """Add a jar to the driver and the executors of a running session. Adding it again does nothing.
+    """Add a jar, at a path or a URI, to the driver and the executors of a running session. Twice is the same as once.
 
-    Raises RecipeError if there is no such file, or if the session has another jar with the same file name: Spark ships
-    jars by file name.
+    Raises RecipeError if there is no such file, if Spark cannot read the URI, or if the session has another jar with
+    the same file name: Spark ships jars by file name.
     """
-    uri = str(jar)
-    if "://" not in uri:
-        if not Path(uri).is_file():
-            raise RecipeError(f"jar: found no file {uri!r}, expected a jar")
-        uri = Path(uri).resolve().as_uri()
+    path = local_path(jar)
+    if path is not None and not path.is_file():
+        raise RecipeError(f"jar: found no file {str(jar)!r}, expected a jar")
+    uri = str(jar) if path is None else path.resolve().as_uri()
     there = _jars(spark)
     if uri in there:
         return
@@ -78,7 +78,22 @@ def add_jar(spark: SparkSession, jar: str | Path) -> None:
     same_name = [other for other in there if other.rpartition("/")[2] == name]
     if same_name:
         raise RecipeError(f"jar: found {str(jar)!r}, but the session has {same_name[0]}; expected another file name")
-    _jvm_session(spark).sessionState().resourceLoader().addJar(uri)
+    try:
+        _jvm_session(spark).sessionState().resourceLoader().addJar(uri)
+    except Exception as error:
+        java = getattr(error, "java_exception", None)
+        why = str(error if java is None else java.getMessage()).strip().splitlines()[0]
+        raise RecipeError(
+            f"jar: found {str(jar)!r}, expected a jar at a path or a URI that Spark reads: {why}"
+        ) from None
+
+
+def local_path(jar: str | Path) -> Path | None:
+    """The path of a jar on this machine, given as a path or a file: URI; None for any other URI."""
+    text = str(jar)
+    if text.startswith("file:"):
+        return Path(unquote(urlsplit(text).path))
+    return None if "://" in text else Path(text)
 
 
 def _jars(spark: SparkSession) -> list[str]:

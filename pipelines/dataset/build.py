@@ -187,8 +187,11 @@ def _opened(spark: SparkSession, recipe: Dataset, partition: tuple[str, str] | N
             udfs.add_jar(spark, jar)
         except RecipeError as error:
             raise RecipeError(f"dataset.jars: {error}") from None
-    for class_name in recipe.udfs:
-        udfs.register(spark, class_name, on_error=recipe.on_udf_error)
+    for java in recipe.udfs:
+        try:
+            udfs.register(spark, java.name, prefix=java.prefix, on_error=recipe.on_udf_error)
+        except RecipeError as error:
+            raise RecipeError(f"dataset.udfs: {error}") from None
     with prepared(source, recipe, partition) as ready:
         leaves = find_leaves(ready.view.drop(*ready.hidden).schema, recipe.source.media)
         yield _Task(recipe, replace(opened, frame=source), ready, leaves, partition)

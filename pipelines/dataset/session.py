@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,11 +24,14 @@ DEFAULTS = {
     "spark.sql.ansi.enabled": "false",
 }
 
+# The first two numbers of the versions that the tests run with.
+OLDEST, NEWEST = (4, 0), (4, 3)
+
 
 def spark_session(app: str, settings: Mapping[str, str] | None = None) -> SparkSession:
     """The running session, or a new one with Hive support and `settings`. Options of spark-submit override `settings`.
 
-    Raises RecipeError if there is no Java, or if the session cannot start.
+    Raises RecipeError if there is no Java, if the session cannot start, or if its Spark is too old.
     """
     if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
         raise RecipeError("java: found none on PATH and no JAVA_HOME, expected a JDK 17 or 21: openjdk-17-jdk-headless")
@@ -42,7 +46,18 @@ def spark_session(app: str, settings: Mapping[str, str] | None = None) -> SparkS
     except PySparkRuntimeError as error:
         raise RecipeError(f"spark: found {_first_line(error)}, expected a session; check `spark:` and Java") from None
     spark.sparkContext.setLogLevel("ERROR")
+    check_version(spark.version)
     return spark
+
+
+def check_version(version: str) -> None:
+    """Raise RecipeError for a Spark older than 4.0, and say on stderr that one newer than 4.3 is untested."""
+    known = ".".join(map(str, OLDEST)), ".".join(map(str, NEWEST))
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    if numbers < OLDEST:
+        raise RecipeError(f"spark: found Spark {version}, expected {known[0]} to {known[1]}")
+    if numbers > NEWEST:
+        print(f"headrace: Spark {version} is newer than the tested versions, {known[0]} to {known[1]}", file=sys.stderr)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ def filesystem(root: str, key: str = "dataset.output.path") -> tuple[fs.FileSyst
     if "://" not in root:
         return fs.LocalFileSystem(), absolute(root)
     try:
-        files, folder = fs.FileSystem.from_uri(root)
+        files, folder = fs.FileSystem.from_uri(local.arrow_uri(root))
     except (ValueError, OSError) as error:  # ArrowInvalid is a ValueError
         first = str(error).splitlines()[0]
         raise RecipeError(f"{key}: found {root!r}, expected a path or a URI that Arrow opens: {first}") from None

@@ -1,6 +1,6 @@
 """The `dataset` section: source, query, shards, output."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -123,15 +123,29 @@ class Output(Section):
     """a column of the source, or `split`; name=value after the recipe builds only that partition; null for none"""
 
 
+class JavaClass(Section):
+    """A Java class whose public static methods become SQL functions. A text alone is its name."""
+
+    name: str
+    """the class, as in acme.Alt"""
+    prefix: str = ""
+    """what is put before the SQL names: needed where one of them is taken, as by a function of Spark"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
 class Dataset(Section):
     """A build of a dataset."""
 
     source: Source
     """the table of images"""
-    udfs: tuple[str, ...] = ()
-    """Java classes whose public static methods become SQL functions"""
+    udfs: tuple[JavaClass, ...] = ()
+    """Java classes whose public static methods become SQL functions: names, or {name, prefix}"""
     jars: tuple[str, ...] = ()
-    """jar files with classes of `udfs` that are not part of headrace nor on the session's class path"""
+    """jars, as paths or URIs, with classes of `udfs` that are not part of headrace nor on the session's class path"""
     on_udf_error: Literal["fail", "absent"] = "fail"
     """what an exception in a Java function does: end the build, or give null and be counted"""
     images: Images | None = None

@@ -298,12 +298,15 @@ def test_absence_is_counted_with_examples(spark, parquet, tmp_path: Path) -> Non
     assert columns["id"]["nulls"] == 0
 
 
-FAILING = "SELECT id, image, failing(caption) AS result FROM source LATERAL VIEW explode(captions) t AS caption"
+FAILING = "SELECT id, image, b_failing(caption) AS result FROM source LATERAL VIEW explode(captions) t AS caption"
 
 
 def test_an_exception_of_a_java_function_ends_the_build(spark, parquet, acme_jar: Path, tmp_path: Path) -> None:
     source = parquet([row(0), row(1, captions=["checked"])])
-    java = {"udfs": ["acme.Calls"], "jars": [str(acme_jar)]}
+    java = {"udfs": ["acme.Calls"], "jars": [acme_jar.as_uri()]}
+    with pytest.raises(RecipeError, match=r"^dataset\.udfs: acme\.Calls\.sum would be sum in SQL, .* choose a prefix$"):
+        build(spark, recipe(source, tmp_path / "out", FAILING, **java))
+    java["udfs"] = [{"name": "acme.Calls", "prefix": "b_"}]
     with pytest.raises(DataError, match=r"failing.*checked.*disk is full") as caught:
         build(spark, recipe(source, tmp_path / "out", FAILING, **java))
     assert "\n" not in str(caught.value)
@@ -312,9 +315,9 @@ def test_an_exception_of_a_java_function_ends_the_build(spark, parquet, acme_jar
 
 def test_or_is_absent_and_counted(spark, parquet, acme_jar: Path, tmp_path: Path) -> None:
     source = parquet([row(0), row(1, captions=["checked", "fine", "unchecked"])])
-    java = {"udfs": ["acme.Calls"], "jars": [str(acme_jar)], "on_udf_error": "absent"}
+    java = {"udfs": [{"name": "acme.Calls", "prefix": "b_"}], "jars": [str(acme_jar)], "on_udf_error": "absent"}
     summary = build(spark, recipe(source, tmp_path / "out", FAILING, **java))
     (call,) = summary.absence["functions"]
-    assert (call["function"], call["values"], call["failure"]) == ("failing", 3, 2)
+    assert (call["function"], call["values"], call["failure"]) == ("b_failing", 3, 2)
     assert call["examples"]["failure"] == ["id001", "id001"]
     assert summary.absence["columns"]["result"]["algorithm"]["count"] == 2

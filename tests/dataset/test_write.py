@@ -2,10 +2,12 @@
 
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from headrace.dataset.query.plan import enough_partitions
 from headrace.dataset.session import conf
 from headrace.dataset.survey import Survey
+from headrace.dataset.write import shuffle
 from headrace.dataset.write.job import ARROW_BATCH_BYTES, ARROW_BATCH_ROWS, batches_of_rows
 
 ROWS, BYTES = (f"spark.sql.execution.arrow.{name}" for name in ("maxRecordsPerBatch", "maxBytesPerBatch"))
@@ -47,3 +49,13 @@ def test_conf_puts_back_what_was_not_set(spark: SparkSession) -> None:
     with conf(spark, {"headrace.made.up": "1"}):
         assert spark.conf.get("headrace.made.up") == "1"
     assert spark.conf.get("headrace.made.up", None) is None
+
+
+@pytest.mark.parametrize("shards", [1, 2, 7, 300])
+def test_each_shard_is_a_partition_of_its_own(spark: SparkSession, shards: int) -> None:
+    """By Spark's own hash of the key, which is the inverse of that hash."""
+    shard = F.pmod("id", F.lit(shards)).cast("int")
+    key = shuffle._key_of(shard, shards)
+    found = spark.range(3 * shards).select(shard.alias("shard"), F.pmod(F.hash(key), F.lit(shards)).alias("partition"))
+    assert found.where("shard <> partition").isEmpty()
+    assert found.select("partition").distinct().count() == shards

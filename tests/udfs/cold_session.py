@@ -69,7 +69,7 @@ def main(headrace_jar: str, acme_jar: str, folder: str) -> None:
     found["rows"] = len(watched.mapInArrow(fail_first(folder), watched.schema).collect())
     found["failed"] = len(list(Path(folder).glob("failed-*")))
     found["absences"] = [vars(absence) for absence in ledger.absences()]
-    fns = udfs.register(spark, "acme.Calls")
+    fns = udfs.register(spark, "acme.Calls", prefix="c_")
     found["registered"] = spark.sql("SELECT 1 AS x").select(fns.plain("x")).first()[0]
     print(json.dumps(found))
     spark.stop()

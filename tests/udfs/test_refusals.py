@@ -57,5 +57,11 @@ def test_a_class_or_a_jar_that_is_not_there(spark, bridge_jar, tmp_path):
     (tmp_path / bridge_jar.name).touch()
     with pytest.raises(RecipeError, match=r"but the session has file:///.*expected another file name"):
         udfs.register(spark, "no.such.Thing", jar=tmp_path / bridge_jar.name)
+    with pytest.raises(RecipeError, match=r"found no file 'file:.*gone\.jar"):
+        udfs.register(spark, "no.such.Thing", jar=(tmp_path / "gone.jar").as_uri())
+    with pytest.raises(
+        RecipeError, match=r"found 'nowhere://host/a\.jar', expected a jar at a path or a URI that Spark"
+    ):
+        udfs.register(spark, "no.such.Thing", jar="nowhere://host/a.jar")
     with pytest.raises(RecipeError, match="on_error: 'ignore', expected 'fail' or 'absent'"):
         udfs.register(spark, "headrace.Captions", on_error="ignore")

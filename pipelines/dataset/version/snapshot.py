@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from headrace.dataset.source.reader import Opened
 from headrace.recipe.dataset import Dataset
 from headrace.udfs import jar
+from headrace.udfs.registration import local_path
 
 PARTITION, SOURCE, SNAPSHOT, RUN = "headrace.partition", "headrace.source", "headrace.snapshot", "headrace.run"
 
@@ -26,8 +27,8 @@ def identity(recipe: Dataset, opened: Opened, query: DataFrame, partition: tuple
     """
     code = version("headrace")
     if recipe.udfs:
-        jars = (str(jar.path()), *recipe.jars)
-        code += "+" + _hash(b"".join(Path(path).read_bytes() for path in jars))
+        jars = (jar.path(), *recipe.jars)
+        code += "+" + _hash(b"".join(_content(query.sparkSession, jar) for jar in jars))
     described = recipe.model_dump_json(exclude={"output": {"path"}})
     return {
         "headrace.recipe": _hash(described.encode()),
@@ -37,6 +38,17 @@ def identity(recipe: Dataset, opened: Opened, query: DataFrame, partition: tuple
         SNAPSHOT: _snapshot(opened, query, partition),
         PARTITION: json.dumps(partition),
     }
+
+
+def _content(spark: SparkSession, jar: str | Path) -> bytes:
+    """The bytes of a local jar; of one elsewhere, its name, size and modification time."""
+    local = local_path(jar)
+    if local is not None:
+        return local.read_bytes()
+    jvm: Any = spark._jvm
+    path = jvm.org.apache.hadoop.fs.Path(str(jar))
+    files = path.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf())
+    return _line(files.getFileStatus(path)).encode()
 
 
 def same_as(table: DeltaTable | None, made_from: Mapping[str, str]) -> int | None:

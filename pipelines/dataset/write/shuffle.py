@@ -48,7 +48,39 @@ def shuffled(
         placed = placed.unionByName(_placed_media(media, placement), allowMissingColumns=True)
         if samples.mixed and len(samples.handles) > 1:
             placed = placed.unionByName(_guests(media, samples, placement), allowMissingColumns=True)
-    return placed.repartitionById(placement.total, F.col("__shard"))
+    return placed.repartition(placement.total, _key_of(F.col("__shard"), placement.total))
+
+
+def _key_of(shard: Column, shards: int) -> Column:
+    """The integer that Spark's hash partitioning, `pmod(hash(key), shards)`, sends to the partition `shard`.
+
+    `repartitionById`, which takes the number itself, came with Spark 4.1.
+    """
+    keys = F.split(F.lit(",".join(str(_unhashed(number)) for number in range(shards))), ",").cast("array<int>")
+    return F.element_at(keys, shard + 1)
+
+
+def _unhashed(hashed: int) -> int:
+    """The 32-bit integer whose `hash` in Spark is `hashed`: MurmurHash3_x86_32 of four bytes, seed 42, backwards."""
+    hashed ^= hashed >> 16
+    hashed = _divided(hashed, 0xC2B2AE35)
+    hashed ^= hashed >> 13 ^ hashed >> 26
+    hashed = _divided(hashed, 0x85EBCA6B)
+    hashed ^= hashed >> 16
+    hashed ^= 4  # the number of bytes
+    block = _rotated(_divided(hashed - 0xE6546B64, 5), 13) ^ 42
+    key = _divided(_rotated(_divided(block, 0x1B873593), 15), 0xCC9E2D51)
+    return key - (1 << 32) if key >> 31 else key
+
+
+def _divided(product: int, factor: int) -> int:
+    """The number that times the odd `factor` gives `product`, modulo 2³²."""
+    return product * pow(factor, -1, 1 << 32) % (1 << 32)
+
+
+def _rotated(bits: int, right: int) -> int:
+    """32 bits rotated to the right."""
+    return (bits >> right | bits << (32 - right)) % (1 << 32)
 
 
 def _media(source: DataFrame, leaves: Sequence[Leaf], rows: Rows) -> DataFrame:

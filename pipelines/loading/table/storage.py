@@ -12,6 +12,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from headrace.errors import RecipeError
+from headrace.files import arrow_uri
 from headrace.loading.table.cache import Cache
 
 T = TypeVar("T")
@@ -28,7 +29,8 @@ def open_filesystem(path: str, options: Mapping[str, str] | None = None) -> tupl
     """
     if "://" not in path:
         return fs.LocalFileSystem(), os.path.abspath(path)
-    if options and urlsplit(path).scheme in {"s3", "s3a"}:
+    path = arrow_uri(path)
+    if options and urlsplit(path).scheme == "s3":
         return _s3(options), path.split("://", 1)[1].rstrip("/")
     try:
         filesystem, folder = fs.FileSystem.from_uri(path)
