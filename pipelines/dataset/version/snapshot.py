@@ -5,7 +5,6 @@ import json
 import re
 from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -27,8 +26,8 @@ def identity(recipe: Dataset, opened: Opened, query: DataFrame, partition: tuple
     """
     code = version("headrace")
     if recipe.udfs:
-        jars = (jar.path(), *recipe.jars)
-        code += "+" + _hash(b"".join(_content(query.sparkSession, jar) for jar in jars))
+        jars = (str(jar.path()), *recipe.jars)
+        code += "+" + _hash(b"".join(_content(query.sparkSession, file) for file in jars))
     described = recipe.model_dump_json(exclude={"output": {"path"}})
     return {
         "headrace.recipe": _hash(described.encode()),
@@ -40,13 +39,13 @@ def identity(recipe: Dataset, opened: Opened, query: DataFrame, partition: tuple
     }
 
 
-def _content(spark: SparkSession, jar: str | Path) -> bytes:
+def _content(spark: SparkSession, file: str) -> bytes:
     """The bytes of a local jar; of one elsewhere, its name, size and modification time."""
-    local = local_path(jar)
+    local = local_path(file)
     if local is not None:
         return local.read_bytes()
     jvm: Any = spark._jvm
-    path = jvm.org.apache.hadoop.fs.Path(str(jar))
+    path = jvm.org.apache.hadoop.fs.Path(file)
     files = path.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf())
     return _line(files.getFileStatus(path)).encode()
 
