@@ -5,6 +5,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from headrace.errors import DataError, Diverged, RecipeError
 from headrace.jobs.arguments import Parser
@@ -20,6 +21,10 @@ def run_job(job: Callable[[argparse.Namespace], None], parser: Parser, argv: Seq
 
     --help prints and ends with 0, and the job does not run.
     """
+    # Python puts the folder of a script first on the path, and jobs/emoji.py would hide the package emoji.
+    sys.path[:] = [
+        folder for folder in sys.path if not folder or Path(folder).resolve() != Path(__file__).parent.resolve()
+    ]
 
     def work() -> None:
         try:

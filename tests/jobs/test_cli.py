@@ -158,6 +158,12 @@ def test_wrong_arguments_end_a_job_with_2_and_no_usage(parser: Parser, capsys: p
     assert capsys.readouterr() == ("", "headrace: argument --ranks: found nothing, expected a value\n")
 
 
+def test_a_job_that_is_started_as_a_script_hides_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(ROOT / "jobs"), *sys.path])
+    assert run_job(lambda arguments: None, Parser("headrace x", "About.", []), []) == 0
+    assert str(ROOT / "jobs") not in sys.path
+
+
 def test_ctrl_c_is_one_line_and_status_130(capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
