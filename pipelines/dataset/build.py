@@ -31,7 +31,7 @@ from headrace.dataset.version.snapshot import RUN, SNAPSHOT, identity, same_as
 from headrace.dataset.version.summary import Summary
 from headrace.dataset.version.vacuum import discarded_on_failure
 from headrace.dataset.write.job import BROADCAST_ROWS, arrow_batches, layout_of, placement, write
-from headrace.dataset.write.shards import QUARANTINE
+from headrace.dataset.write.shards import QUARANTINE, Layout, quarantine_columns, quarantine_source
 from headrace.errors import DataError, RecipeError
 from headrace.recipe.dataset import Dataset
 from headrace.udfs.ledger import Absence
@@ -107,7 +107,8 @@ def _build(summary: Summary, task: _Task, samples: Samples, made_from: Mapping[s
             with summary.stage("write"), spark_progress(spark, "write"), query_errors():
                 reports, calls = write(task.recipe, task.prepared, samples, counted, layout, named)
             with summary.stage("commit"):
-                _commit(summary, samples, reports, calls, task, {**made_from, RUN: lineage.run_id})
+                apart = _quarantine_source(samples, task, layout)
+                _commit(summary, samples, reports, calls, task, {**made_from, RUN: lineage.run_id}, apart)
         event = lineage.complete(summary, output_schema(samples, task.by))
         write_text(root, f"_headrace/lineage-{summary.version}.json", event)
 
@@ -233,6 +234,7 @@ def _commit(
     calls: list[Absence],
     task: _Task,
     made_from: Mapping[str, str],
+    apart: Sequence[Mapping],
 ) -> None:
     root, recipe = task.recipe.output.path, task.recipe
     details = [report["report"] for report in reports]
@@ -245,7 +247,7 @@ def _commit(
         shown = "; ".join(f"{reason} ({_keys(keys[reason])}; {count:,} rows)" for reason, count in bad.items())
         raise DataError(f"dataset: found bad images: {shown}; expected none, or on_bad_row: drop or quarantine")
     schema = output_schema(samples, task.by)
-    summary.quarantined = _commit_quarantine(root, schema, details, task, made_from)
+    summary.quarantined = _commit_quarantine(samples, details, task, made_from, apart)
     if not files:
         gone = {**summary.dropped_rows, **summary.dropped_captions, **bad}
         why = "; ".join(f"{reason} ({count:,})" for reason, count in gone.items())
@@ -268,19 +270,36 @@ def _commit(
     write_text(root, f"_headrace/absence-{summary.version}.json", text)
 
 
+def _quarantine_source(samples: Samples, task: _Task, layout: Layout) -> list[dict]:
+    """Write the bad rows of the source to the quarantine, if the recipe has one; returns what its log records."""
+    bad = task.prepared.bad_rows() if task.recipe.on_bad_row == "quarantine" else None
+    if bad is None or not bad.num_rows:
+        return []
+    schema = _quarantine_schema(samples, task)
+    return [quarantine_source(bad, schema.remove(schema.get_field_index(task.by)) if task.by else schema, layout)]
+
+
+def _quarantine_schema(samples: Samples, task: _Task) -> pa.Schema:
+    schema = output_schema(samples, task.by)
+    for name in quarantine_columns(samples.columns):
+        schema = schema.append(pa.field(name, pa.string()))
+    return schema
+
+
 def _commit_quarantine(
-    root: str, schema: pa.Schema, details: list[dict], task: _Task, made_from: Mapping[str, str]
+    samples: Samples, details: list[dict], task: _Task, made_from: Mapping[str, str], apart: Sequence[Mapping]
 ) -> bool:
     """Commit the quarantine table, before the dataset itself, if there are bad rows or the table exists already.
 
-    Returns whether there are bad rows.
+    `apart` are the files of bad rows that no shard has. Returns whether there are bad rows.
     """
+    root = f"{task.recipe.output.path}/{QUARANTINE}"
     found = [(report["quarantine"], _value(task, report)) for report in details if "quarantine" in report]
-    if not found and open_table(f"{root}/{QUARANTINE}") is None:
+    found += [(file, task.partition[1] if task.partition else None) for file in apart]
+    if not found and open_table(root) is None:
         return False
     files = [File(f["path"], f["rows"], f["bytes"], json.dumps({"numRecords": f["rows"]}), v) for f, v in found]
-    schema = schema.append(pa.field("key", pa.string())).append(pa.field("reason", pa.string()))
-    commit(f"{root}/{QUARANTINE}", schema, files, made_from, task.partition, task.by)
+    commit(root, _quarantine_schema(samples, task), files, made_from, task.partition, task.by)
     return bool(found)
 
 

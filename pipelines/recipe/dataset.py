@@ -14,8 +14,8 @@ class Source(Section):
     """the name of a table, as in `FROM name`"""
     path: str | None = None
     """a path or URI that Spark can read"""
-    format: Literal["parquet", "orc", "json", "avro", "delta", "images", "webdataset"] = "parquet"
-    """the format of the files at `path`; `images` is a folder of image files with .txt or .json sidecars"""
+    format: Literal["parquet", "orc", "json", "avro", "delta", "images", "imagefolder", "webdataset"] = "parquet"
+    """the format of the files at `path`; for `images`, `imagefolder` and `webdataset` see docs/datasets.md"""
     media: tuple[str, ...] | None = None
     """the binary columns that hold images, as in `image` or `conditions.image`; null for all"""
 
@@ -44,7 +44,7 @@ class Images(Section):
     """What is computed for each image of the source, once, before the query runs."""
 
     column: str = "image"
-    """the binary column that holds the images"""
+    """the binary column that holds the images, or a field of structs, as in `image.bytes`"""
     facts: tuple[Fact, ...] = ()
     """columns for the query: format (png, jpeg, …), width, height, content_hash (hex), perceptual_hash (64 bits)"""
     conditions: tuple[str, ...] = ()

@@ -1,5 +1,6 @@
 """Every recipe in docs/datasets.md can be built."""
 
+import json
 import re
 from pathlib import Path
 
@@ -24,7 +25,7 @@ SCHEMA = pa.schema(
     ]
 )
 # The number of rows that each recipe gives for the photos below.
-ROWS = [6, 10, 5, 25, 5, 6, 2, 4, 6]
+ROWS = [6, 10, 5, 25, 5, 6, 2, 2, 4, 6]
 
 
 @pytest.fixture
@@ -49,6 +50,11 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for i in range(2):
         (tmp_path / "folder" / f"{i}.png").write_bytes(png(i))
     (tmp_path / "folder" / "0.txt").write_text("a caption")
+    (tmp_path / "described").mkdir()
+    for i in range(4):
+        (tmp_path / "described" / f"{i}.png").write_bytes(png(i))
+    described = [{"file_name": f"{i}.png", "text": "a", "mask_file_name": f"{i + 2}.png"} for i in range(2)]
+    (tmp_path / "described" / "metadata.jsonl").write_text("\n".join(map(json.dumps, described)))
     return tmp_path
 
 

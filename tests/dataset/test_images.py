@@ -98,6 +98,27 @@ def test_rows_are_left_out_by_reason(spark, parquet, tmp_path: Path) -> None:
     assert json.loads(DeltaTable(str(tmp_path / "out")).history(1)[0]["headrace.dropped_rows"]) == summary.dropped_rows
 
 
+def test_facts_conditions_and_drops_of_images_inside_structs(spark, tmp_path: Path) -> None:
+    """HuggingFace stores an image as struct<bytes, path>."""
+    struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    images = [{"bytes": png(0), "path": "0.png"}, {"bytes": png(1, side=3), "path": None}, None, {"bytes": png(0)}]
+    ids = [str(i) for i in range(4)]
+    (tmp_path / "source").mkdir()
+    pq.write_table(pa.table({"id": ids, "image": pa.array(images, struct)}), tmp_path / "source/part-0.parquet")
+    query = "SELECT id, image.bytes AS image, image.path, width, c.image AS edges FROM source "
+    query += "LATERAL VIEW explode(conditions) t AS c"
+    section = {"column": "image.bytes", "facts": ["width"], "conditions": ["edges"], "min_side": 4}
+    section |= {"drop_undecodable": True, "identical_once": True}
+    summary = build(spark, recipe(tmp_path / "source", tmp_path / "out", query, images=section))
+    assert summary.by_value is None
+    rows = {r["id"]: (r["image"], r["path"], r["width"]) for r in written(spark, tmp_path / "out").collect()}
+    assert rows == {"0": (png(0), "0.png", 8), "3": (png(0), None, 8)}
+    assert summary.dropped_rows == {
+        "image.bytes cannot be decoded": 1,
+        "image.bytes has a side shorter than 4": 1,
+    }
+
+
 def test_a_build_takes_no_image_that_a_loader_calls_too_large(spark, parquet, tmp_path: Path) -> None:
     source = [row(i) for i in range(4)]
     for place, (width, height) in enumerate([(1 << 14, 1 << 14), (1 << 14, (1 << 14) + 1), (1_000_001, 1)]):
@@ -324,6 +345,10 @@ def test_sample_ids_of_chosen_columns_outlive_corrections(spark, parquet, tmp_pa
 
 
 WRONG = {
+    "no field": (
+        {"images": {"column": "conditions.image", "facts": ["width"]}},
+        r"dataset\.images\.column: found 'conditions.image', expected a binary column of the source: image$",
+    ),
     "column": ({"images": {"column": "id", "facts": ["width"]}}, r"dataset\.images\.column: found 'id'"),
     "taken": ({"images": {"conditions": ["edges"], "into": "captions"}}, r"dataset\.images\.into: found 'captions'"),
     "kind": ({"images": {"conditions": ["sketch"]}}, "found 'sketch', expected kinds among silhouette"),

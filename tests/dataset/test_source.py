@@ -1,8 +1,5 @@
 """Every kind of source gives the same dataset."""
 
-import json
-import shutil
-import tarfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +10,7 @@ from headrace.dataset.build import build
 from headrace.dataset.source.reader import open_source
 from headrace.errors import DataError, RecipeError
 from headrace.recipe.dataset import Source
-from tests.dataset.conftest import SCHEMA, png, recipe, row
+from tests.dataset.conftest import SCHEMA, recipe, row
 
 ROWS = [row(i, captions=None if i else []) for i in range(3)]
 
@@ -47,68 +44,6 @@ def test_json_lines_with_images_in_base64(spark, tmp_path: Path) -> None:
     assert summary.media_bytes == sum(len(r["image"]) for r in ROWS if r["captions"])
     rows = DeltaTable(str(tmp_path / "out")).to_pyarrow_table().to_pylist()
     assert {(r["id"], r["image"]) for r in rows} == {(r["id"], r["image"]) for r in ROWS if r["captions"]}
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Images with sidecars, as img2dataset writes them."""
-    root = tmp_path / "my pictures"
-    (root / "00000").mkdir(parents=True)
-    for i, sidecars in enumerate(
-        [
-            {"txt": b"a red fox \n", "json": b'{"caption": "not this", "url": "x"}'},
-            {"json": json.dumps({"captions": ["one", "two"]}).encode()},
-            {"json": b"{broken"},
-            {},
-        ]
-    ):
-        (root / "00000" / f"{i:05d}.png").write_bytes(png(i))
-        for suffix, content in sidecars.items():
-            (root / "00000" / f"{i:05d}.{suffix}").write_bytes(content)
-    (root / "readme.md").write_text("not an image")
-    (root / "orphan.txt").write_text("of no image")
-    return root
-
-
-CAPTIONS = [["a red fox"], ["one", "two"], None, None]
-
-
-def test_a_folder_of_images_with_sidecars(spark, folder: Path) -> None:
-    found = sorted(open_source(spark, Source(path=str(folder), format="images")).frame.collect())
-    assert [r["key"] for r in found] == [f"00000/{i:05d}" for i in range(4)]
-    assert [bytes(r["image"]) for r in found] == [png(i) for i in range(4)]
-    assert [r["captions"] for r in found] == CAPTIONS
-    assert json.loads(found[0]["metadata"])["url"] == "x"
-
-
-def test_webdataset_tars(spark, folder: Path, tmp_path: Path) -> None:
-    tars = tmp_path / "tars"
-    tars.mkdir()
-    for number, stems in enumerate((("00000", "00001"), ("00002", "00003"))):
-        with tarfile.open(tars / f"{number:05d}.tar", "w") as tar:
-            for stem in stems:
-                for path in sorted((folder / "00000").glob(f"{stem}.*")):
-                    tar.add(path, path.name)
-    made = recipe(
-        tars,
-        tmp_path / "out",
-        "SELECT key, image, caption FROM source LATERAL VIEW OUTER explode(captions) t AS caption",
-        source={"path": str(tars), "format": "webdataset"},
-        shuffle={"key": "key"},
-    )
-    assert build(spark, made).rows == 5
-    rows = DeltaTable(str(tmp_path / "out")).to_pyarrow_table().to_pylist()
-    expected = [(f"{i:05d}", png(i), c) for i, captions in enumerate(CAPTIONS) for c in captions or [None]]
-    assert sorted(((r["key"], r["image"], r["caption"]) for r in rows), key=repr) == sorted(expected, key=repr)
-
-
-def test_a_folder_without_images(spark, folder: Path) -> None:
-    shutil.rmtree(folder / "00000")
-    (folder / "orphan.txt").unlink()
-    with pytest.raises(RecipeError, match=r"found no \.png"):
-        open_source(spark, Source(path=str(folder), format="images"))
-    with pytest.raises(RecipeError, match="expected a Delta table"):
-        open_source(spark, Source(path=str(folder), format="delta"))
 
 
 def test_a_delta_table_with_partitions_and_a_later_column(spark, tmp_path: Path) -> None:

@@ -8,14 +8,16 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
+import pyarrow.compute as pc
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_type
-from pyspark.sql.types import BinaryType, DataType, IntegerType, LongType, StringType, StructField, StructType
+from pyspark.sql.types import BinaryType, DataType, IntegerType, LongType, NullType, StringType, StructField, StructType
 
 from headrace.dataset.images.derive import ARROW_CONDITIONS, CONDITIONS, Conditions, decoded
 from headrace.dataset.images.duplicates import near_duplicates
-from headrace.dataset.query.media import quoted
+from headrace.dataset.query.media import find_leaves, quoted
+from headrace.dataset.source.account import DROPPED
 from headrace.errors import RecipeError
 from headrace.images.hashes import content_hash, perceptual_hash
 from headrace.images.headers import MAX_PIXELS, Header, read_header
@@ -30,8 +32,8 @@ FACTS: dict[str, DataType] = {
     "perceptual_hash": LongType(),
 }
 """the type of each fact's column"""
-DROPPED, HASH, PIXELS = "__dropped", "__perceptual_hash", "__pixels"
-"""hidden columns: why a row is dropped, and what finds near-duplicates"""
+HASH, PIXELS = "__perceptual_hash", "__pixels"
+"""hidden columns that find near-duplicates"""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class _Work:
     images: Images
     conditions: Conditions
     columns: tuple[str, ...]
+    path: tuple[str, ...]
+    """the column of the images, and the fields inside it"""
 
     @property
     def decodes(self) -> bool:
@@ -61,13 +65,12 @@ def with_images(source: DataFrame, images: Images, kept: Collection[str]) -> Dat
     No row is removed yet: `DROPPED` gives the reason for each row to remove. Raises RecipeError for a column that is
     missing, or whose name is taken.
     """
-    conditions = conditions_of(images)
     _check_columns(source, images)
-    columns = [name for name in source.columns if name in set(kept) | {images.column}]
+    path = path_of(source.schema, images)
+    columns = [name for name in source.columns if name in {*kept, path[0], DROPPED}]
     frame = source.select(*(F.col(quoted(name)) for name in columns))
-    return frame.mapInArrow(
-        _stage(_Work(images, conditions, tuple(columns)), frame.schema), image_schema(frame.schema, images)
-    )
+    work = _Work(images, conditions_of(images), tuple(columns), path)
+    return frame.mapInArrow(_stage(work), image_schema(frame.schema, images))
 
 
 def check_images(images: Images) -> None:
@@ -84,7 +87,8 @@ def check_images(images: Images) -> None:
 
 def image_schema(schema: StructType, images: Images) -> StructType:
     """The schema of `with_images` over columns of `schema`."""
-    fields = [field for field in schema.fields if field.name != images.into or not images.conditions]
+    taken = {DROPPED, *([images.into] if images.conditions else [])}
+    fields = [field for field in schema.fields if field.name not in taken]
     fields += [StructField(name, FACTS[name]) for name in images.facts]
     if images.conditions:
         fields.append(StructField(images.into, CONDITIONS))
@@ -101,9 +105,26 @@ def without_near_duplicates(frame: DataFrame, images: Images, key: str) -> tuple
     return frame.join(gone, F.col(quoted(key)) == F.col("key"), "left_anti"), gone
 
 
+def path_of(schema: StructType, images: Images) -> tuple[str, ...]:
+    """The column of the images, and the fields inside it: `image.bytes` is a field, unless a column has that name."""
+    return (images.column,) if images.column in schema.fieldNames() else tuple(images.column.split("."))
+
+
+def column_at(schema: StructType, images: Images) -> Column:
+    """The images of a frame of `schema`."""
+    head, *fields = path_of(schema, images)
+    column = F.col(quoted(head))
+    for name in fields:
+        column = column.getField(name)
+    return column
+
+
 def _check_columns(source: DataFrame, images: Images) -> None:
-    if images.column not in source.columns or not isinstance(source.schema[images.column].dataType, BinaryType):
-        binary = [field.name for field in source.schema.fields if isinstance(field.dataType, BinaryType)]
+    found: DataType = source.schema
+    for name in path_of(source.schema, images):
+        found = found[name].dataType if isinstance(found, StructType) and name in found.fieldNames() else NullType()
+    if not isinstance(found, BinaryType):
+        binary = [leaf.name for leaf in find_leaves(source.schema) if not leaf.repeated]
         raise RecipeError(
             f"dataset.images.column: found {images.column!r}, expected a binary column of the source: "
             f"{', '.join(binary) or 'it has none'}"
@@ -122,19 +143,23 @@ def _check_columns(source: DataFrame, images: Images) -> None:
             )
 
 
-def _stage(work: _Work, schema: StructType) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _stage(work: _Work) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     images = work.images
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            found = [_found(value.as_py(), work) for value in batch.column(images.column)]
             columns = {name: batch.column(name) for name in work.columns}
+            head, *fields = work.path
+            encoded = pc.struct_field(columns[head], fields) if fields else columns[head]
+            given_up = columns.pop(DROPPED, None)
+            found = [_found(value.as_py(), work) for value in encoded]
             for name in images.facts:
                 columns[name] = pa.array([one.facts[name] for one in found], to_arrow_type(FACTS[name]))
             if images.conditions:
                 given = columns.pop(images.into, None)
                 columns[images.into] = _conditions(work.conditions, batch, given, [one.conditions for one in found])
-            columns[DROPPED] = pa.array([one.dropped for one in found], pa.string())
+            dropped = pa.array([one.dropped for one in found], pa.string())
+            columns[DROPPED] = dropped if given_up is None else pc.coalesce(given_up, dropped)
             columns[HASH] = pa.array([one.facts.get("perceptual_hash") for one in found], pa.int64())
             columns[PIXELS] = pa.array([one.pixels for one in found], pa.int64())
             yield pa.RecordBatch.from_pydict(columns)

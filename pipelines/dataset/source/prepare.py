@@ -4,16 +4,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+import pyarrow as pa
 from pyspark import StorageLevel
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from headrace.dataset.images.stage import (
-    DROPPED,
     HASH,
     PIXELS,
     check_images,
+    column_at,
     image_schema,
     with_images,
     without_near_duplicates,
@@ -22,13 +23,17 @@ from headrace.dataset.query.media import quoted
 from headrace.dataset.query.placement import MOST_PARTITIONS, Rows
 from headrace.dataset.query.plan import used_columns
 from headrace.dataset.query.samples import VIEW
+from headrace.dataset.source.account import BAD_FILE, BAD_ROW, DROPPED, is_bad, is_row
 from headrace.dataset.source.captions import COUNTS, filtered
 from headrace.errors import DataError, RecipeError
 from headrace.recipe.dataset import Dataset, Images, Split
 
 # The hidden column that identifies rows where the recipe names no key.
 PLACE = "__place"
+# The hidden column with the bytes of images inside structs, which decide where identical images go.
+HOME = "__home"
 SPLIT, TRAIN = "split", "train"
+EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -37,9 +42,10 @@ class Prepared:
 
     `view` holds the rows that the query runs over, without the `hidden` columns. `media` holds the same rows or more;
     the bytes that are written come from it. `captions` has a column expression for each reason that counts the captions
-    left out of a row. `inspected` is the source with the columns of the image stage, None where the recipe needs none;
-    `near_duplicates` holds the rows that it dropped as near duplicates. `shares` are the shares (0 to 1) of the rows in
-    each of the partitions `rows.values`.
+    left out of a row. `inspected` has all rows, with the column `DROPPED`; None where neither the recipe nor the source
+    leaves out any. `near_duplicates` holds the rows that are dropped as near duplicates. `shares` are the shares (0 to
+    1) of the rows in each of the partitions `rows.values`. `takes_bad` says whether bad rows of the source are left out
+    or end the build.
     """
 
     view: DataFrame
@@ -50,6 +56,7 @@ class Prepared:
     inspected: DataFrame | None = None
     near_duplicates: DataFrame | None = None
     shares: tuple[float, ...] = (1.0,)
+    takes_bad: bool = False
 
     @property
     def of_files(self) -> bool:
@@ -57,15 +64,39 @@ class Prepared:
         return self.inspected is None
 
     def dropped(self) -> tuple[int | None, dict[str, int]]:
-        """The rows of the source (None: as many as `view` has), and how many of them were dropped for each reason."""
+        """The rows of the source (None: as many as `view` has), and what was left out of it: the count of each reason.
+
+        Raises DataError for bad files and rows, unless the build takes them.
+        """
         if self.inspected is None:
             return None, {}
         found = {row[DROPPED]: row["count"] for row in self.inspected.groupBy(DROPPED).count().collect()}
-        total = sum(found.values())
+        bad = {reason: count for reason, count in found.items() if is_bad(reason)}
+        if bad and not self.takes_bad:
+            raise self._bad(bad)
+        total = sum(count for reason, count in found.items() if is_row(reason))
         found.pop(None, None)
         if self.near_duplicates is not None and (near := self.near_duplicates.count()):
             found["image nearly like another"] = near
         return total, found
+
+    def bad_rows(self) -> pa.Table | None:
+        """The keys of bad files and rows of the source, and the reasons; None if the source has no such rows."""
+        if self.inspected is None:
+            return None
+        bad = F.col(DROPPED).startswith(BAD_FILE) | F.col(DROPPED).startswith(BAD_ROW)
+        return self.inspected.where(bad).select(F.col(quoted(self.rows.key)).cast("string"), DROPPED).toArrow()
+
+    def _bad(self, counts: dict[str, int]) -> DataError:
+        assert self.inspected is not None
+        shown = []
+        for reason, count in sorted(counts.items()):
+            of_reason = self.inspected.where(F.col(DROPPED) == reason).select(
+                F.col(quoted(self.rows.key)).cast("string").alias("key")
+            )
+            keys = ", ".join(row["key"] or "?" for row in of_reason.orderBy("key").limit(EXAMPLES).collect())
+            shown.append(f"{reason} ({keys}{', …' if count > EXAMPLES else ''}; {count:,})")
+        return DataError(f"dataset.source: found {'; '.join(shown)}; expected none, or on_bad_row: drop or quarantine")
 
 
 @contextmanager
@@ -91,14 +122,19 @@ def _prepared(source: DataFrame, recipe: Dataset, partition: tuple[str, str] | N
     inspected, near = None, None
     captions: dict[str, Column] = {}
     if recipe.images is not None and _computes(recipe.images):
-        needed = _needed(source, recipe, key)
-        inspected = with_images(source, recipe.images, needed).persist(StorageLevel.DISK_ONLY)
+        inspected = with_images(source, recipe.images, _needed(source, recipe, key))
+        hidden += [HASH, PIXELS]
+    elif DROPPED in source.columns:
+        inspected = source
+    if inspected is not None:
+        inspected = inspected.persist(StorageLevel.DISK_ONLY)
         kept.append(inspected)
         source = inspected.where(F.col(DROPPED).isNull())
-        hidden += [DROPPED, HASH, PIXELS]
-    home = recipe.images.column if recipe.images is not None and recipe.images.identical_once else None
-    if home is not None and "content_hash" in source.columns and inspected is not None:
-        home = "content_hash" if "content_hash" in recipe.images.facts else home  # type: ignore[union-attr]
+        hidden.append(DROPPED)
+    home = None
+    if recipe.images is not None and recipe.images.identical_once:
+        source, home = _with_home(source, recipe.images)
+        hidden += [HOME] if home == HOME else []
     rows = Rows(key, recipe.shuffle.seed, home)
     if recipe.split is not None:
         source = _split(source, recipe.split, rows)
@@ -112,7 +148,17 @@ def _prepared(source: DataFrame, recipe: Dataset, partition: tuple[str, str] | N
     if recipe.captions is not None:
         view, captions = filtered(view, recipe.captions)
         hidden.append(COUNTS)
-    return Prepared(view, source, rows, tuple(hidden), captions, inspected, near, shares)
+    takes_bad = recipe.on_bad_row != "fail"
+    return Prepared(view, source, rows, tuple(hidden), captions, inspected, near, shares, takes_bad)
+
+
+def _with_home(source: DataFrame, images: Images) -> tuple[DataFrame, str]:
+    """`source`, and the name of its column that is equal for identical images."""
+    if "content_hash" in images.facts:
+        return source, "content_hash"
+    if images.column in source.columns:
+        return source, images.column
+    return source.withColumn(HOME, column_at(source.schema, images)), HOME
 
 
 def _keyed(source: DataFrame, key: str | None) -> tuple[DataFrame, str]:
@@ -121,7 +167,7 @@ def _keyed(source: DataFrame, key: str | None) -> tuple[DataFrame, str]:
         if key not in source.columns:
             raise RecipeError(
                 f"dataset.shuffle.key: found no column {key!r} in the source, "
-                f"expected one of {', '.join(source.columns)}"
+                f"expected one of {', '.join(name for name in source.columns if name != DROPPED)}"
             )
         return source, key
     place = F.concat_ws("#", F.col("_metadata.file_path"), F.col("_metadata.row_index"))
@@ -159,7 +205,7 @@ def _needed(source: DataFrame, recipe: Dataset, key: str) -> set[str]:
         used = set(source.columns)
     finally:
         source.sparkSession.catalog.dropTempView(VIEW)
-    own = {key, images.column, *([images.into] if images.conditions else [])}
+    own = {key, images.column.partition(".")[0], images.column, *([images.into] if images.conditions else [])}
     if any(":" in kind for kind in images.conditions):  # hooks may use any column
         return set(source.columns)
     captions = {recipe.captions.column} if recipe.captions is not None else set()

@@ -15,12 +15,13 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from headrace.dataset.source.folders import open_images, open_webdataset
+from headrace.dataset.source.imagefolder import open_imagefolder
 from headrace.dataset.spark_errors import first_line, sql_problem
 from headrace.dataset.storage import absolute
 from headrace.errors import DataError, RecipeError
 from headrace.recipe.dataset import Source
 
-FOLDERS = {"images": open_images, "webdataset": open_webdataset}
+FOLDERS = {"images": open_images, "imagefolder": open_imagefolder, "webdataset": open_webdataset}
 # Delta features that make a table's rows more than the content of its Parquet files.
 _UNREADABLE = frozenset({"deletionVectors", "columnMapping"})
 _AVRO = "AVRO_DATA_SOURCE_NOT_ENABLED"
@@ -28,13 +29,15 @@ _AVRO = "AVRO_DATA_SOURCE_NOT_ENABLED"
 
 @dataclass(frozen=True)
 class Opened:
-    """A source as a frame.
+    """A source as a frame, with the column `DROPPED` if it accounts for files.
 
     `described` is what the dataset's log records about it: `table`, or `path`, `format` and, for Delta, `version`.
+    `fingerprint` changes with the files of a source that lists them itself; it is empty where Spark knows the files.
     """
 
     frame: DataFrame
     described: dict[str, str | int]
+    fingerprint: str = ""
 
 
 def open_source(spark: SparkSession, source: Source) -> Opened:
@@ -55,7 +58,8 @@ def open_source(spark: SparkSession, source: Source) -> Opened:
         return Opened(_open_delta(spark, table, absolute(path)), {**described, "version": table.version()})
     try:
         if source.format in FOLDERS:
-            return Opened(FOLDERS[source.format](spark, path), described)
+            frame, fingerprint = FOLDERS[source.format](spark, path)
+            return Opened(frame, described, fingerprint)
         return Opened(spark.read.format(source.format).load(path), described)
     except PySparkException as error:
         if error.getCondition() == _AVRO:

@@ -20,6 +20,7 @@ from openlineage.client.uuid import generate_new_uuid
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
+from headrace.dataset.source.account import DROPPED
 from headrace.dataset.source.reader import Opened
 from headrace.dataset.version.summary import Summary
 from headrace.recipe.dataset import Dataset
@@ -82,7 +83,7 @@ class Lineage:
         described = self._opened.described
         namespace, name = self._table() if "table" in described else _place(str(described["path"]))
         found: dict[str, facets.DatasetFacet] = {
-            "schema": facets.schema_dataset.SchemaDatasetFacet(_fields(self._opened.frame.schema)),
+            "schema": facets.schema_dataset.SchemaDatasetFacet(_fields(self._opened.frame.drop(DROPPED).schema)),
         }
         if version := str(described.get("version", self._snapshot)):
             found["version"] = facets.dataset_version_dataset.DatasetVersionDatasetFacet(version)

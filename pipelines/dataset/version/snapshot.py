@@ -73,7 +73,7 @@ def _snapshot(opened: Opened, query: DataFrame, partition: tuple[str, str] | Non
     """A hash of the names, sizes and modification times of the files that a build reads; empty if it reads none.
 
     Files of a Delta table never change, so their names are enough. If the source has folders `name=value`, files of
-    other partitions do not count.
+    other partitions do not count. A source that lists its files itself tells whether they are the same.
     """
     of_source = set(opened.frame.inputFiles())
     others = set(query.inputFiles()) - of_source
@@ -82,6 +82,7 @@ def _snapshot(opened: Opened, query: DataFrame, partition: tuple[str, str] | Non
     if partition is not None and not frozen:
         of_any, of_this = f"/{partition[0]}=", f"/{partition[0]}={partition[1]}/"
         found = [file for file in found if of_any not in file or of_this in unquote(file)]
+    found += [opened.fingerprint] if opened.fingerprint else []
     found += _listed(opened.frame.sparkSession, others)
     return _hash("\n".join(found).encode()) if found else ""
 

@@ -5,7 +5,7 @@ into a dictionary that holds it once; the dictionary is made from Arrow buffers,
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -252,11 +252,38 @@ def _quarantined(shard: Shard, bad: np.ndarray, reasons: np.ndarray, number: int
     """Write the bad samples, with their keys and reasons, to the quarantine folder; returns what its log records."""
     places = np.flatnonzero(bad)
     table = shard.only(places).table
-    table = table.append_column("key", pa.array([shard.key(int(i)) for i in places], pa.string()))
-    table = table.append_column("reason", pa.array(reasons[places], pa.string()))
+    key, reason = quarantine_columns(layout.columns)
+    table = table.append_column(key, pa.array([shard.key(int(i)) for i in places], pa.string()))
+    table = table.append_column(reason, pa.array(reasons[places], pa.string()))
+    return _write_quarantine(_compact(table), number, layout)
+
+
+def quarantine_source(bad: pa.Table, schema: pa.Schema, layout: Layout) -> dict[str, object]:
+    """Write bad rows of the source, which the query never saw, to the quarantine folder, from the driver.
+
+    `bad` has their keys and reasons, and `schema` is that of the quarantine table. Returns what its log records.
+    """
+    names = quarantine_columns(layout.columns)
+    given = dict(zip(names, bad.columns, strict=True))
+    columns = [given[f.name] if f.name in given else pa.nulls(bad.num_rows, f.type) for f in schema]
+    return _write_quarantine(pa.table(columns, schema=schema), layout.placement.total, layout)
+
+
+def quarantine_columns(columns: Sequence[str]) -> tuple[str, str]:
+    """The names of the quarantine's own columns: `key` and `reason`, with underscores if the query has such columns."""
+    taken = {name.lower() for name in columns}
+    key, reason = "key", "reason"
+    while key in taken:
+        key = f"_{key}"
+    while reason in taken:
+        reason = f"_{reason}"
+    return key, reason
+
+
+def _write_quarantine(table: pa.Table, number: int, layout: Layout) -> dict[str, object]:
     name = _file_name(number, layout)
-    size = write_file(_compact(table), f"{layout.root}/{QUARANTINE}", name, layout.media)
-    return {"path": name, "rows": len(places), "bytes": size}
+    size = write_file(table, f"{layout.root}/{QUARANTINE}", name, layout.media)
+    return {"path": name, "rows": table.num_rows, "bytes": size}
 
 
 def _compact(table: pa.Table) -> pa.Table:
