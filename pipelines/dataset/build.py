@@ -19,6 +19,7 @@ from headrace.dataset.query.media import Leaf, find_leaves, optimized_plan, quot
 from headrace.dataset.query.plan import enough_partitions, filters_rows, is_stable
 from headrace.dataset.query.samples import VIEW, Samples, check_query, run_query
 from headrace.dataset.session import conf
+from headrace.dataset.source.account import DROPPED
 from headrace.dataset.source.prepare import SPLIT, Prepared, prepared
 from headrace.dataset.source.reader import Opened, open_source
 from headrace.dataset.spark_errors import query_errors
@@ -174,7 +175,7 @@ def _opened(spark: SparkSession, recipe: Dataset, partition: tuple[str, str] | N
     if name is not None and name not in source.columns and not is_split:
         raise RecipeError(
             f"dataset.output.partition: found no column {name!r} in the source, "
-            f"expected one of {', '.join(source.columns)}"
+            f"expected one of {', '.join(source.drop(DROPPED).columns)}"
         )
     if name is not None and not is_split and isinstance(source.schema[name].dataType, BinaryType | _NESTED):
         found = source.schema[name].dataType.simpleString()

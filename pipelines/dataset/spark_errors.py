@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
 from headrace.errors import DataError
@@ -12,6 +13,8 @@ from headrace.errors import DataError
 _RAISED_BY_WORKER = re.compile(r"^headrace\.errors\.DataError: (.*)$", re.MULTILINE)
 # Conditions that say a file of the source cannot be read, whatever the query does.
 _SOURCE_CONDITIONS = ("FAILED_READ_FILE", "CANNOT_READ_FILE_FOOTER")
+# The condition at the start of a message of an exception that pyspark has no class for.
+_CONDITION = re.compile(r"\[(?P<condition>[A-Z_]+)[A-Z_.]*\] ")
 
 
 def first_line(message: str) -> str:
@@ -40,3 +43,8 @@ def query_errors() -> Iterator[None]:
             raise
         of_source = str(error.getCondition()).startswith(_SOURCE_CONDITIONS)
         raise DataError(f"dataset.{'source' if of_source else 'query'}: {sql_problem(error)}") from None
+    except Py4JJavaError as error:
+        message = str(error.java_exception.getMessage())
+        if (found := _CONDITION.match(message)) is None or found["condition"] not in _SOURCE_CONDITIONS:
+            raise
+        raise DataError(f"dataset.source: {first_line(message)}") from None

@@ -1,5 +1,6 @@
 """Every kind of source gives the same dataset."""
 
+import base64
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,10 +8,10 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from headrace.dataset.build import build
-from headrace.dataset.source.reader import open_source
+from headrace.dataset.source.reader import NO_LINE, open_source
 from headrace.errors import DataError, RecipeError
 from headrace.recipe.dataset import Source
-from tests.dataset.conftest import SCHEMA, recipe, row
+from tests.dataset.conftest import SCHEMA, png, recipe, row
 
 ROWS = [row(i, captions=None if i else []) for i in range(3)]
 
@@ -105,6 +106,28 @@ def test_files_that_are_broken(spark, parquet, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"dataset\.source.*part-0\.parquet"):
         build(spark, recipe(source, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_columns_of_one_name_and_two_types(spark, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name, kind in (("a", pa.int32()), ("b", pa.int64())):
+        table = pa.table({"id": [name], "n": pa.array([1], kind), "image": [png(0)]})
+        pa.parquet.write_table(table, tmp_path / "in" / f"{name}.parquet")
+    with pytest.raises(DataError, match=r"^dataset\.source: \[FAILED_READ_FILE.*b\.parquet.*\[n\]") as error:
+        build(spark, recipe(tmp_path / "in", tmp_path / "out", "SELECT id, n, image FROM source"))
+    assert "\n" not in str(error.value)
+
+
+def test_lines_that_are_not_json(spark, tmp_path: Path) -> None:
+    line = '{"id": "a", "image": "' + base64.b64encode(png(0)).decode() + '", "deep": '
+    broken = [line + "[" * 3000 + "]" * 3000 + "}", line, "<html>", "\0"]
+    (tmp_path / "lines.json").write_text("\n".join([line + "1}", *broken]))
+    source = {"path": str(tmp_path / "lines.json"), "format": "json"}
+    query = "SELECT id, unbase64(image) AS image FROM source"
+    summary = build(spark, recipe(tmp_path, tmp_path / "out", query, source=source, on_bad_row="drop"))
+    assert (summary.rows, summary.rows_in, summary.dropped_rows) == (1, 5, {NO_LINE: 4})
+    with pytest.raises(DataError, match=r"^dataset\.source: found bad row: line that is not JSON"):
+        build(spark, recipe(tmp_path, tmp_path / "out", query, source=source))
 
 
 QUERIES = {

@@ -167,7 +167,7 @@ def _keyed(source: DataFrame, key: str | None) -> tuple[DataFrame, str]:
         if key not in source.columns:
             raise RecipeError(
                 f"dataset.shuffle.key: found no column {key!r} in the source, "
-                f"expected one of {', '.join(name for name in source.columns if name != DROPPED)}"
+                f"expected one of {', '.join(source.drop(DROPPED).columns)}"
             )
         return source, key
     place = F.concat_ws("#", F.col("_metadata.file_path"), F.col("_metadata.row_index"))

@@ -14,6 +14,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
+from headrace.dataset.query.media import quoted
+from headrace.dataset.source.account import BAD_ROW, DROPPED
 from headrace.dataset.source.folders import open_images, open_webdataset
 from headrace.dataset.source.imagefolder import open_imagefolder
 from headrace.dataset.spark_errors import first_line, sql_problem
@@ -25,6 +27,7 @@ FOLDERS = {"images": open_images, "imagefolder": open_imagefolder, "webdataset":
 # Delta features that make a table's rows more than the content of its Parquet files.
 _UNREADABLE = frozenset({"deletionVectors", "columnMapping"})
 _AVRO = "AVRO_DATA_SOURCE_NOT_ENABLED"
+NO_LINE = BAD_ROW + "line that is not JSON"
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ def open_source(spark: SparkSession, source: Source) -> Opened:
         if source.format in FOLDERS:
             frame, fingerprint = FOLDERS[source.format](spark, path)
             return Opened(frame, described, fingerprint)
-        return Opened(spark.read.format(source.format).load(path), described)
+        frame = spark.read.format(source.format).load(path)
+        return Opened(_with_broken_lines(frame) if source.format == "json" else frame, described)
     except PySparkException as error:
         if error.getCondition() == _AVRO:
             raise _no_avro(spark) from None
@@ -69,6 +73,14 @@ def open_source(spark: SparkSession, source: Source) -> Opened:
         message = error.java_exception.getMessage()
         kind = DataError if "FAILED_READ_FILE" in message else RecipeError
         raise kind(f"dataset.source.path: found {path!r}: {first_line(message)}") from None
+
+
+def _with_broken_lines(frame: DataFrame) -> DataFrame:
+    """`frame`, whose lines that are not JSON are bad rows. Spark adds a column for them if it finds any."""
+    column = str(frame.sparkSession.conf.get("spark.sql.columnNameOfCorruptRecord"))
+    if column not in frame.columns:
+        return frame
+    return frame.withColumn(DROPPED, F.when(F.col(quoted(column)).isNotNull(), NO_LINE))
 
 
 def _no_avro(spark: SparkSession) -> RecipeError:
