@@ -36,6 +36,7 @@ from headrace.dataset.source.listing import File, list_files, reader
 from headrace.dataset.source.reader import open_source
 from headrace.dataset.source.samples import IMAGES, Sample, grouped, name_in_folder, name_in_tar
 from headrace.dataset.source.sidecars import captions_of, decode
+from headrace.dataset.storage import filesystem
 from headrace.errors import DataError, RecipeError
 from headrace.recipe.dataset import Dataset, Source
 from tests.dataset.conftest import png, recipe, written
@@ -169,6 +170,26 @@ def test_paths_and_patterns(tmp_path: Path) -> None:
     for wrong in ("nothing", "t/*.zip"):
         with pytest.raises(RecipeError, match=r"dataset\.source\.path: found no files at '.*', expected"):
             list_files(f"{tmp_path}/{wrong}")
+
+
+def test_files_of_an_object_store(uri: str) -> None:
+    content = tar_of([("0.png", b"zero"), ("0.txt", b"caption of 0")])
+    names = {"a/1#% ?.png": b"one", "a/.hidden.png": b"", "t/x.tar": content, "t/y.tar": gzip.compress(content)}
+    files, root = filesystem(uri)
+    for name, data in names.items():
+        with files.open_output_stream(f"{root}/{name}") as stream:
+            stream.write(data)
+    folder = list_files(uri)
+    assert {file.path: file.problem for file in folder.files} == dict.fromkeys(names) | {"a/.hidden.png": HIDDEN}
+    assert reader(folder.root)("a/1#% ?.png") == b"one"
+    with pytest.raises(Unusable, match=UNREADABLE):
+        reader(folder.root)("a/2.png")
+    assert [file.path for file in list_files(f"{uri}/t/*.tar").files] == ["x.tar", "y.tar"]
+    for name in ("t/x.tar", "t/y.tar"):
+        (row,) = rows_of_tar(folder.root, name)
+        assert (row["path"], row["image"], row["captions"]) == (f"{name}/0.png", b"zero", ["caption of 0"])
+    with pytest.raises(RecipeError, match="found no files"):
+        list_files(f"{uri}/nothing")
 
 
 # --- text ---

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from headrace.dataset.build import build
-from headrace.dataset.source.account import HIDDEN, NO_JSON, NO_UNICODE, NOT_FOUND, UNREADABLE
+from headrace.dataset.source.account import BAD_FILE, HIDDEN, NO_JSON, NO_UNICODE, NOT_FOUND, UNREADABLE
 from headrace.dataset.source.imagefolder import NO_NAME, described, metadata_of
 from headrace.dataset.source.listing import list_files
-from headrace.dataset.source.metadata import NO_COLUMNS, NO_OBJECT, NO_PARQUET, RAGGED
+from headrace.dataset.source.metadata import NO_CSV, NO_OBJECT, NO_PARQUET, RAGGED
 from headrace.errors import DataError
 from tests.dataset.conftest import png, written
 from tests.dataset.test_folders import files_recipe, put
@@ -50,7 +50,7 @@ def test_metadata_of_every_folder_and_kind(tmp_path: Path) -> None:
         "train/1": nothing | {"box": [[1, 2.5]]},
         "csv/2": nothing | {"text": 'a "quoted",\nsecond line'},
         "csv/3.jpg": nothing,
-        "csv/3.png": nothing | {"text": ""},
+        "csv/3.png": nothing,
         "sub/4": nothing | {"text": "four", "n": 4},
         "alone": None,
     }
@@ -66,6 +66,7 @@ def test_metadata_that_is_broken(tmp_path: Path) -> None:
             "b/metadata.csv": b"file_name,id\n0.png,007\n0.png\n",
             "c/metadata.csv": "file_name,id\n0.png,caf\u00e9".encode("latin-1"),
             "d/metadata.csv": b"",
+            "f/metadata.csv": b'file_name,id\n0.png,"7\n1.png,8',
             "e/metadata.parquet": b"PAR1",
             **dict.fromkeys(["a/0.png", "b/0.png"], b"x"),
         },
@@ -76,9 +77,10 @@ def test_metadata_that_is_broken(tmp_path: Path) -> None:
         NO_NAME: 1,
         NO_JSON: 1,
         NO_OBJECT: 1,
-        NO_UNICODE: 2,
+        NO_UNICODE: 1,
+        BAD_FILE + "text in neither UTF-8 nor UTF-16": 1,
         RAGGED: 1,
-        NO_COLUMNS: 1,
+        NO_CSV: 2,
         NO_PARQUET: 1,
     }
 
@@ -88,11 +90,11 @@ def test_metadata_that_is_broken(tmp_path: Path) -> None:
     [
         (
             {"metadata.jsonl": b'{"name": "0.png"}'},
-            "found columns name in metadata.jsonl, expected file_name",
+            "found columns 'name' in metadata.jsonl, expected 'file_name'",
         ),
         (
             {"metadata.csv": b"file_name,a,a\n0.png,1,2"},
-            "found columns file_name, a, a in metadata.csv, expected differ",
+            "found columns 'file_name', 'a', 'a' in metadata.csv, expected differ",
         ),
         ({"metadata.csv": b"file_name,Key\n0.png,1"}, "found a column 'Key' in the metadata, expected none"),
         (

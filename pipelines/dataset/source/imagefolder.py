@@ -15,7 +15,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from headrace.dataset.source.account import BAD_ROW, DROPPED, NOT_FOUND, Unusable
+from headrace.dataset.source.account import BAD_FILE, BAD_ROW, DROPPED, NOT_FOUND, Unusable
 from headrace.dataset.source.folders import in_tasks
 from headrace.dataset.source.listing import Folder, list_files, printable, reader
 from headrace.dataset.source.metadata import FILE_NAME, is_metadata, read_metadata
@@ -95,7 +95,7 @@ def metadata_of(folder: Folder) -> Metadata:
             try:
                 table, without = read_metadata(file.path, read(file.path))
             except Unusable as error:
-                left_out.append(LeftOut(file.path, str(error)))
+                left_out.append(LeftOut(file.path, BAD_FILE + str(error).removeprefix(BAD_FILE).removeprefix(BAD_ROW)))
                 continue
             left_out += without
             if table.num_rows:

@@ -7,17 +7,17 @@ from io import BytesIO, StringIO
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from headrace.dataset.source.account import BAD_FILE, BAD_ROW, NO_JSON, NO_UNICODE, Unusable
+from headrace.dataset.source.listing import MAX_BYTES
 from headrace.dataset.source.samples import LeftOut
 from headrace.dataset.source.sidecars import decode, is_unicode
 from headrace.errors import DataError
 
 FILE_NAME = "file_name"
 NO_PARQUET = BAD_FILE + "not Parquet"
-NO_COLUMNS = BAD_FILE + "CSV without a header"
+NO_CSV = BAD_FILE + "not CSV"
 RAGGED = BAD_ROW + "metadata with more or fewer values than the header"
 NO_OBJECT = BAD_ROW + "metadata that is not a JSON object"
 
@@ -35,7 +35,7 @@ def read_metadata(path: str, content: bytes) -> tuple[pa.Table, list[LeftOut]]:
     table, left_out = READERS[path.rpartition("/")[2]](path, content)
     if FILE_NAME not in table.column_names and table.num_rows:
         raise DataError(
-            f"dataset.source.path: found columns {', '.join(table.column_names)} in {path}, expected file_name"
+            f"dataset.source.path: found columns {_listed(table.column_names)} in {path}, expected {FILE_NAME!r}"
         )
     return table, left_out
 
@@ -77,31 +77,29 @@ def _object(line: str) -> dict[str, Any]:
 
 
 def _of_csv(path: str, content: bytes) -> tuple[pa.Table, list[LeftOut]]:
-    """CSV has no types, so all columns are strings. An empty field without quotes is null."""
-    text = decode(content)
-    names = next(csv.reader(StringIO(text, newline="")), [])
+    """CSV has no types, so all columns are strings. An empty field is null."""
+    csv.field_size_limit(MAX_BYTES)
+    lines = csv.reader(StringIO(decode(content), newline=""), strict=True)
+    rows, left_out = [], []
+    try:
+        names = next((values for values in lines if values), [])
+        for values in lines:
+            if len(values) == len(names):
+                rows.append([value or None for value in values])
+            elif values:
+                left_out.append(LeftOut(f"{path}:{lines.line_num}", RAGGED))
+    except csv.Error:
+        raise Unusable(NO_CSV) from None
     if not names:
-        raise Unusable(NO_COLUMNS)
+        raise Unusable(NO_CSV)
     if len(set(names)) < len(names):
-        raise DataError(f"dataset.source.path: found columns {', '.join(names)} in {path}, expected different names")
-    left_out = []
+        raise DataError(f"dataset.source.path: found columns {_listed(names)} in {path}, expected different names")
+    columns = zip(*rows, strict=True) if rows else [()] * len(names)
+    return pa.table([pa.array(column, pa.string()) for column in columns], names), left_out
 
-    def skip(row: pyarrow.csv.InvalidRow) -> str:
-        left_out.append(LeftOut(f"{path}:{row.number}", RAGGED))
-        return "skip"
 
-    table = pyarrow.csv.read_csv(
-        BytesIO(text.encode()),
-        pyarrow.csv.ReadOptions(use_threads=False),
-        pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
-        pyarrow.csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()),
-            null_values=[""],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-        ),
-    )
-    return table, left_out
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(repr, names))
 
 
 def _of_parquet(path: str, content: bytes) -> tuple[pa.Table, list[LeftOut]]:
