@@ -13,7 +13,7 @@ import pytest
 import headrace.udfs.jar
 
 # The same examples in every run; `--hypothesis-profile explore` looks for new ones.
-hypothesis.settings.register_profile("seeded", derandomize=True)
+hypothesis.settings.register_profile("seeded", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("explore", max_examples=500, deadline=None)
 hypothesis.settings.load_profile("seeded")
 

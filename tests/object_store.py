@@ -5,11 +5,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from pyarrow import fs
 
 BUCKET = "lake"
 STARTED_WITHIN_SECONDS = 60
@@ -50,23 +50,22 @@ def object_store(folder: Path) -> Iterator[dict[str, str]]:
     with log.open("wb") as output:
         server = subprocess.Popen(command, env={**os.environ, **environment}, stdout=output, stderr=output)
         try:
-            _wait(server, f"{endpoint}/{BUCKET}", log)
+            _wait(server, ports["s3.port"], log)
             yield environment
         finally:
             server.kill()
             server.wait()
 
 
-def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    """Wait until the server knows its bucket, which it shows by a 403 to an anonymous request."""
+def _wait(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Wait until a client sees the bucket, which the server makes after it has started to answer."""
+    files = fs.S3FileSystem(
+        access_key="key", secret_key="secret", region="us-east-1", scheme="http", endpoint_override=f"127.0.0.1:{port}"
+    )
     deadline = time.monotonic() + STARTED_WITHIN_SECONDS
     while server.poll() is None and time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(url)
-        except urllib.error.HTTPError as error:
-            if error.code == 403:
+        with suppress(OSError):
+            if files.get_file_info(BUCKET).type == fs.FileType.Directory:
                 return
-        except OSError:
-            pass
         time.sleep(0.1)
     raise AssertionError(f"the S3 server did not start: {log.read_text()[-2000:]}")
