@@ -29,6 +29,7 @@ HANDLE = StructType(
     ]
 )
 ITEM = "[]"
+Path = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Leaf:
     """A place in the schema that holds bytes. `path` has the field names, and `[]` for the items of an array or map."""
 
     slot: int
-    path: tuple[str, ...]
+    path: Path
 
     @property
     def repeated(self) -> bool:
@@ -72,7 +73,7 @@ def find_leaves(schema: StructType, only: Sequence[str] | None = None) -> tuple[
     return tuple(Leaf(slot, path) for slot, path in enumerate(paths))
 
 
-def _binary_paths(data_type: DataType, path: tuple[str, ...]):
+def _binary_paths(data_type: DataType, path: Path):
     if isinstance(data_type, BinaryType):
         yield path
     elif isinstance(data_type, StructType):

@@ -1,25 +1,23 @@
 """The view that a query runs over: the source with a handle in place of every media value."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, BinaryType, DataType, MapType, NumericType, StructType
 
-from headrace.dataset.query.media import ITEM, Leaf, quoted
+from headrace.dataset.query.media import ITEM, Leaf, Path, quoted
 from headrace.dataset.query.placement import Rows
-
-Path = tuple[str, ...]
 
 
 def by_reference(
-    source: DataFrame, leaves: Sequence[Leaf], rows: Rows, blind: bool = False, used: StructType | None = None
+    source: DataFrame, leaves: Sequence[Leaf], rows: Rows, blind: bool = False, used: Collection[Path] | None = None
 ) -> DataFrame:
     """`source` with a handle in place of every leaf's bytes.
 
     Null stays null, unless the handles are `blind`. Then, of structs that hold media, only the fields in `used` are
-    read, and the others are null. `used` is the part of the source's schema that the query uses (None: all of it).
+    read, and the others are null. `used` has the paths of what the query uses (None: it may use anything).
     """
     maker = _Maker({leaf.path: leaf.slot for leaf in leaves}, rows, blind, used)
     return source.select(
@@ -35,18 +33,16 @@ class _Maker:
     slots: dict[Path, int]
     rows: Rows
     blind: bool
-    used: StructType | None
+    used: Collection[Path] | None
 
     def made(self, value: Column, data_type: DataType, path: Path, element: Column) -> Column:
         """`value`, found at `path` of the source, with handles in place of media."""
         if not self._holds(path):
-            unused = self.blind and len(path) > 1 and not _is_used(self.used, path)
+            unused = self.blind and len(path) > 1 and not self._uses(path)
             return F.lit(None).cast(data_type) if unused else value
         if isinstance(data_type, BinaryType):
             handle = self._handle(path, element)
-            if self.blind and not _is_used(
-                self.used, path
-            ):  # an unused handle is never made, so its bytes are never shipped
+            if self.blind and not self._uses(path):  # it is never made, so its bytes are never shipped
                 return F.when(F.lit(False), handle)
             return handle if self.blind else F.when(value.isNotNull(), handle)
         if isinstance(data_type, StructType):
@@ -79,6 +75,9 @@ class _Maker:
     def _holds(self, path: Path) -> bool:
         return any(leaf[: len(path)] == path for leaf in self.slots)
 
+    def _uses(self, path: Path) -> bool:
+        return self.used is None or path in self.used
+
     def _handle(self, path: Path, element: Column) -> Column:
         return F.struct(
             self.rows.row.alias("__row"),
@@ -95,7 +94,7 @@ class _Maker:
         plain = list(self._plain(data_type, item, ()))
         if not plain:
             return None
-        used = [path for path, _ in plain if _is_used(self.used, (*item, *path))]
+        used = [path for path, _ in plain if self._uses((*item, *path))]
         if not used:
             used = [min(plain, key=lambda p: (not isinstance(p[1], NumericType), len(p[0])))[0]]
         columns = []
@@ -135,18 +134,3 @@ class _Maker:
                 made = self.made(F.lit(None).cast(field.dataType), field.dataType, (*item, *here), element)
             fields.append(made.alias(field.name))
         return F.struct(*fields)
-
-
-def _is_used(schema: DataType | None, path: Path) -> bool:
-    """Whether `schema` has a field at `path`; None stands for a schema with every field."""
-    if schema is None:
-        return True
-    for name in path:
-        if name == ITEM:
-            assert isinstance(schema, ArrayType | MapType)
-            schema = schema.elementType if isinstance(schema, ArrayType) else schema.valueType
-        elif isinstance(schema, StructType) and name in schema.fieldNames():
-            schema = schema[name].dataType
-        else:
-            return False
-    return True

@@ -1,6 +1,6 @@
 """Running a recipe's HiveQL over the view `source`, by reference where Spark allows it, else by value."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -10,10 +10,11 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType, StructType
 
 from headrace.dataset.query.absence import with_causes
-from headrace.dataset.query.media import ITEM, Leaf, holds_handle, is_handle, quoted
+from headrace.dataset.query.handles import computes_on_media, depends_on_null_media, mixes_rows
+from headrace.dataset.query.media import ITEM, Leaf, Path, holds_handle, is_handle, quoted
 from headrace.dataset.query.placement import Rows
-from headrace.dataset.query.plan import computes_on_media, depends_on_null_media, mixes_rows, used_schema
 from headrace.dataset.query.references import by_reference
+from headrace.dataset.query.used import used_paths
 from headrace.dataset.spark_errors import sql_problem
 from headrace.errors import RecipeError
 
@@ -105,19 +106,20 @@ class _View:
     def by_value(self) -> DataFrame:
         return self._run(self.source)
 
-    def by_reference(self, blind: bool, used: StructType | None = None) -> DataFrame:
+    def by_reference(self, blind: bool, used: Collection[Path] | None = None) -> DataFrame:
         return self._run(by_reference(self.source, self.leaves, self.rows, blind, used))
 
     def _run(self, view: DataFrame) -> DataFrame:
         view.drop(*self.hidden).createOrReplaceTempView(VIEW)
         return view.sparkSession.sql(self.query)
 
-    def used(self) -> StructType | None:
-        """The part of the source's schema that the query uses; None (all of it) where no media are inside structs."""
+    def used(self) -> Collection[Path] | None:
+        """The paths of what the query uses of the source; None (anything) where no media are inside structs."""
         if not any(part != ITEM for leaf in self.leaves for part in leaf.path[1:]):
             return None
         try:
-            return used_schema(self.by_value(), self.source)
+            schema = self.source.drop(*self.hidden).schema
+            return used_paths(self.source.sparkSession, self.query, VIEW, schema)
         except AnalysisException:
             return None
 

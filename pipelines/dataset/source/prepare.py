@@ -9,6 +9,7 @@ from pyspark import StorageLevel
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import StringType
 
 from headrace.dataset.images.stage import (
     HASH,
@@ -21,8 +22,8 @@ from headrace.dataset.images.stage import (
 )
 from headrace.dataset.query.media import quoted
 from headrace.dataset.query.placement import MOST_PARTITIONS, Rows
-from headrace.dataset.query.plan import used_columns
 from headrace.dataset.query.samples import VIEW
+from headrace.dataset.query.used import used_paths
 from headrace.dataset.source.account import BAD_FILE, BAD_ROW, DROPPED, is_bad, is_row
 from headrace.dataset.source.captions import COUNTS, filtered
 from headrace.errors import DataError, RecipeError
@@ -191,16 +192,10 @@ def _needed(source: DataFrame, recipe: Dataset, key: str) -> set[str]:
     images = recipe.images
     assert images is not None
     schema = image_schema(source.schema, images)
-    probe = source.select(
-        *(
-            F.col(quoted(f.name)) if f.name in source.columns else F.lit(None).cast(f.dataType).alias(f.name)
-            for f in schema.fields
-        ),
-        *([F.lit("").alias(SPLIT)] if recipe.split is not None else []),
-    )
-    probe.createOrReplaceTempView(VIEW)
+    if recipe.split is not None:
+        schema = schema.add(SPLIT, StringType())
     try:
-        used = used_columns(source.sparkSession.sql(recipe.query)) & set(source.columns)
+        used = {path[0] for path in used_paths(source.sparkSession, recipe.query, VIEW, schema)}
     except AnalysisException:  # run_query will report it
         used = set(source.columns)
     finally:
