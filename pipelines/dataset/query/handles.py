@@ -37,6 +37,8 @@ CARRYING_NODES = frozenset(_CARRYING_NODES.split())
 # Expressions whose result depends on whether a handle is null.
 _NULL_SENSITIVE = frozenset(["IsNull", "IsNotNull", "Coalesce", "Nvl", "AtLeastNNonNulls", "CollectList"])
 _NULL_SKIPPING = frozenset(["First", "Last", "AnyValue", "NthValue", "Lead", "Lag"])
+# Expressions that have no type.
+_WITHOUT_TYPE = ("WindowSpecDefinition", "SpecifiedWindowFrame", "UnspecifiedFrame")
 # Nodes that may bring media of different source rows together in one row.
 _MIXERS = frozenset({"Join", "Aggregate", "Window", "Intersect", "Except", "LateralJoin", "Deduplicate"})
 
@@ -126,7 +128,7 @@ def _any_handle(expressions: list[Any]) -> bool:
 
 
 def _holds_handle(expression: Any) -> bool:
-    if kind(expression).startswith(("SpecifiedWindowFrame", "UnspecifiedFrame")):  # these have no type
+    if kind(expression).startswith(_WITHOUT_TYPE):
         return False
     # Spark's simpleString leaves out the fields of a wide struct; catalogString has them all.
     return bool(expression.resolved()) and _HANDLE in expression.dataType().catalogString()
