@@ -80,7 +80,7 @@ def _of_samples(samples: Samples) -> DataFrame:
             for handle, n in named
         )
     )
-    # One bit for each slot that the sample's handles name.
+    # One bit for each slot that the sample's handles name. Slots that are 64 apart share one.
     bits = (
         F.coalesce(F.call_function("shiftleft", F.lit(1).cast("long"), handle.getField("__slot")), F.lit(0))
         for handle in handles
@@ -131,7 +131,7 @@ def survey(
         )
     if counts["most"] > 1:
         raise _repeated(source, rows)
-    leaves = tuple(leaf for leaf in leaves if not stable or counts["slots"] >> leaf.slot & 1)
+    leaves = tuple(leaf for leaf in leaves if not stable or counts["slots"] >> leaf.slot % 64 & 1)
     sizes = bytes_a_row(source, leaves) if from_files else None
     if sizes is None:
         media = _weighed_media(source, leaves) * counts["named"] // max(1, counts["rows"])

@@ -129,12 +129,13 @@ class _Reader:
         return F.lit(DATA) if cause is None else cause
 
     def _reachable(self, expression: Any) -> bool:
-        """Whether the rows below the projection have all columns that `expression` uses, with no part of a lambda."""
-        if kind(expression) in {"NamedLambdaVariable", "LambdaFunction"}:
-            return False
+        """Whether `expression` is made of constants and of columns of the rows below the projection, and so has the
+        same value there. A lambda's variable, an outer query's column and a subquery are neither.
+        """
         if kind(expression) == "AttributeReference":
             return expression.exprId().id() in self._reach
-        return all(self._reachable(child) for child in items(expression.children()))
+        children = items(expression.children())
+        return all(self._reachable(child) for child in children) if children else bool(expression.foldable())
 
 
 def _is_collection(expression: Any) -> bool:

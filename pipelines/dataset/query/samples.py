@@ -12,7 +12,9 @@ from pyspark.sql.types import BinaryType, StructType
 from headrace.dataset.query.absence import with_causes
 from headrace.dataset.query.handles import computes_on_media, depends_on_null_media, mixes_rows
 from headrace.dataset.query.media import ITEM, Leaf, Path, holds_handle, is_handle, quoted
+from headrace.dataset.query.origins import Origins
 from headrace.dataset.query.placement import Rows
+from headrace.dataset.query.plan import analysed
 from headrace.dataset.query.references import by_reference
 from headrace.dataset.query.used import used_paths
 from headrace.dataset.spark_errors import sql_problem
@@ -30,14 +32,16 @@ class Samples:
 
     `columns` are the query's columns; `frame` may have helper columns after them. Media are handles unless `by_value`
     is set: it then gives the reason why the query runs by value. `causes` has, for each column, the name of the column
-    that says why it is null, or None where the plan does not show it. `mixed` is true if media of several source rows
-    may end up in one sample.
+    that says why it is null, or None where the plan does not show it. `key` is a column that has the key of a source
+    row, if the query passes it on, whatever it is called. `mixed` is true if media of several source rows may end up in
+    one sample.
     """
 
     frame: DataFrame
     causes: tuple[str | None, ...]
     columns: tuple[str, ...]
     by_value: str | None
+    key: str | None
     mixed: bool
 
     @property
@@ -69,7 +73,8 @@ class Samples:
         whys = [F.col(why) for why in causes if why is not None]
         aside = F.col(quoted(name)).cast("string").alias(PARTITION)
         frame = self.frame.select(*(F.col(quoted(column)) for column in columns), *whys, aside)
-        return replace(self, frame=frame, columns=columns, causes=causes)
+        key = self.key if self.key in columns else None
+        return replace(self, frame=frame, columns=columns, causes=causes, key=key)
 
 
 def check_query(spark: SparkSession, query: str) -> None:
@@ -131,14 +136,20 @@ def _run(view: _View) -> Samples:
             frame = view.by_reference(blind=False)
         reason = _nested(frame) or computes_on_media(frame, VIEW, view.rows.key)
         if reason is None:
-            return Samples(*with_causes(frame, VIEW), tuple(frame.columns), None, mixes_rows(frame, VIEW))
+            return _samples(frame, view.rows.key, None)
     except AnalysisException as error:
         reason = sql_problem(error)
     try:
-        frame = view.by_value()
-        return Samples(*with_causes(frame, VIEW), tuple(frame.columns), reason, False)
+        return _samples(view.by_value(), view.rows.key, reason)
     except AnalysisException as error:
         raise RecipeError(f"dataset.query: {sql_problem(error)}") from None
+
+
+def _samples(frame: DataFrame, key: str, by_value: str | None) -> Samples:
+    root, columns = analysed(frame), tuple(frame.columns)
+    place = Origins(root, VIEW, key).key_column(root)
+    mixed = by_value is None and mixes_rows(frame, VIEW)
+    return Samples(*with_causes(frame, VIEW), columns, by_value, None if place is None else columns[place], mixed)
 
 
 def _nested(frame: DataFrame) -> str | None:

@@ -75,8 +75,7 @@ def write(
     """
     calls = Ledger(samples.frame.sparkSession) if recipe.udfs else None
     if calls is not None:
-        key = source.rows.key if source.rows.key in samples.columns else None
-        samples = replace(samples, frame=calls.observe(samples.frame, key))
+        samples = replace(samples, frame=calls.observe(samples.frame, samples.key))
     frame = shuffled(source.media, samples, counted.leaves, source.rows, layout.placement, named, recipe.shuffle.sample)
     with conf(frame.sparkSession, batches_of_rows(counted) if samples.handles else {}):
         rows = frame.mapInArrow(write_stage(layout), REPORT_SCHEMA).collect()

@@ -72,8 +72,8 @@ class Shard:
         return Shard(self.table.take(chosen), self.rows[places], self.named.take(chosen), self.media, causes)
 
     def key(self, place: int) -> str | None:
-        """The key of the sample at `place`: the one that the query selects, or else that of its image."""
-        return self.named[place].as_py() or self.media.key(self.rows[place])
+        """The key of the sample at `place`: that of its image's row, or else the one that the query selects."""
+        return self.media.key(self.rows[place]) or self.named[place].as_py()
 
     def examples(self, places: np.ndarray) -> list[str | None]:
         """The keys of the samples at the first 10 of `places` that have different images."""

@@ -118,7 +118,7 @@ def _placed_samples(samples: Samples, rows: Rows, placement: Placement, identity
     fields = [f for f in samples.schema.fields if not identity or f.name in identity]
     hashed = F.xxhash64(*(_hashable(F.col(quoted(f.name)), f.dataType) for f in fields))
     row, order = _row_and_order(samples, rows, hashed)
-    name = F.col(quoted(rows.key)).cast("string") if rows.key in samples.columns else F.lit(None).cast("string")
+    name = (F.lit(None) if samples.key is None else F.col(quoted(samples.key))).cast("string")
     return frame.select(
         placement.shard(order, row, hashed).alias("__shard"),
         order.alias("__order"),
