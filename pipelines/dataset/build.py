@@ -15,7 +15,7 @@ from pyspark.sql.types import ArrayType, BinaryType, LongType, MapType, StringTy
 
 from headrace import udfs
 from headrace.dataset.query.absence import WHY, ledger
-from headrace.dataset.query.media import Leaf, find_leaves, optimized_plan, quoted, used_leaves
+from headrace.dataset.query.media import Leaf, Path, find_leaves, optimized_plan, quoted, used_leaves
 from headrace.dataset.query.plan import enough_partitions, filters_rows, is_stable
 from headrace.dataset.query.samples import VIEW, Samples, check_query, run_query
 from headrace.dataset.session import conf
@@ -31,6 +31,7 @@ from headrace.dataset.version.lineage import Lineage, lineage_of
 from headrace.dataset.version.snapshot import RUN, SNAPSHOT, identity, same_as
 from headrace.dataset.version.summary import Summary
 from headrace.dataset.version.vacuum import discarded_on_failure
+from headrace.dataset.write.bad_rows import NOT_IMAGES, image_paths
 from headrace.dataset.write.job import BROADCAST_ROWS, arrow_batches, layout_of, placement, write
 from headrace.dataset.write.shards import QUARANTINE, Layout, quarantine_columns, quarantine_source
 from headrace.errors import DataError, RecipeError
@@ -87,6 +88,12 @@ def build(
     return summary
 
 
+def _images(samples: Samples, task: _Task) -> tuple[Path, ...]:
+    """The places of the query's result that hold images."""
+    source = task.prepared.view.drop(*task.prepared.hidden).schema
+    return image_paths(samples, source, task.recipe.source.media, task.recipe.output.not_images)
+
+
 def _query(task: _Task) -> AbstractContextManager[Samples]:
     prepared = task.prepared
     return run_query(prepared.view, task.recipe.query, task.leaves, prepared.rows, prepared.hidden)
@@ -103,7 +110,7 @@ def _build(summary: Summary, task: _Task, samples: Samples, made_from: Mapping[s
     spark, root, build = samples.frame.sparkSession, task.recipe.output.path, uuid.uuid4().hex[:12]
     with _surveyed(summary, task, samples) as (counted, named), folder_made(root), _side_folder(task.recipe):
         where = placement(task.recipe, counted, task.prepared.shares)
-        layout = layout_of(task.recipe, build, samples, task.leaves, where)
+        layout = layout_of(task.recipe, build, samples, _images(samples, task), where)
         with discarded_on_failure(root, build):
             with summary.stage("write"), spark_progress(spark, "write"), query_errors():
                 reports, calls = write(task.recipe, task.prepared, samples, counted, layout, named)
@@ -201,6 +208,7 @@ def _opened(spark: SparkSession, recipe: Dataset, partition: tuple[str, str] | N
 
 def _check_columns(samples: Samples, task: _Task) -> None:
     """Raise RecipeError for a column that Delta cannot store, and for a key that names a column that does not exist."""
+    _images(samples, task)
     for field in output_schema(samples, task.by):
         try:
             Schema.from_arrow(pa.schema([field]))
@@ -246,7 +254,10 @@ def _commit(
     summary.samples = sum(report["samples"] for report in details)
     if bad and recipe.on_bad_row == "fail":
         shown = "; ".join(f"{reason} ({_keys(keys[reason])}; {count:,} rows)" for reason, count in bad.items())
-        raise DataError(f"dataset: found bad images: {shown}; expected none, or on_bad_row: drop or quarantine")
+        raise DataError(
+            f"dataset: found bad images: {shown}; expected none, on_bad_row: drop or quarantine, "
+            f"or the columns that are no images in {NOT_IMAGES}"
+        )
     schema = output_schema(samples, task.by)
     summary.quarantined = _commit_quarantine(samples, details, task, made_from, apart)
     if not files:

@@ -121,6 +121,8 @@ class Output(Section):
     """a folder or object-store URI"""
     partition: str | None = None
     """a column of the source, or `split`; name=value after the recipe builds only that partition; null for none"""
+    not_images: tuple[str, ...] = ()
+    """binary columns of the query that hold other bytes than images, as in `mask` or `extras.embedding`"""
 
 
 class JavaClass(Section):

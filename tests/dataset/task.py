@@ -63,7 +63,7 @@ def main(folder: str, megabytes: int, samples: int) -> None:
         causes=(None, None),
         media=("image",),
         handles=("image",),
-        checked=("image",),
+        images=(("image",),),
         on_bad_row="fail",
         max_pixels=None,
         placement=Placement((1,)),

@@ -10,7 +10,7 @@ stage, which has the bytes anyway, turns those back into null. A query that does
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
@@ -45,7 +45,7 @@ class Leaf:
 
     @property
     def name(self) -> str:
-        return ".".join(part for part in self.path if part != ITEM)
+        return name_of(self.path)
 
 
 def find_leaves(schema: StructType, only: Sequence[str] | None = None) -> tuple[Leaf, ...]:
@@ -53,8 +53,8 @@ def find_leaves(schema: StructType, only: Sequence[str] | None = None) -> tuple[
 
     Raises RecipeError for a name that is not a binary column, and for bytes inside two arrays or maps.
     """
-    paths = list(_binary_paths(schema, ()))
-    names = {".".join(p for p in path if p != ITEM): path for path in paths}
+    paths = list(binary_paths(schema))
+    names = {name_of(path): path for path in paths}
     if only is not None:
         for name in only:
             if name not in names:
@@ -65,24 +65,29 @@ def find_leaves(schema: StructType, only: Sequence[str] | None = None) -> tuple[
         paths = [names[name] for name in names if name in set(only)]
     for path in paths:
         if path.count(ITEM) > 1:
-            name = ".".join(p for p in path if p != ITEM)
             raise RecipeError(
-                f"dataset.source: found bytes inside two arrays or maps at {name!r}, expected one at most; "
+                f"dataset.source: found bytes inside two arrays or maps at {name_of(path)!r}, expected one at most; "
                 "name the media columns in dataset.source.media or explode it in a view first"
             )
     return tuple(Leaf(slot, path) for slot, path in enumerate(paths))
 
 
-def _binary_paths(data_type: DataType, path: Path):
+def name_of(path: Path) -> str:
+    """The name of a place in a schema, as in `conditions.image`."""
+    return ".".join(part for part in path if part != ITEM)
+
+
+def binary_paths(data_type: DataType, path: Path = ()) -> Iterator[Path]:
+    """The places in a type that hold bytes, as in `Leaf.path`."""
     if isinstance(data_type, BinaryType):
         yield path
     elif isinstance(data_type, StructType):
         for field in data_type.fields:
-            yield from _binary_paths(field.dataType, (*path, field.name))
+            yield from binary_paths(field.dataType, (*path, field.name))
     elif isinstance(data_type, ArrayType):
-        yield from _binary_paths(data_type.elementType, (*path, ITEM))
+        yield from binary_paths(data_type.elementType, (*path, ITEM))
     elif isinstance(data_type, MapType):
-        yield from _binary_paths(data_type.valueType, (*path, ITEM))
+        yield from binary_paths(data_type.valueType, (*path, ITEM))
 
 
 def bytes_column(leaf: Leaf, schema: StructType) -> Column:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pyspark.sql import DataFrame, SparkSession
 
-from headrace.dataset.query.media import Leaf
+from headrace.dataset.query.media import Path
 from headrace.dataset.query.placement import Placement
 from headrace.dataset.query.samples import Samples
 from headrace.dataset.session import conf
@@ -43,9 +43,8 @@ def placement(recipe: Dataset, counted: Survey, shares: Sequence[float]) -> Plac
     )
 
 
-def layout_of(recipe: Dataset, build: str, samples: Samples, leaves: Sequence[Leaf], where: Placement) -> Layout:
+def layout_of(recipe: Dataset, build: str, samples: Samples, images: tuple[Path, ...], where: Placement) -> Layout:
     """What the write stage must know about this build."""
-    named = {leaf.name for leaf in leaves}
     return Layout(
         root=absolute(recipe.output.path),
         build=build,
@@ -53,8 +52,7 @@ def layout_of(recipe: Dataset, build: str, samples: Samples, leaves: Sequence[Le
         causes=samples.causes,
         media=samples.media,
         handles=samples.handles,
-        # By value, a column may hold any bytes: only those named like a media column of the source are checked.
-        checked=samples.handles + tuple(name for name in samples.binary if name in named),
+        images=images,
         on_bad_row=recipe.on_bad_row,
         max_pixels=None if recipe.images is None else recipe.images.max_pixels,
         placement=where,

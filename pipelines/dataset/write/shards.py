@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 from pyspark import TaskContext
 
 from headrace.dataset.query.absence import CAUSES, DATA
+from headrace.dataset.query.media import Path
 from headrace.dataset.query.placement import Placement
 from headrace.dataset.storage import filesystem
+from headrace.dataset.write.bad_rows import count_bad_rows
 from headrace.dataset.write.handles import Media, column_of_bytes, column_of_handles, first_used
-from headrace.images.headers import read_header
 
 EXAMPLES = 10
 # The table of bad rows, relative to the dataset's folder.
@@ -48,7 +49,8 @@ class Layout:
     causes: tuple[str | None, ...]
     media: tuple[str, ...]
     handles: tuple[str, ...]
-    checked: tuple[str, ...]
+    images: tuple[Path, ...]
+    """the places that hold images, as `image_paths` returns them"""
     on_bad_row: str
     max_pixels: int | None
     """as in `headrace.images.headers.read_header`"""
@@ -234,17 +236,7 @@ def _bad(shard: Shard, layout: Layout) -> tuple[np.ndarray, np.ndarray, dict[str
             bad[where] = True
             reasons_of[where] = reason
 
-    for ordinal, name in enumerate(layout.media):
-        column = shard.table.column(name).combine_chunks()
-        indices = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        if ordinal == 0:
-            count(f"{name} is missing", indices < 0)
-        if name not in layout.checked:
-            continue
-        headers = [read_header(value.as_py(), layout.max_pixels) for value in column.dictionary]
-        found = np.array([header.problem or "" for header in headers] or [""])
-        for reason in sorted(set(found) - {""}):
-            count(f"{name}: {reason}", (indices >= 0) & (found[indices] == reason))
+    count_bad_rows(shard.table, layout.images, layout.max_pixels, count)
     return bad, reasons_of, reasons
 
 

@@ -3,7 +3,10 @@ package headrace;
 import java.awt.image.BufferedImage;
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
+import java.util.Base64;
 import java.util.Iterator;
+import java.util.Locale;
+import java.util.Map;
 import java.util.Optional;
 import javax.imageio.ImageIO;
 import javax.imageio.ImageReadParam;
@@ -20,6 +23,10 @@ public final class Images {
 
     private static final int KEY_WIDTH = 8;
     private static final int KEY_HEIGHT = 8;
+
+    /** How URLs may write the digits of base64, its padding and its line breaks. */
+    private static final Map<String, Character> ESCAPES = Map.of(
+            "%2B", '+', "%2b", '+', "%2F", '/', "%2f", '/', "%3D", '=', "%3d", '=', "%0A", '\n', "%0D", '\r');
 
     /** Names and proportions of the buckets, from tall to wide. */
     private static final int[][] BUCKETS = {
@@ -42,6 +49,39 @@ public final class Images {
      */
     public static Optional<String> imageProblem(byte[] image) {
         return Headers.read(image).problem();
+    }
+
+    /**
+     * The bytes that base64 stands for, as it is found in JSON and in web pages: with or without a prefix such as
+     * {@code data:image/png;base64,}, line breaks and padding, in the usual alphabet or the one for URLs. Empty for other
+     * text.
+     */
+    public static Optional<byte[]> imageFromBase64(String text) {
+        int comma = text.indexOf(',');
+        boolean isUrl = text.stripLeading().regionMatches(true, 0, "data:", 0, 5);
+        if (isUrl && !text.substring(0, Math.max(comma, 0)).stripTrailing().toLowerCase(Locale.ROOT).endsWith(";base64")) {
+            return Optional.empty();
+        }
+        StringBuilder digits = new StringBuilder(text.length());
+        for (int i = isUrl ? comma + 1 : 0; i < text.length(); i++) {
+            char digit = text.charAt(i);
+            if (digit == '%' && ESCAPES.containsKey(text.substring(i, Math.min(i + 3, text.length())))) {
+                digit = ESCAPES.get(text.substring(i, i + 3));
+                i += 2;
+            }
+            if (!Character.isWhitespace(digit)) {
+                digits.append(digit == '-' ? '+' : digit == '_' ? '/' : digit);
+            }
+        }
+        int end = digits.length();
+        while (end > 0 && digits.charAt(end - 1) == '=') {
+            end--;
+        }
+        try {
+            return Optional.of(Base64.getDecoder().decode(digits.substring(0, end)));
+        } catch (IllegalArgumentException notBase64) {
+            return Optional.empty();
+        }
     }
 
     /**
