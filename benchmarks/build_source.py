@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headrace.images.headers import PNG_SIGNATURE
+from headrace.images.formats import PNG_SIGNATURE
 
 SHARD_BYTES = 64 << 20
 FILE_BYTES = 100 << 20

@@ -1,11 +1,15 @@
-"""From an image file to its pixels: 8 bits, over white, gray or RGB. simplejpeg decodes JPEG, OpenCV the rest.
+"""From an image file to its pixels: 8 bits, over white, gray or RGB.
 
-Both decoders release the GIL. Orientation tags are not applied. To apply them, rotate the pixels in `decode` and
-`decode_as_stored`, and swap the sides in `headers.dimensions`: nothing else asks for either.
+simplejpeg decodes JPEG, OpenCV PNG, WebP and BMP, Pillow the rest; all of them release the GIL. What works on pixels
+after that takes them a band at a time, so that an image never needs much more memory than its pixels.
+
+Orientation tags are not applied. To apply them, rotate the pixels in `decode` and `decode_as_stored`, and swap the
+sides in `headers.dimensions`: nothing else asks for either.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from typing import Literal
@@ -14,8 +18,8 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from headrace.images.formats import MAX_SCANS, BadImage
 from headrace.images.headers import (
-    BadImage,
     check_size,
     dimensions,
     format_of,
@@ -23,6 +27,7 @@ from headrace.images.headers import (
     read_header,
     transparent_gray,
 )
+from headrace.images.pillow import pixels_by_pillow
 
 Mode = Literal["rgb", "gray"]
 CHANNELS: dict[str, int] = {"rgb": 3, "gray": 1}
@@ -33,6 +38,10 @@ Scaled = Callable[[int, int], tuple[int, int]]
 
 _PNG_BITS = 24
 """where a PNG's header says how many bits a sample has"""
+_BAND = 1 << 18
+"""pixels that are composed or converted at a time"""
+_SCAN = re.compile(rb"\xff\xda")
+_STRAY_BYTES = "extraneous bytes before marker"
 _KEPT_SCRATCH = 1 << 26
 """bytes that a thread keeps for the next JPEG it decodes; a larger one takes its own memory and gives it back"""
 _thread = threading.local()
@@ -49,7 +58,7 @@ def decode(data: np.ndarray, mode: Mode, scaled: Scaled | None = None) -> Pixels
         size, pixels = _jpeg(data, mode, scaled)
     else:
         _check(data, name)
-        pixels = _png(data, mode) if name == "png" else _other(data, mode)
+        pixels = _png(data, mode) if name == "png" else _opaque(_as_stored(data, name), mode)
         size = scaled(*pixels.shape[:2]) if scaled else pixels.shape[:2]
     if pixels.shape[:2] != size:
         pixels = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
@@ -64,18 +73,20 @@ def decode_as_stored(image: bytes, max_pixels: int | None = None) -> Pixels:
     header = read_header(image, max_pixels)
     if header.problem is not None:
         raise BadImage(header.problem)
-    data = np.frombuffer(image, np.uint8)
-    if header.format == "png":
-        return eight_bits(_png_as_stored(data))
-    if header.format != "jpeg":
-        pixels = eight_bits(_imdecode(data, cv2.IMREAD_UNCHANGED))
+    return eight_bits(_as_stored(np.frombuffer(image, np.uint8), header.format))
+
+
+def _as_stored(data: np.ndarray, name: str | None) -> np.ndarray:
+    """The pixels of an image of format `name` in the channels that it has: [H, W], BGR or BGRA, in 8 or 16 bits."""
+    if name == "jpeg":
+        return _jpeg_as_stored(data)
+    if name == "png":
+        return _png_as_stored(data)
+    if name == "bmp":
+        pixels = _imdecode(data, cv2.IMREAD_UNCHANGED)
         # OpenCV makes coloured bitmaps of OS/2 gray.
-        return _imdecode(data, cv2.IMREAD_COLOR) if header.format == "bmp" and pixels.ndim == 2 else pixels
-    colours = _jpeg_header(data)[2]
-    if colours == "CMYK":
-        return _imdecode(data, cv2.IMREAD_COLOR)
-    pixels = _decode_jpeg(data, "GRAY" if colours == "Gray" else "BGR")
-    return pixels[:, :, 0] if colours == "Gray" else pixels
+        return _imdecode(data, cv2.IMREAD_COLOR) if pixels.ndim == 2 else pixels
+    return _imdecode(data, cv2.IMREAD_UNCHANGED) if name == "webp" else pixels_by_pillow(data)
 
 
 def eight_bits(pixels: np.ndarray) -> Pixels:
@@ -85,17 +96,53 @@ def eight_bits(pixels: np.ndarray) -> Pixels:
 
 def over_white(pixels: Pixels) -> Pixels:
     """The image without alpha, composed over white: c·a + 1·(1 − a), rounded to 8 bits. Returns [H, W] or [H, W, 3]."""
-    if pixels.ndim == 2 or pixels.shape[2] != 4:
-        return pixels
+    return _in_bands(pixels, 3, _composed) if _has_alpha(pixels) else pixels
+
+
+def grayscale(pixels: Pixels) -> Pixels:
+    """Luma [H, W] of the image composed over white (ITU-R BT.601)."""
+    return pixels if pixels.ndim == 2 else _in_bands(pixels, 1, _luma)
+
+
+def _has_alpha(pixels: np.ndarray) -> bool:
+    return pixels.ndim == 3 and pixels.shape[2] == 4
+
+
+def _in_bands(pixels: np.ndarray, channels: int, function: Callable[[np.ndarray], Pixels]) -> Pixels:
+    """`function` of all rows, some at a time: [H, W] for one of `channels`, else [H, W, channels]."""
+    height, width = pixels.shape[:2]
+    rows = max(1, _BAND // width)
+    if rows >= height:
+        return function(pixels)
+    made = np.empty((height, width, channels) if channels > 1 else (height, width), np.uint8)
+    for top in range(0, height, rows):
+        made[top : top + rows] = function(pixels[top : top + rows])
+    return made
+
+
+def _composed(pixels: Pixels) -> Pixels:
+    """BGR over white, from BGRA."""
     alpha = cv2.merge([pixels[:, :, 3]] * 3)
     colours = cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR)
     return cv2.add(cv2.multiply(colours, alpha, scale=1 / 255), cv2.bitwise_not(alpha))
 
 
-def grayscale(pixels: Pixels) -> Pixels:
-    """Luma [H, W] of the image composed over white (ITU-R BT.601)."""
-    pixels = over_white(pixels)
-    return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
+def _luma(pixels: Pixels) -> Pixels:
+    """Gray over white, from BGR or BGRA."""
+    return cv2.cvtColor(_composed(pixels) if _has_alpha(pixels) else pixels, cv2.COLOR_BGR2GRAY)
+
+
+def _rgb(pixels: Pixels) -> Pixels:
+    """RGB over white, from gray, BGR or BGRA."""
+    if pixels.ndim == 2:
+        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+    return cv2.cvtColor(_composed(pixels) if _has_alpha(pixels) else pixels, cv2.COLOR_BGR2RGB)
+
+
+def _opaque(pixels: np.ndarray, mode: Mode) -> Pixels:
+    """Gray or RGB in 8 bits, over white, from pixels as they are stored."""
+    convert = grayscale if mode == "gray" else _rgb
+    return _in_bands(pixels, CHANNELS[mode], lambda band: convert(eight_bits(band)))
 
 
 def _check(data: np.ndarray, name: str | None) -> None:
@@ -110,24 +157,51 @@ def _check(data: np.ndarray, name: str | None) -> None:
 
 def _jpeg(data: np.ndarray, mode: Mode, scaled: Scaled | None) -> tuple[tuple[int, int], Pixels]:
     """The size to scale to, and pixels of that size or a little more."""
-    height, width, colours = _jpeg_header(data)
-    size = scaled(height, width) if scaled else (height, width)
-    if colours == "CMYK":
-        return size, _imdecode(data, _flags(mode))
-    # The smallest of the decoder's reduced scales that is not below the wanted size: most of the work is saved.
-    scratch = _scratch(height * width * CHANNELS[mode])
-    pixels = _decode_jpeg(data, "GRAY" if mode == "gray" else "RGB", size, scratch)
+    try:
+        height, width, colours = _jpeg_header(data)
+        size = scaled(height, width) if scaled else (height, width)
+        if colours == "CMYK":
+            return size, _imdecode(data, _flags(mode))
+        # The smallest of the decoder's reduced scales that is not below the wanted size: most of the work is saved.
+        scratch = _scratch(height * width * CHANNELS[mode])
+        pixels = _decode_jpeg(data, "GRAY" if mode == "gray" else "RGB", size, scratch)
+    except _StrayBytes:
+        pixels = _opaque(pixels_by_pillow(data), mode)
+        return (scaled(*pixels.shape[:2]) if scaled else pixels.shape[:2]), pixels
     return size, pixels[:, :, 0] if mode == "gray" else pixels
+
+
+def _jpeg_as_stored(data: np.ndarray) -> Pixels:
+    try:
+        colours = _jpeg_header(data)[2]
+        if colours == "CMYK":
+            return _imdecode(data, cv2.IMREAD_COLOR)
+        pixels = _decode_jpeg(data, "GRAY" if colours == "Gray" else "BGR")
+    except _StrayBytes:
+        return pixels_by_pillow(data)
+    return pixels[:, :, 0] if colours == "Gray" else pixels
+
+
+class _StrayBytes(Exception):
+    """A JPEG has bytes before a marker that belong to nothing: simplejpeg refuses it, other decoders pass over them."""
 
 
 def _jpeg_header(data: np.ndarray) -> tuple[int, int, str]:
     """Height, width and colour space. Raises BadImage."""
+    if len(_SCAN.findall(data.data)) > MAX_SCANS:  # at least as many as the image's own scans
+        _check(data, "jpeg")
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
-        raise _bad(data) from error
+        raise _refused(data, error) from error
     check_size("jpeg", width, height)
     return height, width, colours
+
+
+def _refused(data: np.ndarray, error: ValueError) -> Exception:
+    """What to raise for a JPEG that simplejpeg refuses."""
+    problem = read_header(data).problem
+    return _StrayBytes() if problem is None and _STRAY_BYTES in str(error) else BadImage(problem or "corrupt")
 
 
 def _decode_jpeg(
@@ -136,7 +210,7 @@ def _decode_jpeg(
     try:
         return simplejpeg.decode_jpeg(data, colours, min_height=size[0], min_width=size[1], buffer=buffer)
     except ValueError as error:
-        raise _bad(data) from error
+        raise _refused(data, error) from error
 
 
 def _scratch(count: int) -> np.ndarray:
@@ -169,26 +243,6 @@ def _png_as_stored(data: np.ndarray) -> np.ndarray:
     value = clear if bits >= 8 else clear * 255 // ((1 << bits) - 1)
     alpha = np.where(pixels == value, 0, full).astype(pixels.dtype)
     return cv2.merge([pixels, pixels, pixels, alpha])
-
-
-def _other(data: np.ndarray, mode: Mode) -> Pixels:
-    pixels = _imdecode(data, cv2.IMREAD_UNCHANGED)
-    in_colour = pixels.ndim == 3 and pixels.shape[2] in (3, 4)
-    if pixels.dtype == np.uint16 or (pixels.dtype == np.uint8 and in_colour):
-        return _opaque(pixels, mode)
-    # Floating point, or gray, which coloured bitmaps of OS/2 seem to be, and of which Sun rasters come out black.
-    rgb = _imdecode(data, cv2.IMREAD_COLOR_RGB)
-    if rgb.ndim == 2:
-        rgb = cv2.cvtColor(rgb, cv2.COLOR_GRAY2RGB)
-    return rgb if mode == "rgb" else cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-
-
-def _opaque(pixels: np.ndarray, mode: Mode) -> Pixels:
-    """Gray or RGB in 8 bits, over white, from pixels as they are stored."""
-    pixels = eight_bits(pixels)
-    if mode == "gray":
-        return grayscale(pixels)
-    return cv2.cvtColor(over_white(pixels), cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB)
 
 
 def _flags(mode: Mode) -> int:

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headrace.images.headers import BadImage, dimensions
+from headrace.images.formats import BadImage
+from headrace.images.headers import dimensions
 from headrace.loading.table.plan import Plan
 
 SAMPLE_BYTES = 256 << 20

@@ -5,7 +5,8 @@ import base64
 import cv2
 import numpy as np
 
-from headrace.images.headers import BadImage, media_type
+from headrace.images.formats import BadImage
+from headrace.images.headers import media_type
 from headrace.images.pixels import decode
 
 SIDE = 256

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from headrace.errors import DataError, RecipeError
-from headrace.images.headers import BadImage
+from headrace.images.formats import BadImage
 from headrace.images.pixels import decode
 from headrace.systems.image_generator import SampleRequest
 

@@ -85,7 +85,8 @@ def resized(name: str, width: int, height: int) -> bytes:
         frame = next(at for at in range(len(data)) if data[at] == 0xFF and data[at + 1] in (0xC0, 0xC2))
         data[frame + 5 : frame + 9] = struct.pack(">HH", height & 0xFFFF, width & 0xFFFF)
     elif kind == "gif":
-        data[6:10] = struct.pack("<HH", width & 0xFFFF, height & 0xFFFF)
+        frame = data.index(b",\0\0\0\0") + 5
+        data[6:10] = data[frame : frame + 4] = struct.pack("<HH", width & 0xFFFF, height & 0xFFFF)
     elif kind == "webp" and data[12:16] == b"VP8X":
         sides = (max(side, 1) - 1 & 0xFFFFFF for side in (width, height))
         data[24:30] = b"".join(side.to_bytes(3, "little") for side in sides)
@@ -108,3 +109,19 @@ def mutated(seed: int) -> bytes:
         at = rng.integers(2, min(len(data), 64 if rng.random() < 0.8 else len(data)))
         data[at] = rng.choice([0, 1, 0x3B, 0xC0, 0xD8, 0xD9, 0xDA, 0xFF, rng.integers(0, 256)])
     return bytes(data[: rng.integers(0, len(data))]) if rng.random() < 0.2 else bytes(data)
+
+
+def with_stray_bytes(name: str) -> list[bytes]:
+    """The file `name` with bytes in places where no decoder needs them: after its end, and between its parts."""
+    data = FILES[name]
+    made = [data + more for more in (b"\0", b"\r\n", b"\xff\xd9", b"x" * 60, bytes(5000), bytes(range(256)))]
+    if name.startswith("jpeg"):
+        end, scan = data.rfind(b"\xff\xd9"), data.find(b"\xff\xda")
+        frame = next(at for at in range(len(data)) if data[at] == 0xFF and data[at + 1] in (0xC0, 0xC2))
+        made += [data[:at] + more + data[at:] for at in (frame, scan, end) for more in (b"\0", b"abc", bytes(50))]
+    if name.startswith("gif"):
+        first = data.index(b",\0\0\0\0")
+        made += [data[:-1] + b"\0;", data[:first] + b"\r\n" + data[first:]]
+    if name.startswith("bmp"):
+        made += [data[:2] + claimed.to_bytes(4, "little") + data[6:] for claimed in (0, len(data) + 4, (1 << 32) - 1)]
+    return made

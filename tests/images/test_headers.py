@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from headrace.images.formats import MAX_SCANS, BadImage
 from headrace.images.headers import (
     MAX_PIXELS,
     MAX_SIDE,
-    BadImage,
     Header,
     dimensions,
     format_of,
@@ -125,7 +125,7 @@ _SCAN = FILES["jpeg"].find(b"\xff\xda")
         (b"RIFF\x24\0\0\0WAVEfmt ", Header(problem="unknown format")),
         (_swapped("png", 12, b"IDAT"), Header("png", problem="corrupt")),
         (_swapped("jpeg", 2, b"\0"), Header("jpeg", problem="unknown format")),
-        (_swapped("jpeg", 20, b"\0"), Header("jpeg", problem="corrupt")),
+        (_swapped("jpeg", 21, b"\2"), Header("jpeg", problem="corrupt")),
         # two frame headers, none at all, a segment shorter than its stated length, an end before the scan
         (
             FILES["jpeg"][:_FRAME_END] + FILES["jpeg"][_FRAME:],
@@ -134,7 +134,7 @@ _SCAN = FILES["jpeg"].find(b"\xff\xda")
         (FILES["jpeg"][:_FRAME] + FILES["jpeg"][_FRAME_END:], Header("jpeg", problem="corrupt")),
         (_swapped("jpeg", 4, b"\0\1"), Header("jpeg", problem="corrupt")),
         (_swapped("jpeg", _SCAN, b"\xff\xd9"), Header("jpeg", WIDTH, HEIGHT, "corrupt")),
-        (_swapped("gif", len(FILES["gif"]) - 1, b"\1"), Header("gif", WIDTH, HEIGHT, "corrupt")),
+        (FILES["gif"][:13] + bytes(768) + b";", Header("gif", problem="corrupt")),  # no image
         (_swapped("webp lossy", 23, b"\0"), Header("webp", problem="corrupt")),
         (_swapped("webp lossless", 20, b"\0"), Header("webp", problem="corrupt")),
         (_swapped("webp lossy", 12, b"VP9 "), Header("webp", problem="corrupt")),
@@ -147,9 +147,23 @@ def test_damaged_headers(data: bytes, expected: Header) -> None:
     assert read_header(data) == expected
 
 
-def test_what_comes_after_the_end_does_no_harm() -> None:
-    for name in ("png", "jpeg", "gif", "webp lossy", "bmp"):
-        assert read_header(FILES[name] + bytes(100)).problem is None
+def test_a_jpeg_may_have_a_hundred_scans() -> None:
+    data = FILES["jpeg progressive"]
+    start, end = data.rfind(b"\xff\xda"), data.rfind(b"\xff\xd9")
+    own, scan = data.count(b"\xff\xda"), data[start:end]
+    comment = b"\xff\xfe\0\6\xff\xd9\xff\xda"  # a comment that holds markers is neither an end nor a scan
+    for more, problem in ((MAX_SCANS - own, None), (MAX_SCANS - own + 1, "corrupt")):
+        assert read_header(data[:end] + (comment + scan) * more + data[end:]).problem == problem
+    assert read_header(data + scan * MAX_SCANS).problem is None  # what comes after the end does not count
+
+
+def test_the_first_image_of_a_gif_may_make_its_canvas_larger() -> None:
+    data = bytearray(FILES["gif"])
+    data[6:10] = struct.pack("<HH", 8, 20)
+    assert read_header(bytes(data)) == Header("gif", WIDTH, 20)
+    # 35 bytes, a canvas of 8 × 8, and an image of 30000 × 30000
+    bomb = b"GIF89a" + struct.pack("<HH", 8, 8) + b"\xf0" + bytes(8) + b"," + struct.pack("<HHHH", 0, 0, 30000, 30000)
+    assert read_header(bomb + b"\0\2\2\x44\1\0;") == Header("gif", 30000, 30000, "too large")
 
 
 def test_a_thumbnail_does_not_end_its_image() -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import zlib
 from fractions import Fraction
+from io import BytesIO
 
 import cv2
 import numpy as np
 import pytest
 import simplejpeg
+from PIL import Image
 
 from headrace.images import headers
-from headrace.images.headers import BadImage, read_header
+from headrace.images.formats import MAX_SCANS, BadImage
+from headrace.images.headers import Header, dimensions, read_header
 from headrace.images.pixels import decode, decode_as_stored, eight_bits, grayscale, over_white
-from tests.images.files import BGR, BGRA, FILES, HEIGHT, WIDTH, mutated, opencv, resized
+from tests.images.files import BGR, BGRA, FILES, HEIGHT, WIDTH, mutated, opencv, pillow, resized, with_stray_bytes
 from tests.loading.shard_tables import jpeg, png
 
 
@@ -241,12 +244,72 @@ def test_a_gray_png_may_call_one_value_transparent(bits: int) -> None:
     assert decode_as_stored(encoded)[0, :, 3].tolist() == [0, 255]
 
 
-@pytest.mark.parametrize("suffix", [".pfm", ".ras"])
-def test_other_formats_in_one_channel_are_gray_and_rgb(suffix: str) -> None:
+def pillow_pixels(data: bytes, mode: str = "RGBA") -> np.ndarray:
+    """The pixels as Pillow has them, composed over white."""
+    with Image.open(BytesIO(data)) as image:
+        pixels = np.asarray(image.convert(mode)).astype(float)
+    alpha = pixels[:, :, 3:] / 255
+    return pixels[:, :, :3] * alpha + 255 * (1 - alpha)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "appendix" not in name])
+def test_stray_bytes_do_no_harm(name: str) -> None:
+    """The build and the loader take what Pillow opens, and find the same image in it."""
+    whole = decode(array(FILES[name]), "rgb").copy().astype(int)
+    for data in with_stray_bytes(name):
+        assert read_header(data) == Header(name.split()[0], WIDTH, HEIGHT)
+        assert dimensions(data) == (HEIGHT, WIDTH)
+        assert np.abs(decode(array(data), "rgb") - whole).max() <= 3  # two JPEG decoders may round differently
+        assert np.abs(pillow_pixels(data) - whole).max() <= 3
+        assert decode(array(data), "gray", lambda height, width: (6, 7)).shape == (6, 7)
+        stored = over_white(decode_as_stored(data))
+        stored = cv2.cvtColor(stored, cv2.COLOR_GRAY2BGR) if stored.ndim == 2 else stored
+        assert np.abs(stored[:, :, ::-1].astype(int) - whole).max() <= 3
+
+
+def test_a_jpeg_with_very_many_scans_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = FILES["jpeg progressive"]
+    start, end = data.rfind(b"\xff\xda"), data.rfind(b"\xff\xd9")
+    bomb = data[:end] + data[start:end] * MAX_SCANS + data[end:]
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
+    assert refused(bomb) == read_header(bomb).problem == "corrupt"
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+def test_a_tiff_of_every_mode_is_composed_over_white_once(mode: str) -> None:
+    data = pillow("TIFF", mode)
+    expected = pillow_pixels(data)
+    assert np.abs(decode(array(data), "rgb") - expected).max() <= 0.51
+    assert np.abs(decode(array(data), "gray") - expected @ [0.299, 0.587, 0.114]).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["I", "F", "LAB"])
+def test_a_tiff_that_does_not_say_what_is_white_is_refused(mode: str) -> None:
+    buffer = BytesIO()
+    Image.new(mode, (4, 3)).save(buffer, "TIFF")
+    assert refused(buffer.getvalue()) == "unknown format"
+
+
+@pytest.mark.parametrize("largest", [1, 100, 255, 1000, 65535])
+def test_the_largest_value_of_a_pgm_is_white(largest: int) -> None:
+    values = [0, largest // 2, largest]
+    body = b"".join(v.to_bytes(1 if largest < 256 else 2, "big") for v in values)
+    found = decode(array(b"P5 3 1 %d\n" % largest + body), "gray")
+    assert np.abs(found[0] - np.array(values) * 255 / largest).max() <= 0.51
+
+
+def test_large_images_are_composed_band_by_band(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [FILES[name] for name in FILES] + [pillow("TIFF", mode) for mode in ("L", "P", "RGB", "RGBA")]
+    wanted = [[decode(array(data), mode).copy() for mode in ("rgb", "gray")] for data in images]
+    for room in ("pixels", "pillow"):
+        monkeypatch.setattr(f"headrace.images.{room}._BAND", 2 * WIDTH + 1)
+    for data, expected in zip(images, wanted, strict=True):
+        for mode, pixels in zip(("rgb", "gray"), expected, strict=True):
+            assert np.array_equal(decode(array(data), mode), pixels)  # type: ignore[arg-type]
+
+
+def test_a_sun_raster_in_one_channel_is_gray_and_rgb() -> None:
     stored = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
-    encoded = array(opencv(suffix, stored.astype(np.float32) if suffix == ".pfm" else stored))
-    gray, rgb = decode(encoded, "gray"), decode(encoded, "rgb")
-    assert gray.shape == (3, 4)
-    assert rgb.shape == (3, 4, 3)
-    assert gray.std() > 0
-    assert np.array_equal(rgb, np.repeat(gray[..., None], 3, 2))
+    encoded = array(opencv(".ras", stored))
+    assert np.array_equal(decode(encoded, "gray"), stored)
+    assert np.array_equal(decode(encoded, "rgb"), np.repeat(stored[..., None], 3, 2))

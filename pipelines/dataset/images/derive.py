@@ -12,13 +12,15 @@ from pyspark.sql.types import ArrayType, BinaryType, StringType, StructField, St
 
 from headrace.errors import DataError, RecipeError
 from headrace.images.edges import canny
-from headrace.images.headers import BadImage
+from headrace.images.formats import BadImage
 from headrace.images.pixels import Pixels, decode_as_stored, grayscale, over_white
 
 LOWRES_SIDE = 16
 PALETTE_COLORS = 8
 PALETTE_PIXELS, PALETTE_ROUNDS = 4096, 20
 """k-means uses at most this many pixels of an image, evenly spaced, and stops after this many rounds"""
+_BAND = 1 << 16
+"""pixels that are given their colour at a time"""
 
 Hook = Callable[[pa.RecordBatch], pa.Array]
 """a user's function: takes a batch of the source's rows and returns one encoded image for each, or null"""
@@ -52,8 +54,8 @@ def palette(pixels: Pixels, colors: int = PALETTE_COLORS) -> Pixels:
     """The image over white, reduced to `colors` colours by k-means in BGR (Lloyd 1982) from a fixed start."""
     pixels = over_white(pixels)
     pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
-    points_N3 = pixels.reshape(-1, 3).astype(np.float32)
-    sampled_M3 = points_N3[:: -(-len(points_N3) // PALETTE_PIXELS)]
+    pixels_N3 = pixels.reshape(-1, 3)
+    sampled_M3 = pixels_N3[:: -(-len(pixels_N3) // PALETTE_PIXELS)].astype(np.float32)
     distinct = np.unique(sampled_M3, axis=0)
     centers_K3: np.ndarray = distinct
     if len(distinct) > colors:
@@ -61,9 +63,13 @@ def palette(pixels: Pixels, colors: int = PALETTE_COLORS) -> Pixels:
         start = np.abs(sampled_M3[:, None] - distinct[nearest[0]]).sum(-1).argmin(1).astype(np.int32)
         criteria = (cv2.TERM_CRITERIA_MAX_ITER, PALETTE_ROUNDS, 0.0)
         centers_K3 = cv2.kmeans(sampled_M3, colors, start, criteria, 1, cv2.KMEANS_USE_INITIAL_LABELS)[2]
-    # argmin takes the first of equal distances, so the result does not depend on the machine.
-    squares_NK = ((points_N3**2).sum(1)[:, None] - 2 * points_N3 @ centers_K3.T) + (centers_K3**2).sum(1)
-    return centers_K3.round().astype(np.uint8)[squares_NK.argmin(1)].reshape(pixels.shape)
+    made_N3 = np.empty_like(pixels_N3)
+    for first in range(0, len(pixels_N3), _BAND):  # the distances of all pixels at once would fill gigabytes
+        points_N3 = pixels_N3[first : first + _BAND].astype(np.float32)
+        # argmin takes the first of equal distances, so the result does not depend on the machine.
+        squares_NK = ((points_N3**2).sum(1)[:, None] - 2 * points_N3 @ centers_K3.T) + (centers_K3**2).sum(1)
+        made_N3[first : first + _BAND] = centers_K3.round().astype(np.uint8)[squares_NK.argmin(1)]
+    return made_N3.reshape(pixels.shape)
 
 
 KINDS: dict[str, Callable[..., Pixels | None]] = {

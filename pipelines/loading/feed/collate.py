@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from headrace.errors import DataError
-from headrace.images.headers import BadImage, dimensions
+from headrace.images.formats import BadImage
+from headrace.images.headers import dimensions
 from headrace.images.pixels import CHANNELS, Mode, decode
 from headrace.loading.feed.block import Batch, Block
 from headrace.loading.feed.stats import BadSample

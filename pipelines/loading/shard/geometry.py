@@ -9,7 +9,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from headrace.images.headers import BadImage, dimensions
+from headrace.images.formats import BadImage
+from headrace.images.headers import dimensions
 from headrace.loading.order.hashing import mix
 
 BATCHES = 16

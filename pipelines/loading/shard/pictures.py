@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.images.headers import BadImage
+from headrace.images.formats import BadImage
 from headrace.loading.shard.budget import Lease
 from headrace.loading.shard.columns import one_array
 from headrace.loading.shard.pages import LocalFile, Values
