@@ -191,7 +191,7 @@ def _webp_end(data: memoryview) -> None:
 
 
 _BMP_CORE_HEADER, _BMP_INFO_HEADER = 12, 40  # bytes of the header of OS/2 1.x, and of the shortest that Windows writes
-_BMP_RAW = (0, 3)  # kinds of compression that compress nothing: BI_RGB, BI_BITFIELDS
+_BMP_RAW, _BMP_COMPRESSED = (0, 3), (1, 2)  # BI_RGB and BI_BITFIELDS; BI_RLE8 and BI_RLE4
 
 
 def _bmp_size(data: memoryview) -> tuple[int, int]:
@@ -210,8 +210,11 @@ def _bmp_end(data: memoryview) -> None:
     needed, pixels, header = struct.unpack_from("<I4xII", data, 2)
     width, height = _bmp_size(data)
     bits = struct.unpack_from("<H", data, 24 if header == _BMP_CORE_HEADER else 28)[0]
-    if header == _BMP_CORE_HEADER or struct.unpack_from("<I", data, 30)[0] in _BMP_RAW:
+    compression = 0 if header == _BMP_CORE_HEADER else struct.unpack_from("<I", data, 30)[0]
+    if compression in _BMP_RAW:
         needed = pixels + (width * bits + 31) // 32 * 4 * height
+    elif compression not in _BMP_COMPRESSED:
+        raise BadImage("corrupt")
     if needed > len(data):
         raise BadImage("truncated")
 

@@ -139,6 +139,7 @@ _SCAN = FILES["jpeg"].find(b"\xff\xda")
         (_swapped("webp lossless", 20, b"\0"), Header("webp", problem="corrupt")),
         (_swapped("webp lossy", 12, b"VP9 "), Header("webp", problem="corrupt")),
         (_swapped("bmp", 14, b"\x10"), Header("bmp", problem="corrupt")),
+        (_swapped("bmp", 30, b"\4"), Header("bmp", WIDTH, HEIGHT, "corrupt")),  # a JPEG inside a bitmap
     ],
 )
 def test_damaged_headers(data: bytes, expected: Header) -> None:

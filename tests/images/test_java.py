@@ -8,7 +8,7 @@ from headrace import udfs
 from headrace.images.hashes import perceptual_hash
 from headrace.images.headers import Header, read_header
 from headrace.images.pixels import decode_as_stored
-from tests.images.files import FILES, mutated, opencv, resized
+from tests.images.files import FILES, mutated, opencv, resized, with_stray_bytes
 
 SIZES = [
     (0, 1),
@@ -40,10 +40,14 @@ def noise(seed: int) -> bytes:
 
 
 def damaged() -> list[bytes]:
-    """Files of every format, cut off, with made-up sizes, with wrong bytes, with bytes after their end; and noise."""
+    """Files of every format, cut off, with made-up sizes, with wrong bytes, with stray bytes; and noise."""
     found = [data[:end] for data in FILES.values() for end in {*range(min(len(data), 90)), *range(0, len(data), 31)}]
     found += [resized(name, *size) for name in FILES for size in SIZES]
-    found += [data + more for data in FILES.values() for more in (b"\0", b"\xff\xd9", bytes(50))]
+    found += [data for name in FILES for data in with_stray_bytes(name)]
+    progressive = FILES["jpeg progressive"]
+    scan, end = progressive.rfind(b"\xff\xda"), progressive.rfind(b"\xff\xd9")
+    found += [progressive[:end] + progressive[scan:end] * more + progressive[end:] for more in range(85, 100)]
+    found += [FILES["gif"][:13] + bytes(768) + b";", FILES["bmp"][:30] + b"\4" + FILES["bmp"][31:]]
     return [*found, *map(mutated, range(3000)), *map(noise, range(1000))]
 
 
@@ -105,5 +109,7 @@ def test_near_duplicate_keys_are_nearly_those_of_the_build(java) -> None:
 
 
 def test_bad_images_have_no_near_duplicate_key(java) -> None:
-    images = [resized("png", 1 << 14, (1 << 14) + 1), FILES["jpeg"][:-30], FILES["png"][:-1], b"", b"no image"]
+    large = opencv(".png", np.zeros(((1 << 13) + 1, 1 << 13), np.uint8))
+    assert read_header(large).problem is None
+    images = [large, resized("png", 1 << 14, (1 << 14) + 1), FILES["jpeg"][:-30], FILES["png"][:-1], b"", b"no image"]
     assert [key for _, _, key in java(images)] == [None] * len(images)

@@ -1,5 +1,6 @@
 """The functions of udfs/java/headrace: known answers, comparison with other libraries, and a result for any input."""
 
+import base64
 import datetime
 import html
 import math
@@ -15,6 +16,8 @@ from headrace import udfs
 
 CLASSES = ["Captions", "Text", "Language", "Images", "Urls", "Parse"]
 FUZZ_INPUTS, FUZZ_PARTS = 132_000, 4
+LONG_TEXT = 100_000
+"""characters"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -63,6 +66,43 @@ def test_plain_text_agrees_with_pythons_libraries(spark):
 
 def test_without_emoji(spark):
     check(spark, "without_emoji", {"hi 👨‍👩‍👧 there 🇫🇷": "hi there", "1️⃣ 2 #": "2 #", "☀️": None, "été": "été"})
+
+
+def test_functions_of_text_take_very_long_text(spark, acme_jar):
+    udfs.register(spark, "acme.Fuzz", jar=acme_jar)
+    names = spark.createDataFrame([(f"headrace.{name}",) for name in CLASSES], "name string").repartition(2)
+    rows = names.selectExpr(f"fuzz_long(name, {LONG_TEXT}) AS failures").collect()
+    assert [failure for row in rows for failure in row.failures] == []
+    (cut,) = answers(spark, "without_emoji", ["cat" + "😀👨‍👩‍👧1️⃣" * (LONG_TEXT // 10) + "dog"])
+    assert cut == "cat dog"
+
+
+def test_images_in_base64(spark):
+    image = encoded(".png") + b"\xfb\xff\xfe"  # base64 with + and /
+    plain = base64.b64encode(image).decode()
+    assert {"+", "/"} <= set(plain)
+    texts = [
+        plain,
+        base64.encodebytes(image).decode(),
+        f" {plain}\r\n",
+        base64.urlsafe_b64encode(image).decode().rstrip("="),
+        f"data:image/png;base64,{plain}",
+        f"DATA:image/svg+xml;charset=utf-8;BASE64, {plain}",
+        f"data:;base64,{plain.replace('+', '%2B').replace('/', '%2f').replace('=', '%3D')}",
+    ]
+    assert answers(spark, "image_from_base64", texts) == [bytearray(image)] * len(texts)
+    others = [
+        "<html>",
+        "https://host/cat.png",
+        "data:image/png,abcd",
+        "data:image/png;base64",
+        "ab*d",
+        "abcde",
+        "été",
+        None,
+    ]
+    assert answers(spark, "image_from_base64", others) == [None] * len(others)
+    assert answers(spark, "image_from_base64", ["", "data:image/png;base64,"]) == [b"", b""]
 
 
 def test_best_caption(spark):

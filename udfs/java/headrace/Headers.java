@@ -6,7 +6,7 @@ import java.util.Set;
 
 /**
  * Reads the headers of image files, without decoding: format, size, and what is wrong with the file. Takes any bytes. The
- * rules are those of pipelines/images/headers.py, and a test checks that both give the same answers.
+ * rules are those of pipelines/images/formats.py and headers.py, and a test checks that both give the same answers.
  */
 final class Headers {
     /** Pixels of the largest image that is decoded. */
@@ -17,16 +17,31 @@ final class Headers {
 
     private static final int MAX_JPEG_SIDE = 65_500;
 
+    /** Scans of a JPEG: encoders write about 10, and a file of some kilobytes with thousands takes minutes to decode. */
+    private static final int MAX_SCANS = 100;
+
     private static final int START_OF_SCAN = 0xda;
     private static final int END_OF_IMAGE = 0xd9;
+
+    /** Those that decoders know. */
+    private static final Set<Integer> START_OF_FRAME = Set.of(0xc0, 0xc1, 0xc2, 0xc3, 0xc9, 0xca);
+
+    /** DHT, DAC, DQT, DNL, DRI, COM; besides them APPn, frames and scans have a length. */
+    private static final Set<Integer> TABLES = Set.of(0xc4, 0xcc, 0xdb, 0xdc, 0xdd, 0xfe);
+
+    private static final int GIF_IMAGE = ',';
+    private static final int GIF_EXTENSION = '!';
+    private static final int GIF_TRAILER = ';';
 
     /** Bytes of the header of OS/2 1.x, and of the shortest that Windows writes. */
     private static final int BMP_CORE_HEADER = 12;
 
     private static final int BMP_INFO_HEADER = 40;
 
-    /** Kinds of compression that compress nothing: BI_RGB, BI_BITFIELDS. */
-    private static final Set<Long> BMP_RAW = Set.of(0L, 3L);
+    /** Kinds of compression of a bitmap: BI_RLE8 and BI_RLE4 compress, 0 and BI_BITFIELDS do not; others are not decoded. */
+    private static final Set<Long> BMP_COMPRESSED = Set.of(1L, 2L);
+
+    private static final int BMP_BITFIELDS = 3;
 
     /**
      * What is known of a file without decoding it.
@@ -90,7 +105,7 @@ final class Headers {
         return switch (format) {
             case "png" -> pngSize();
             case "jpeg" -> jpegSize();
-            case "gif" -> new Size(little(6, 2), little(8, 2));
+            case "gif" -> gifSize();
             case "webp" -> webpSize();
             default -> bmpSize();
         };
@@ -101,7 +116,7 @@ final class Headers {
             case "png" -> pngEnd();
             case "jpeg" -> jpegEnd();
             case "gif" -> gifEnd();
-            case "webp" -> need(little(4, 4) + 8);
+            case "webp" -> webpEnd();
             default -> bmpEnd();
         }
     }
@@ -146,58 +161,76 @@ final class Headers {
 
     /** From the frame header: ITU T.81, section B.2.2. */
     private Size jpegSize() throws BadImage {
-        long frame = frameOrScan(2);
-        if (marker(frame) == START_OF_SCAN) {
-            throw new BadImage("corrupt");
-        }
-        return new Size(big(frame + 7, 2), big(frame + 5, 2));
-    }
-
-    /** One frame header, a scan, and an end-of-image marker somewhere after it: cameras append to their files. */
-    private void jpegEnd() throws BadImage {
-        int frames = 0;
-        long at = frameOrScan(2);
-        for (; marker(at) != START_OF_SCAN; at = frameOrScan(behind(at))) {
-            frames++;
-        }
-        if (frames > 1) {
-            throw new BadImage("corrupt");
-        }
-        for (int end = bytes.length - 2; end >= at; end--) {
-            if ((bytes[end] & 0xff) == 0xff && (bytes[end + 1] & 0xff) == END_OF_IMAGE) {
-                return;
-            }
-        }
-        throw new BadImage("truncated");
-    }
-
-    /** The position of the first frame header or scan from {@code at} on. */
-    private long frameOrScan(long at) throws BadImage {
-        for (long segment = segment(at); ; segment = segment(behind(segment))) {
-            int marker = marker(segment);
-            boolean frame = marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc;
-            if (frame || marker == START_OF_SCAN) {
-                return segment;
-            }
-        }
-    }
-
-    /** The position of the first segment from {@code at} on, behind fill bytes and markers without a length. */
-    private long segment(long at) throws BadImage {
-        while (true) {
-            if (big(at, 1) != 0xff) {
+        long at = segment(2);
+        for (; !START_OF_FRAME.contains(marker(at)); at = segment(behind(at))) {
+            if (marker(at) == START_OF_SCAN) {
                 throw new BadImage("corrupt");
             }
-            int marker = marker(at);
-            boolean alone = marker == 0x01 || marker >= 0xd0 && marker <= 0xd8;
-            if (marker != 0xff && !alone) {
-                if (big(at + 2, 2) < 2 || marker == END_OF_IMAGE) {
-                    throw new BadImage("corrupt");
-                }
-                return at;
-            }
-            at += alone ? 2 : 1;
         }
+        return new Size(big(at + 7, 2), big(at + 5, 2));
+    }
+
+    /** One frame header, scans, and an end-of-image marker somewhere after them: cameras append to their files. */
+    private void jpegEnd() throws BadImage {
+        int frames = 0;
+        long scan = segment(2);
+        for (; marker(scan) != START_OF_SCAN; scan = segment(behind(scan))) {
+            frames += START_OF_FRAME.contains(marker(scan)) ? 1 : 0;
+        }
+        int scans = 0;
+        long at = scan;
+        while (at >= 0 && marker(at) != END_OF_IMAGE) {
+            scans += marker(at) == START_OF_SCAN ? 1 : 0;
+            at = nextMarker(!hasLength(marker(at)) ? at + 2 : at + 4 <= bytes.length ? behind(at) : bytes.length);
+        }
+        if (frames > 1 || scans > MAX_SCANS) {
+            throw new BadImage("corrupt");
+        }
+        if (at < 0 && !endsBehind(scan)) {
+            throw new BadImage("truncated");
+        }
+    }
+
+    /** Whether there is an end-of-image marker anywhere behind {@code at}. */
+    private boolean endsBehind(long at) {
+        int end = bytes.length - 2;
+        while (end >= at && !((bytes[end] & 0xff) == 0xff && (bytes[end + 1] & 0xff) == END_OF_IMAGE)) {
+            end--;
+        }
+        return end >= at;
+    }
+
+    /** The position of the first segment from {@code at} on. */
+    private long segment(long at) throws BadImage {
+        long segment = nextMarker(at);
+        if (segment < 0) {
+            throw new BadImage("truncated");
+        }
+        if (big(segment + 2, 2) < 2 || !hasLength(marker(segment))) {
+            throw new BadImage("corrupt");
+        }
+        return segment;
+    }
+
+    /**
+     * The position of the first marker from {@code at} on, behind stuffed zeros, fill bytes, markers that stand alone (TEM,
+     * RST0 to RST7), and bytes that belong to nothing; -1 if there is none.
+     */
+    private long nextMarker(long at) {
+        for (long place = at; place + 1 < bytes.length; place++) {
+            if ((bytes[(int) place] & 0xff) == 0xff) {
+                int marker = bytes[(int) place + 1] & 0xff;
+                if (marker != 0xff && marker > 0x01 && (marker < 0xd0 || marker > 0xd7)) {
+                    return place;
+                }
+            }
+        }
+        return -1;
+    }
+
+    private static boolean hasLength(int marker) {
+        boolean application = marker >= 0xe0 && marker <= 0xef;
+        return application || marker == START_OF_SCAN || TABLES.contains(marker) || START_OF_FRAME.contains(marker);
     }
 
     /** The position behind a segment. */
@@ -209,22 +242,52 @@ final class Headers {
         return (int) big(at + 1, 1);
     }
 
-    /** Walks the blocks to the trailer: GIF89a specification, sections 15 to 27. */
-    private void gifEnd() throws BadImage {
-        long at = 13 + gifColours(little(10, 1));
-        for (long block = little(at, 1); block != 0x3b; block = little(at, 1)) {
-            if (block == 0x21) { // an extension: its label
-                at += 2;
-            } else if (block == 0x2c) { // an image: its descriptor, its colours, its code size
-                at += 11 + gifColours(little(at + 9, 1));
-            } else {
+    /** The canvas, made larger where the first image reaches beyond it, as browsers do. */
+    private Size gifSize() throws BadImage {
+        long width = little(6, 2);
+        long height = little(8, 2);
+        long at = gifBlock(13 + gifColours(little(10, 1)));
+        while (little(at, 1) != GIF_IMAGE) {
+            if (little(at, 1) == GIF_TRAILER) {
                 throw new BadImage("corrupt");
             }
-            for (long length = little(at, 1); length != 0; length = little(at, 1)) { // the sub-blocks
-                at += 1 + length;
-            }
-            at++;
+            at = gifBlock(behindGifBlock(at));
         }
+        behindGifBlock(at);
+        long across = little(at + 5, 2);
+        long down = little(at + 7, 2);
+        if (across == 0 || down == 0) {
+            throw new BadImage("no pixels");
+        }
+        return new Size(Math.max(width, little(at + 1, 2) + across), Math.max(height, little(at + 3, 2) + down));
+    }
+
+    /** Walks the blocks to the trailer: GIF89a specification, sections 15 to 27. */
+    private void gifEnd() throws BadImage {
+        long at = gifBlock(13 + gifColours(little(10, 1)));
+        while (little(at, 1) != GIF_TRAILER) {
+            at = gifBlock(behindGifBlock(at));
+        }
+    }
+
+    /** The position of the first block from {@code at} on, behind bytes that belong to nothing. */
+    private long gifBlock(long at) throws BadImage {
+        for (long block = at; ; block++) {
+            long kind = little(block, 1);
+            if (kind == GIF_IMAGE || kind == GIF_EXTENSION || kind == GIF_TRAILER) {
+                return block;
+            }
+        }
+    }
+
+    /** The position behind a block that is not the trailer. */
+    private long behindGifBlock(long block) throws BadImage {
+        // an extension: its label; an image: its descriptor, its colours, its code size
+        long at = little(block, 1) == GIF_EXTENSION ? block + 2 : block + 11 + gifColours(little(block + 9, 1));
+        for (long length = little(at, 1); length != 0; length = little(at, 1)) { // the sub-blocks
+            at += 1 + length;
+        }
+        return at + 1;
     }
 
     /** The bytes of a colour table. */
@@ -251,6 +314,25 @@ final class Headers {
         throw new BadImage("corrupt");
     }
 
+    /** The image is inside the file, and so are all chunks of the extended kind: RFC 9649, section 2.3. */
+    private void webpEnd() throws BadImage {
+        long end = little(4, 4) + 8;
+        need(end);
+        boolean extended = says(12, "VP8X");
+        boolean found = false;
+        for (long at = 12; at + 8 <= end && (extended || at == 12); ) {
+            found |= says((int) at, "VP8 ") || says((int) at, "VP8L") || says((int) at, "ANMF");
+            long size = little(at + 4, 4);
+            if (at + 8 + size > end) {
+                throw new BadImage("corrupt");
+            }
+            at += 8 + size + (size & 1);
+        }
+        if (!found) {
+            throw new BadImage("corrupt");
+        }
+    }
+
     /** The old header of OS/2 has 16-bit sizes. In later ones a negative height says that the top row comes first. */
     private Size bmpSize() throws BadImage {
         long header = little(14, 4);
@@ -263,15 +345,17 @@ final class Headers {
         return new Size((int) little(18, 4), Math.abs((long) (int) little(22, 4)));
     }
 
-    /** The file is as long as it says, and has all rows, each of a multiple of four bytes. */
+    /** All rows are there, each of a multiple of four bytes; if they are compressed, the file is as long as it says. */
     private void bmpEnd() throws BadImage {
         boolean core = little(14, 4) == BMP_CORE_HEADER;
         Size size = bmpSize();
         long bits = little(core ? 24 : 28, 2);
-        need(little(2, 4));
-        if (core || BMP_RAW.contains(little(30, 4))) {
-            need(little(10, 4) + (size.width * bits + 31) / 32 * 4 * size.height);
+        long compression = core ? 0 : little(30, 4);
+        if (compression > BMP_BITFIELDS) {
+            throw new BadImage("corrupt");
         }
+        boolean raw = !BMP_COMPRESSED.contains(compression);
+        need(raw ? little(10, 4) + (size.width * bits + 31) / 32 * 4 * size.height : little(2, 4));
     }
 
     private boolean says(int at, String text) {

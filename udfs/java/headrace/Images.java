@@ -18,6 +18,9 @@ import javax.imageio.stream.MemoryCacheImageInputStream;
 public final class Images {
     private Images() {}
 
+    /** Pixels of the largest image that gets a key: decoding it takes a second and, for some JPEGs, 400 MB. */
+    private static final long MAX_KEY_PIXELS = 1L << 26;
+
     /** An image is subsampled to sides of this many pixels, up to twice as many, before its key is computed. */
     private static final int ENOUGH = 128;
 
@@ -109,11 +112,11 @@ public final class Images {
     /**
      * A key of 64 bits that differs in few bits between images that look alike: the signs of the horizontal differences
      * of brightness on a grid of 9 × 8, over white, as 16 hexadecimal digits (dHash). Empty for WebP, for files that are
-     * damaged or have an {@code imageProblem}, and for formats other than PNG, JPEG, GIF and BMP.
+     * damaged or have an {@code imageProblem} or more than 2²⁶ pixels, and for formats other than PNG, JPEG, GIF and BMP.
      */
     public static Optional<String> nearDuplicateKey(byte[] image) {
         Headers.Header header = Headers.read(image);
-        if (header.problem().isPresent() || header.facts().isEmpty()) {
+        if (header.problem().isPresent() || header.facts().filter(Images::getsKey).isEmpty()) {
             return Optional.empty();
         }
         try (ImageInputStream stream = new MemoryCacheImageInputStream(new ByteArrayInputStream(image))) {
@@ -131,6 +134,10 @@ public final class Images {
         } catch (IOException | RuntimeException damaged) {
             return Optional.empty(); // the JDK's decoders throw many kinds of RuntimeException on damaged bytes
         }
+    }
+
+    private static boolean getsKey(ImageFacts facts) {
+        return (long) facts.width() * facts.height() <= MAX_KEY_PIXELS;
     }
 
     private static BufferedImage subsampled(ImageReader reader, ImageFacts facts) throws IOException {

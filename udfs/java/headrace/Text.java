@@ -16,9 +16,10 @@ public final class Text {
     private static final Pattern INVISIBLE =
             Pattern.compile("[\\p{Cc}\\p{Cs}\\p{Co}\\p{Cn}\\p{Cf}&&[^\\u200c\\u200d\\x{E0020}-\\x{E007F}]]");
 
-    private static final Pattern EMOJI = Pattern.compile("(?:[0-9#*]\\x{FE0F}?\\x{20E3}|["
+    /** One character of an emoji, or a key cap. A repeated group would need stack for each of its repetitions. */
+    private static final Pattern EMOJI = Pattern.compile("[0-9#*]\\x{FE0F}?\\x{20E3}|["
             + "\\x{1F000}-\\x{1FAFF}\\x{2600}-\\x{27BF}"
-            + "\\x{2B00}-\\x{2BFF}\\x{2300}-\\x{23FF}\\x{FE0F}\\x{20E3}\\x{200D}\\x{E0020}-\\x{E007F}])+");
+            + "\\x{2B00}-\\x{2BFF}\\x{2300}-\\x{23FF}\\x{FE0F}\\x{20E3}\\x{200D}\\x{E0020}-\\x{E007F}]");
 
     /**
      * Plain text: HTML entities are decoded, control characters removed, and runs of white space become one space; the

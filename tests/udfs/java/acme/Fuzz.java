@@ -53,6 +53,31 @@ public final class Fuzz {
         return failures;
     }
 
+    /** As {@code fuzz}, with texts of so many characters, each of which is one of the pieces again and again. */
+    public static List<String> fuzzLong(String className, int characters) throws ReflectiveOperationException {
+        List<String> failures = new ArrayList<>();
+        for (Method method : Class.forName(className, true, Thread.currentThread().getContextClassLoader()).getMethods()) {
+            if (!Modifier.isStatic(method.getModifiers()) || method.getParameterTypes()[0] == byte[].class) {
+                continue;
+            }
+            for (String piece : PIECES) {
+                String text = piece.repeat(characters / piece.length());
+                Object[] arguments = Arrays.stream(method.getGenericParameterTypes())
+                        .map(type -> type == String.class ? text
+                                : type == int.class ? (Object) 1
+                                : type.getTypeName().startsWith("java.util.List") ? List.of(Optional.of(text))
+                                : Optional.of(text))
+                        .toArray();
+                try {
+                    method.invoke(null, arguments);
+                } catch (InvocationTargetException error) {
+                    failures.add(method.getName() + " threw " + error.getCause().getClass() + " for many " + piece);
+                }
+            }
+        }
+        return failures;
+    }
+
     private static Object argument(String type, Random random, List<byte[]> images) {
         switch (type) {
             case "java.lang.String": return text(random);
