@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.dataset.build import build
-from headrace.dataset.source import tars
+from headrace.dataset.source import folders, tars
 from headrace.dataset.source.account import (
     ALONE,
+    CLOSED,
     DROPPED,
     HIDDEN,
     IRREGULAR,
@@ -152,6 +153,22 @@ def test_what_is_in_a_folder(tmp_path: Path) -> None:
     assert rows["linked"]["image"] == rows["b#1%20?"]["image"] == rows["caf\\xe9"]["image"] == b"x"
     pa.RecordBatch.from_pylist(list(rows.values()))  # every key is Unicode
     assert len(samples) + len(left_out) == len(found)
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch) -> None:
+    put(tmp_path, {"open/0.png": b"x", "closed/1.png": b"x"})
+    scandir = os.scandir
+
+    def refuse(path: str):
+        if str(path).endswith("closed"):
+            raise PermissionError
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert {file.path: file.problem for file in list_files(str(tmp_path)).files} == {
+        "open/0.png": None,
+        "closed": CLOSED,
+    }
 
 
 def test_paths_and_patterns(tmp_path: Path) -> None:
@@ -367,7 +384,8 @@ def files_recipe(root: Path, output: Path, form: str, query: str, **sections: ob
     return recipe(root, output, query, source=source, **{"shuffle": {"key": "key"}, **sections})
 
 
-def test_a_build_of_a_folder(spark, tmp_path: Path) -> None:
+def test_a_build_of_a_folder(spark, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(folders, "TASK_BYTES", 400)  # two images or so
     root = tmp_path / "my 100% #1? pictures"
     files = {
         **{f"a/{i}.png": png(i) for i in range(5)},
