@@ -401,9 +401,9 @@ def test_a_build_of_a_folder(spark, tmp_path: Path, monkeypatch) -> None:
         "alone.txt": b"of no image",
     }
     put(root, files)
-    query = "SELECT key, path, image, caption, get_json_object(metadata, '$.url') AS reason FROM source "
+    query = "SELECT key, path, width, image, caption, get_json_object(metadata, '$.url') AS reason FROM source "
     query += "LATERAL VIEW OUTER explode(captions) c AS caption"
-    made = files_recipe(root, tmp_path / "out", "images", query, on_bad_row="quarantine")
+    made = files_recipe(root, tmp_path / "out", "images", query, images={"facts": ["width"]}, on_bad_row="quarantine")
     summary = build(spark, made)
     assert {(r["path"], r["caption"], r["reason"]) for r in written(spark, tmp_path / "out").collect()} == {
         ("a/0.png", "a red fox", "x"),
