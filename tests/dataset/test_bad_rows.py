@@ -27,7 +27,7 @@ def samples(ddl: str) -> Samples:
     """The result of a query with the columns `ddl`, where HANDLE is the type of a handle."""
     schema = StructType.fromDDL(ddl.replace("HANDLE", HANDLE.simpleString()))
     frame = SimpleNamespace(schema=schema)
-    return Samples(frame, (None,) * len(schema), tuple(schema.names), None, False)  # type: ignore[arg-type]
+    return Samples(frame, (None,) * len(schema), tuple(schema.names), None, None, False)  # type: ignore[arg-type]
 
 
 EVERY = "id string, sha binary, image HANDLE, hf struct<bytes: binary, path: string>, views map<string, array<binary>>"
