@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType, StructType
@@ -17,7 +16,7 @@ from headrace.dataset.query.placement import Rows
 from headrace.dataset.query.plan import analysed
 from headrace.dataset.query.references import by_reference
 from headrace.dataset.query.used import used_paths
-from headrace.dataset.spark_errors import sql_problem
+from headrace.dataset.spark_errors import SPARK_ERRORS, sql_problem
 from headrace.errors import RecipeError
 
 VIEW = "source"
@@ -81,7 +80,7 @@ def check_query(spark: SparkSession, query: str) -> None:
     """Raise RecipeError unless `query` is a single SELECT: a recipe must not change tables."""
     try:
         spark._jsparkSession.sessionState().sqlParser().parseQuery(query)
-    except PySparkException as error:
+    except SPARK_ERRORS as error:
         raise RecipeError(f"dataset.query: {sql_problem(error)}; expected one SELECT") from None
 
 
@@ -125,7 +124,7 @@ class _View:
         try:
             schema = self.source.drop(*self.hidden).schema
             return used_paths(self.source.sparkSession, self.query, VIEW, schema)
-        except AnalysisException:
+        except SPARK_ERRORS:
             return None
 
 
@@ -137,11 +136,11 @@ def _run(view: _View) -> Samples:
         reason = _nested(frame) or computes_on_media(frame, VIEW, view.rows.key)
         if reason is None:
             return _samples(frame, view.rows.key, None)
-    except AnalysisException as error:
+    except SPARK_ERRORS as error:
         reason = sql_problem(error)
     try:
         return _samples(view.by_value(), view.rows.key, reason)
-    except AnalysisException as error:
+    except SPARK_ERRORS as error:
         raise RecipeError(f"dataset.query: {sql_problem(error)}") from None
 
 

@@ -26,6 +26,7 @@ from headrace.dataset.query.samples import VIEW
 from headrace.dataset.query.used import used_paths
 from headrace.dataset.source.account import BAD_FILE, BAD_ROW, DROPPED, is_bad, is_row
 from headrace.dataset.source.captions import COUNTS, filtered
+from headrace.dataset.spark_errors import SPARK_ERRORS
 from headrace.errors import DataError, RecipeError
 from headrace.recipe.dataset import Dataset, Images, Split
 
@@ -196,7 +197,7 @@ def _needed(source: DataFrame, recipe: Dataset, key: str) -> set[str]:
         schema = schema.add(SPLIT, StringType())
     try:
         used = {path[0] for path in used_paths(source.sparkSession, recipe.query, VIEW, schema)}
-    except AnalysisException:  # run_query will report it
+    except SPARK_ERRORS:  # run_query will report it
         used = set(source.columns)
     finally:
         source.sparkSession.catalog.dropTempView(VIEW)

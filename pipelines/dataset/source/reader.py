@@ -8,8 +8,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import AnalysisException, PySparkException
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
@@ -18,7 +17,7 @@ from headrace.dataset.query.media import quoted
 from headrace.dataset.source.account import BAD_ROW, DROPPED
 from headrace.dataset.source.folders import open_images, open_webdataset
 from headrace.dataset.source.imagefolder import open_imagefolder
-from headrace.dataset.spark_errors import first_line, sql_problem
+from headrace.dataset.spark_errors import SPARK_ERRORS, problem, sql_problem
 from headrace.dataset.storage import absolute
 from headrace.errors import DataError, RecipeError
 from headrace.recipe.dataset import Source
@@ -52,7 +51,7 @@ def open_source(spark: SparkSession, source: Source) -> Opened:
     if source.table is not None:
         try:
             return Opened(spark.table(source.table), {"table": source.table})
-        except AnalysisException as error:
+        except SPARK_ERRORS as error:
             raise RecipeError(f"dataset.source.table: found {source.table!r}: {sql_problem(error)}") from None
     path = str(source.path)
     described: dict[str, str | int] = {"path": absolute(path), "format": source.format}
@@ -65,14 +64,15 @@ def open_source(spark: SparkSession, source: Source) -> Opened:
             return Opened(frame, described, fingerprint)
         frame = spark.read.format(source.format).load(path)
         return Opened(_with_broken_lines(frame) if source.format == "json" else frame, described)
-    except PySparkException as error:
-        if error.getCondition() == _AVRO:
+    except SPARK_ERRORS as error:
+        if isinstance(error, PySparkException) and error.getCondition() == _AVRO:
             raise _no_avro(spark) from None
-        raise RecipeError(f"dataset.source.path: found {path!r}: {sql_problem(error)}") from None
-    except Py4JJavaError as error:  # a damaged file met while inferring the schema, or a missing file system class
-        message = error.java_exception.getMessage()
-        kind = DataError if "FAILED_READ_FILE" in message else RecipeError
-        raise kind(f"dataset.source.path: found {path!r}: {first_line(message)}") from None
+        found = problem(error)
+        if found is None:
+            raise
+        # Spark reads some files for the schema, and may meet a damaged one
+        kind = DataError if found.of_source else RecipeError
+        raise kind(f"dataset.source.path: found {path!r}: {found.text}") from None
 
 
 def _with_broken_lines(frame: DataFrame) -> DataFrame:
