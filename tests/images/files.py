@@ -1,6 +1,7 @@
 """Real image files of every format that `read_header` knows, 21 × 13 pixels each, and ways to damage them."""
 
 import struct
+import zlib
 from io import BytesIO
 
 import cv2
@@ -109,6 +110,19 @@ def mutated(seed: int) -> bytes:
         at = rng.integers(2, min(len(data), 64 if rng.random() < 0.8 else len(data)))
         data[at] = rng.choice([0, 1, 0x3B, 0xC0, 0xD8, 0xD9, 0xDA, 0xFF, rng.integers(0, 256)])
     return bytes(data[: rng.integers(0, len(data))]) if rng.random() < 0.2 else bytes(data)
+
+
+def png_of(pixels: np.ndarray, bits: int, colour_type: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of samples [H, W, C] of 8 or 16 bits, written chunk by chunk (PNG specification, section 11.2.2)."""
+    height, width = pixels.shape[:2]
+    rows = pixels.astype(">u2" if bits == 16 else "u1").reshape(height, -1)
+    body = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
+    parts = ((b"IHDR", header), *chunks, (b"IDAT", body), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in parts
+    )
 
 
 def with_stray_bytes(name: str) -> list[bytes]:

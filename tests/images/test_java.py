@@ -1,5 +1,7 @@
 """Java's functions and `read_header` give the same answers for the same bytes."""
 
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -111,5 +113,15 @@ def test_near_duplicate_keys_are_nearly_those_of_the_build(java) -> None:
 def test_bad_images_have_no_near_duplicate_key(java) -> None:
     large = opencv(".png", np.zeros(((1 << 13) + 1, 1 << 13), np.uint8))
     assert read_header(large).problem is None
-    images = [large, resized("png", 1 << 14, (1 << 14) + 1), FILES["jpeg"][:-30], FILES["png"][:-1], b"", b"no image"]
+    # 35 bytes: a canvas of 8 × 8 with an image of 30000 × 30000
+    gif = b"GIF89a" + struct.pack("<HH", 8, 8) + b"\xf0" + bytes(8) + b"," + struct.pack("<HHHH", 0, 0, 30000, 30000)
+    images = [
+        large,
+        gif + b"\0\2\2\x44\1\0;",
+        resized("png", 1 << 14, (1 << 14) + 1),
+        FILES["jpeg"][:-30],
+        FILES["png"][:-1],
+        b"",
+        b"no image",
+    ]
     assert [key for _, _, key in java(images)] == [None] * len(images)

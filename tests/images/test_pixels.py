@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import zlib
 from fractions import Fraction
 from io import BytesIO
@@ -16,7 +17,19 @@ from headrace.images import headers
 from headrace.images.formats import MAX_SCANS, BadImage
 from headrace.images.headers import Header, dimensions, read_header
 from headrace.images.pixels import decode, decode_as_stored, eight_bits, grayscale, over_white
-from tests.images.files import BGR, BGRA, FILES, HEIGHT, WIDTH, mutated, opencv, pillow, resized, with_stray_bytes
+from tests.images.files import (
+    BGR,
+    BGRA,
+    FILES,
+    HEIGHT,
+    WIDTH,
+    mutated,
+    opencv,
+    pillow,
+    png_of,
+    resized,
+    with_stray_bytes,
+)
 from tests.loading.shard_tables import jpeg, png
 
 
@@ -44,13 +57,8 @@ def test_transparency_is_composed_over_white() -> None:
 
 
 def test_a_palette_with_a_transparent_entry_is_composed_over_white() -> None:
-    # 1×1, 1 bit, a palette with one fully transparent red, written chunk by chunk
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
-
-    head = chunk(b"IHDR", (1).to_bytes(4, "big") * 2 + bytes([1, 3, 0, 0, 0]))
-    body = chunk(b"PLTE", b"\xff\x00\x00") + chunk(b"tRNS", b"\x00") + chunk(b"IDAT", zlib.compress(b"\x00\x00"))
-    encoded = b"\x89PNG\r\n\x1a\n" + head + body + chunk(b"IEND", b"")
+    # 1×1, a palette with one fully transparent red
+    encoded = png_of(np.zeros((1, 1, 1)), 8, 3, (b"PLTE", b"\xff\0\0"), (b"tRNS", b"\0"))
     assert decode(array(encoded), "rgb").tolist() == [[[255, 255, 255]]]
 
 
@@ -102,6 +110,42 @@ def test_16_bits_become_8_by_rounding() -> None:
     assert decode(array(opencv(".png", every)), "gray").tolist() == expected
     assert decode_as_stored(opencv(".png", every)).tolist() == expected
     assert decode(array(opencv(".tiff", every)), "gray").tolist() == expected
+
+
+SIXTEEN = cv2.resize(np.random.default_rng(2).integers(0, 1 << 16, (4, 5, 4)).astype(np.uint16), (WIDTH, HEIGHT))
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+@pytest.mark.parametrize(("colour_type", "channels"), [(0, [0]), (2, [0, 1, 2]), (4, [0, 3]), (6, [0, 1, 2, 3])])
+def test_every_png_of_16_bits_is_that_of_8_within_one(colour_type: int, channels: list[int], transparent: bool) -> None:
+    """Gray, RGB, gray with alpha and RGB with alpha; of the first two, one value may be transparent (tRNS)."""
+    samples = SIXTEEN[:, :, channels]
+    chunks = [(b"tRNS", samples[3, 4].astype(">u2").tobytes())] if transparent and colour_type in (0, 2) else []
+    data = png_of(samples, 16, colour_type, *chunks)
+    colours = samples[:, :, : 1 if colour_type in (0, 4) else 3] / 65535
+    alpha = samples[:, :, -1:] / 65535 if colour_type in (4, 6) else np.ones((HEIGHT, WIDTH, 1))
+    if chunks:
+        alpha = np.where((samples == samples[3, 4]).all(-1, keepdims=True), 0, alpha)
+    expected = 255 * (colours * alpha + 1 - alpha) * np.ones(3)
+    assert np.abs(decode(array(data), "rgb") - expected).max() <= 1.5
+    assert np.abs(decode(array(data), "gray") - expected @ [0.299, 0.587, 0.114]).max() <= 1.5
+    stored = decode_as_stored(data)
+    assert stored.dtype == np.uint8
+    assert np.abs(grayscale(stored) - expected @ [0.299, 0.587, 0.114]).max() <= 1.5
+    eight = [(kind, eight_bits(samples[3, 4]).reshape(-1).astype(">u2").tobytes()) for kind, _ in chunks]
+    scaled = eight_bits(samples.reshape(HEIGHT, -1)).reshape(samples.shape)
+    if not chunks:  # in 8 bits, other values may be as transparent
+        assert (stored == decode_as_stored(png_of(scaled, 8, colour_type, *eight))).all()
+
+
+def test_composing_and_converting_copy_no_whole_canvas() -> None:
+    pixels = np.zeros((2048, 2048, 4), np.uint8)
+    for function, channels in ((over_white, 3), (grayscale, 1)):
+        tracemalloc.start()
+        function(pixels)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < (channels + 2) << 22, function
 
 
 def test_every_colour_with_every_alpha_over_white_is_exact() -> None:
