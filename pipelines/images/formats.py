@@ -50,6 +50,7 @@ def _png_end(data: memoryview) -> None:
 
 
 _START_OF_FRAME = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA})  # those that decoders know
+_PROGRESSIVE = frozenset({0xC2, 0xCA})
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 # DHT, DAC, SOS, DQT, DNL, DRI, COM, APPn
 _WITH_LENGTH = _START_OF_FRAME | {0xC4, 0xCC, _START_OF_SCAN, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)}
@@ -93,6 +94,22 @@ def _jpeg_end(data: memoryview) -> None:
         raise BadImage("corrupt")
     if not ends and bytes(data[scan:]).rfind(b"\xff\xd9") < 0:
         raise BadImage("truncated")
+
+
+def decodes_in_one_scan(data: memoryview) -> bool:
+    """Whether a JPEG is sequential and its first scan has all components, so that decoders stop after it.
+
+    True for damaged headers as well, which no decoder takes.
+    """
+    components = progressive = scan = 0
+    try:
+        for marker, at in _jpeg_segments(data):
+            if marker in _START_OF_FRAME:
+                components, progressive = data[at + 9], marker in _PROGRESSIVE
+            scan = at
+        return not progressive and data[scan + 4] == components
+    except (BadImage, struct.error, IndexError):
+        return True
 
 
 def _jpeg_scans(data: memoryview, at: int) -> tuple[int, bool]:

@@ -9,7 +9,6 @@ sides in `headers.dimensions`: nothing else asks for either.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable
 from typing import Literal
@@ -18,7 +17,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from headrace.images.formats import MAX_SCANS, BadImage
+from headrace.images.formats import BadImage, decodes_in_one_scan
 from headrace.images.headers import (
     check_size,
     dimensions,
@@ -40,7 +39,6 @@ _PNG_BITS = 24
 """where a PNG's header says how many bits a sample has"""
 _BAND = 1 << 18
 """pixels that are composed or converted at a time"""
-_SCAN = re.compile(rb"\xff\xda")
 _STRAY_BYTES = "extraneous bytes before marker"
 _KEPT_SCRATCH = 1 << 26
 """bytes that a thread keeps for the next JPEG it decodes; a larger one takes its own memory and gives it back"""
@@ -188,7 +186,7 @@ class _StrayBytes(Exception):
 
 def _jpeg_header(data: np.ndarray) -> tuple[int, int, str]:
     """Height, width and colour space. Raises BadImage."""
-    if len(_SCAN.findall(data.data)) > MAX_SCANS:  # at least as many as the image's own scans
+    if not decodes_in_one_scan(data.data):  # it may have very many
         _check(data, "jpeg")
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)

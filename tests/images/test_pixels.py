@@ -317,6 +317,10 @@ def test_a_jpeg_with_very_many_scans_is_not_decoded(monkeypatch: pytest.MonkeyPa
     bomb = data[:end] + data[start:end] * MAX_SCANS + data[end:]
     monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
     assert refused(bomb) == read_header(bomb).problem == "corrupt"
+    # a sequential JPEG whose first scan lacks a component is decoded to its last scan, too
+    data, scan = FILES["jpeg"], FILES["jpeg"].find(b"\xff\xda")
+    first = b"\xff\xda\0\x08\1\1\0\0\x3f\0" + data[scan + 14 : -2]
+    assert refused(data[:scan] + first * (MAX_SCANS + 1) + data[-2:]) == "corrupt"
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
