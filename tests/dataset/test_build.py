@@ -321,3 +321,19 @@ def test_or_is_absent_and_counted(spark, parquet, acme_jar: Path, tmp_path: Path
     assert (call["function"], call["values"], call["failure"]) == ("b_failing", 3, 2)
     assert call["examples"]["failure"] == ["id001", "id001"]
     assert summary.absence["columns"]["result"]["algorithm"]["count"] == 2
+
+
+def test_an_id_depends_on_the_row_alone(spark, parquet, tmp_path: Path) -> None:
+    branches = [
+        "SELECT id, image, 'x' AS a, NULL AS b FROM source",
+        "SELECT id, image, NULL AS a, 'x' AS b FROM source",
+    ]
+    found = []
+    for number, both in enumerate([branches, branches[::-1]]):
+        made = recipe(
+            tmp_path / "source" if number else parquet([row(0)]), tmp_path / str(number), " UNION ALL ".join(both)
+        )
+        build(spark, made)
+        found.append({(r["a"], r["b"]): r["sample_id"] for r in written(spark, tmp_path / str(number)).collect()})
+    assert found[0] == found[1]
+    assert len(set(found[0].values())) == 2

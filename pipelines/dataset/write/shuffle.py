@@ -8,7 +8,7 @@ write stage separates them again.
 | `__shard` | the shard of the row | the same |
 | `__order` | the row's place in the seeded order | the same |
 | `__row` | hash of the key | that of the first media column that is not null |
-| `__hash` | null | hash of the sample without its bytes |
+| `__hash` | null | hash of the sample, see `sample_hash` |
 | `__key` | the key as text | the same if the query selects it, else null |
 | `m0`, `m1`, … | the bytes of a leaf | null |
 | `s0`, `s1`, … | null | the query's columns |
@@ -19,11 +19,11 @@ from collections.abc import Sequence
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
-from headrace.dataset.query.media import Leaf, bytes_column, is_handle, quoted
+from headrace.dataset.query.media import Leaf, bytes_column, quoted
 from headrace.dataset.query.placement import Placement, Rows
 from headrace.dataset.query.samples import PARTITION, Samples
+from headrace.dataset.write.sample_hash import sample_hash
 
 
 def shuffled(
@@ -116,7 +116,7 @@ def _guests(media: DataFrame, samples: Samples, placement: Placement) -> DataFra
 def _placed_samples(samples: Samples, rows: Rows, placement: Placement, identity: Sequence[str]) -> DataFrame:
     frame = samples.frame
     fields = [f for f in samples.schema.fields if not identity or f.name in identity]
-    hashed = F.xxhash64(*(_hashable(F.col(quoted(f.name)), f.dataType) for f in fields))
+    hashed = sample_hash([(F.col(quoted(f.name)), f.dataType) for f in fields])
     row, order = _row_and_order(samples, rows, hashed)
     name = (F.lit(None) if samples.key is None else F.col(quoted(samples.key))).cast("string")
     return frame.select(
@@ -142,20 +142,3 @@ def _row_and_order(samples: Samples, rows: Rows, hashed: Column) -> tuple[Column
         first = F.coalesce(*(F.col(quoted(name)) for name in samples.binary))
         row = F.coalesce(F.when(first.isNotNull(), F.xxhash64(first)), hashed)
     return row, rows.ordered(row, partition)
-
-
-def _hashable(value: Column, data_type: DataType) -> Column:
-    """`value` in a form that Spark can hash: it rejects maps, whose entries have no order."""
-    if is_handle(data_type):  # the order is left out: a sample's id must not depend on placement
-        return F.struct(*(value.getField(name) for name in ("__row", "__slot", "__element")))
-    return F.to_json(F.struct(value)) if _holds_map(data_type) else value
-
-
-def _holds_map(data_type: DataType) -> bool:
-    if isinstance(data_type, MapType):
-        return True
-    if isinstance(data_type, ArrayType):
-        return _holds_map(data_type.elementType)
-    if isinstance(data_type, StructType):
-        return any(_holds_map(field.dataType) for field in data_type.fields)
-    return False
