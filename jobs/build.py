@@ -75,12 +75,11 @@ def _build(arguments: argparse.Namespace) -> None:
         _vacuum(recipe.dataset.output.path, arguments.vacuum)
         return
     partition = _pair(partitions[0]) if partitions else None
-    column = recipe.dataset.output.partition
-    if partition is not None and partition[0] != column:
-        expected = f"{column}=VALUE" if column else "a key of the recipe: dataset.output.partition names no column"
-        raise RecipeError(f"argument: found {partitions[0]!r}, expected {expected}")
     from headrace.dataset.build import build  # pyspark takes a second to import; --help should not
+    from headrace.dataset.partitions import check_name
     from headrace.dataset.session import spark_session
+
+    check_name(recipe.dataset.output, partition)  # before a session starts, which takes seconds
 
     spark = spark_session("headrace build", recipe.spark)
     _print(build(spark, recipe.dataset, partition, dry_run=arguments.dry_run))

@@ -6,16 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 
-import pyarrow as pa
-from deltalake import Schema
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import ArrayType, BinaryType, LongType, MapType, StringType, StructField, StructType
 
 from headrace import udfs
+from headrace.dataset.partitions import Partition, canonical, check_name, only_partition
 from headrace.dataset.query.absence import WHY, ledger
-from headrace.dataset.query.media import Leaf, Path, find_leaves, optimized_plan, quoted, used_leaves
+from headrace.dataset.query.media import Leaf, Path, find_leaves, optimized_plan, used_leaves
 from headrace.dataset.query.plan import enough_partitions, filters_rows, is_stable
 from headrace.dataset.query.samples import VIEW, Samples, check_query, run_query
 from headrace.dataset.session import conf
@@ -26,13 +23,14 @@ from headrace.dataset.spark_errors import query_errors
 from headrace.dataset.spark_progress import spark_progress
 from headrace.dataset.storage import folder_made, write_text
 from headrace.dataset.survey import Survey, count_rows, survey, weigh
-from headrace.dataset.version.commit import File, check_output, commit, open_table
+from headrace.dataset.version.commit import File, check_files, check_output, commit, merged_schema, open_table
 from headrace.dataset.version.lineage import Lineage, lineage_of
+from headrace.dataset.version.schema import stored
 from headrace.dataset.version.snapshot import RUN, SNAPSHOT, identity, same_as
 from headrace.dataset.version.summary import Summary
 from headrace.dataset.version.vacuum import discarded_on_failure
 from headrace.dataset.write.bad_rows import NOT_IMAGES, image_paths
-from headrace.dataset.write.job import BROADCAST_ROWS, arrow_batches, layout_of, placement, write
+from headrace.dataset.write.job import BROADCAST_ROWS, arrow_settings, layout_of, placement, write
 from headrace.dataset.write.shards import QUARANTINE, Layout, quarantine_columns, quarantine_source
 from headrace.errors import DataError, RecipeError
 from headrace.recipe.dataset import Dataset
@@ -50,7 +48,7 @@ class _Task:
     opened: Opened
     prepared: Prepared
     leaves: tuple[Leaf, ...]
-    partition: tuple[str, str] | None
+    partition: Partition | None
 
     @property
     def by(self) -> str | None:
@@ -58,33 +56,31 @@ class _Task:
         return self.recipe.output.partition
 
 
-def build(
-    spark: SparkSession, recipe: Dataset, partition: tuple[str, str] | None = None, dry_run: bool = False
-) -> Summary:
+def build(spark: SparkSession, recipe: Dataset, partition: Partition | None = None, dry_run: bool = False) -> Summary:
     """Build the dataset that `recipe` describes, or only `partition` (name, value), and commit it as one new version.
 
     A build from the same recipe, code and source as the current version changes nothing. `dry_run` estimates sizes and
     writes nothing. Raises RecipeError if the recipe is wrong and DataError if the data are unusable; in both cases
     nothing is committed and the previous version stays in place.
     """
-    summary = Summary(recipe.output.path, partition, dry_run=dry_run, sql=recipe.query)
-    with _opened(spark, recipe, partition) as task, _query(task) as samples:
+    with arrow_settings(spark), _opened(spark, recipe, partition) as task, _query(task) as samples:
+        summary = Summary(recipe.output.path, task.partition, dry_run=dry_run, sql=recipe.query)
         _check_columns(samples, task)
         table = open_table(recipe.output.path)
         summary.version = table.version() if table is not None else -1
-        made_from = identity(recipe, task.opened, samples.frame, partition)
+        made_from = identity(recipe, task.opened, samples.frame, task.partition)
         standing = same_as(table, made_from)
         if standing is not None and not dry_run:
             summary.version, summary.unchanged = standing, True
             return summary
         samples = _without_partition(samples, task)
+        _check_table(samples, task)
         summary.by_value = samples.by_value
-        with arrow_batches(spark):
-            if dry_run:
-                _estimate(summary, task, samples)
-                return summary
-            with lineage_of(recipe, task.opened, made_from[SNAPSHOT]) as lineage:
-                _build(summary, task, samples, made_from, lineage)
+        if dry_run:
+            _estimate(summary, task, samples)
+            return summary
+        with lineage_of(recipe, task.opened, made_from[SNAPSHOT]) as lineage:
+            _build(summary, task, samples, made_from, lineage)
     return summary
 
 
@@ -115,7 +111,7 @@ def _build(summary: Summary, task: _Task, samples: Samples, made_from: Mapping[s
             with summary.stage("write"), spark_progress(spark, "write"), query_errors():
                 reports, calls = write(task.recipe, task.prepared, samples, counted, layout, named)
             with summary.stage("commit"):
-                apart = _quarantine_source(samples, task, layout)
+                apart = _quarantine_source(task, layout)
                 _commit(summary, samples, reports, calls, task, {**made_from, RUN: lineage.run_id}, apart)
         event = lineage.complete(summary, output_schema(samples, task.by))
         write_text(root, f"_headrace/lineage-{summary.version}.json", event)
@@ -168,16 +164,13 @@ def _side_folder(recipe: Dataset) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _opened(spark: SparkSession, recipe: Dataset, partition: tuple[str, str] | None) -> Iterator[_Task]:
+def _opened(spark: SparkSession, recipe: Dataset, partition: Partition | None) -> Iterator[_Task]:
+    check_name(recipe.output, partition)
     check_output(recipe.output.path)
     opened = open_source(spark, recipe.source)
     source = opened.frame
     check_query(spark, recipe.query)
     name = recipe.output.partition
-    if partition is not None and partition[0] != name:
-        raise RecipeError(
-            f"dataset.output.partition: found {'='.join(partition)}, expected {f'{name}=VALUE' if name else 'nothing'}"
-        )
     is_split = name == SPLIT and recipe.split is not None
     if name is not None and name not in source.columns and not is_split:
         raise RecipeError(
@@ -189,8 +182,9 @@ def _opened(spark: SparkSession, recipe: Dataset, partition: tuple[str, str] | N
         raise RecipeError(
             f"dataset.output.partition: found {name!r} of type {found}, expected text, a number or a date"
         )
-    if partition is not None and not is_split:
-        source = source.where(F.col(quoted(partition[0])).cast("string") == partition[1])
+    if partition is not None:
+        partition = canonical(source, partition, StringType() if is_split else source.schema[partition[0]].dataType)
+        source = source if is_split else only_partition(source, partition)
     for jar in recipe.jars:
         try:
             udfs.add_jar(spark, jar)
@@ -209,19 +203,21 @@ def _opened(spark: SparkSession, recipe: Dataset, partition: tuple[str, str] | N
 def _check_columns(samples: Samples, task: _Task) -> None:
     """Raise RecipeError for a column that Delta cannot store, and for a key that names a column that does not exist."""
     _images(samples, task)
-    for field in output_schema(samples, task.by):
-        try:
-            Schema.from_arrow(pa.schema([field]))
-        except Exception:  # deltalake raises nothing narrower
-            raise RecipeError(
-                f"dataset.query: found column {field.name!r} of type {field.type}, expected one that Delta can store"
-            ) from None
+    output_schema(samples, task.by)
     columns = [name for name in samples.columns if name != task.by]
     if not columns:
         raise RecipeError(f"dataset.query: found no column besides the partition {task.by!r}, expected at least one")
     for name in task.recipe.shuffle.sample:
         if name not in columns:
             raise RecipeError(f"dataset.shuffle.sample: found {name!r}, expected among {', '.join(columns)}")
+
+
+def _check_table(samples: Samples, task: _Task) -> None:
+    """Raise RecipeError if the commit would: the tables that exist may have other columns or another partition."""
+    root = task.recipe.output.path
+    both = {root: output_schema(samples, task.by), f"{root}/{QUARANTINE}": _quarantine_schema(samples, task)}
+    for folder, columns in both.items():
+        merged_schema(folder, open_table(folder), columns, task.partition, task.by)
 
 
 def _without_partition(samples: Samples, task: _Task) -> Samples:
@@ -259,7 +255,12 @@ def _commit(
             f"or the columns that are no images in {NOT_IMAGES}"
         )
     schema = output_schema(samples, task.by)
-    summary.quarantined = _commit_quarantine(samples, details, task, made_from, apart)
+    bad_files, aside = _quarantine_files(details, task, apart), f"{root}/{QUARANTINE}"
+    check_files(root, files)
+    check_files(aside, bad_files)
+    summary.quarantined = bool(bad_files)
+    if bad_files or open_table(aside) is not None:  # before the dataset itself
+        commit(aside, _quarantine_schema(samples, task), bad_files, made_from, task.partition, task.by)
     if not files:
         gone = {**summary.dropped_rows, **summary.dropped_captions, **bad}
         why = "; ".join(f"{reason} ({count:,})" for reason, count in gone.items())
@@ -282,50 +283,41 @@ def _commit(
     write_text(root, f"_headrace/absence-{summary.version}.json", text)
 
 
-def _quarantine_source(samples: Samples, task: _Task, layout: Layout) -> list[dict]:
+def _quarantine_source(task: _Task, layout: Layout) -> list[dict]:
     """Write the bad rows of the source to the quarantine, if the recipe has one; returns what its log records."""
     bad = task.prepared.bad_rows() if task.recipe.on_bad_row == "quarantine" else None
-    if bad is None or not bad.num_rows:
-        return []
-    schema = _quarantine_schema(samples, task)
-    return [quarantine_source(bad, schema.remove(schema.get_field_index(task.by)) if task.by else schema, layout)]
+    return [quarantine_source(bad, layout)] if bad is not None and bad.num_rows else []
 
 
-def _quarantine_schema(samples: Samples, task: _Task) -> pa.Schema:
-    schema = output_schema(samples, task.by)
-    for name in quarantine_columns(samples.columns):
-        schema = schema.append(pa.field(name, pa.string()))
-    return schema
+def _quarantine_schema(samples: Samples, task: _Task) -> StructType:
+    own = (StructField(name, StringType()) for name in quarantine_columns(samples.columns))
+    return StructType([*output_schema(samples, task.by).fields, *own])
 
 
-def _commit_quarantine(
-    samples: Samples, details: list[dict], task: _Task, made_from: Mapping[str, str], apart: Sequence[Mapping]
-) -> bool:
-    """Commit the quarantine table, before the dataset itself, if there are bad rows or the table exists already.
-
-    `apart` are the files of bad rows that no shard has. Returns whether there are bad rows.
-    """
-    root = f"{task.recipe.output.path}/{QUARANTINE}"
+def _quarantine_files(details: list[dict], task: _Task, apart: Sequence[Mapping]) -> list[File]:
+    """The files of bad rows; those `apart` have rows that no shard has."""
     found = [(report["quarantine"], _value(task, report)) for report in details if "quarantine" in report]
     found += [(file, task.partition[1] if task.partition else None) for file in apart]
-    if not found and open_table(root) is None:
-        return False
-    files = [File(f["path"], f["rows"], f["bytes"], json.dumps({"numRecords": f["rows"]}), v) for f, v in found]
-    commit(root, _quarantine_schema(samples, task), files, made_from, task.partition, task.by)
-    return bool(found)
+    return [File(f["path"], f["rows"], f["bytes"], json.dumps({"numRecords": f["rows"]}), v) for f, v in found]
 
 
 def _value(task: _Task, report: Mapping) -> str | None:
-    """The partition value of the shard that `report` describes, if the build covers all partitions."""
+    """The partition value of the shard that `report` describes."""
+    if task.partition is not None:
+        return task.partition[1]
     values = task.prepared.rows.values
     return values[report["partition"]] if values else None
 
 
-def output_schema(samples: Samples, partition: str | None) -> pa.Schema:
-    """The table's schema: `sample_id`, the query's columns (media as binary), and the partition column."""
+def output_schema(samples: Samples, partition: str | None) -> StructType:
+    """The table's schema: `sample_id`, the query's columns (media as binary), and the partition column.
+
+    Raises RecipeError for a column that Delta cannot store.
+    """
     fields = [StructField(f.name, BinaryType()) if f.name in samples.media else f for f in samples.schema.fields]
+    fields = [field for field in fields if field.name != partition]
     last = [StructField(partition, StringType())] if partition else []
-    return to_arrow_schema(StructType([StructField("sample_id", LongType()), *fields, *last]))
+    return stored(StructType([StructField("sample_id", LongType()), *fields, *last]))
 
 
 def _bad(details: list[dict]) -> tuple[dict[str, int], dict[str, list[str | None]]]:

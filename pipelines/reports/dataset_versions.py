@@ -57,7 +57,7 @@ def _version(entry: Mapping[str, Any], before: Mapping[str, Any] | None) -> Vers
     return Version(
         number=int(entry["version"]),
         when=when,
-        partition="=".join(partition) if partition else "",
+        partition=f"{partition[0]}={partition[1] or ''}" if partition else "",
         rows=_counted(entry, before, "headrace.rows"),
         images=_counted(entry, before, "headrace.images"),
         stored=size_in_words(int(entry["headrace.stored_bytes"])),

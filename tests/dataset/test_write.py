@@ -113,7 +113,7 @@ def test_different_rows_have_different_hashes(spark: SparkSession, rows: list[tu
         ("a struct<x: int, y: int>", [((1, None),), ((None, 1),), ((None, None),), (None,)]),
         (
             "a map<string, int>",
-            [({"x": None},), ({"x": 1},), ({},), (None,), ({"y": None},), ({"x": None, "y": None},)],
+            [({"x": None},), ({"x": 1},), ({},), (None,), ({"y": None},), ({"x": 1, "y": None},)],
         ),
         ("a string COLLATE UTF8_LCASE, b array<string COLLATE UTF8_LCASE>", [("x", ["x"]), ("X", ["x"]), ("x", ["X"])]),
         ("a binary, b binary", [(b"x", None), (None, b"x"), (b"", b"x"), (b"x", b"")]),

@@ -12,6 +12,7 @@ from functools import cached_property
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
+from headrace.dataset.partitions import partition_value
 from headrace.dataset.query.media import quoted
 
 PARTITION_BITS = 12
@@ -44,15 +45,24 @@ class Rows:
         if self.home is not None:
             column = F.col(quoted(self.home))
             home = F.when(column.isNull(), home).otherwise(F.xxhash64(column))
-        return self.ordered(home, None if self.partition is None else F.col(quoted(self.partition)).cast("string"))
+        return self.ordered(home, None if self.partition is None else partition_value(F.col(quoted(self.partition))))
 
-    def ordered(self, home: Column, partition: Column | None) -> Column:
-        """The place in the order for this `home` and, if there are partitions, this partition value."""
+    def ordered(self, home: Column, partition: Column | None, by_media: bool = False) -> Column:
+        """The place in the order for this `home` and, if there are partitions, this partition value.
+
+        A value that the source does not have ends the build, unless rows go where their media are (`by_media`): then
+        only a row without any media is placed by its value, and such a row is bad.
+        """
         order = F.xxhash64(F.lit(self.seed), home)
-        if not self.values or partition is None:
+        if not self.values:
             return order
-        number = _lookup({v: i for i, v in enumerate(self.values) if v is not None}, partition)
-        number = F.coalesce(number, F.lit(self.values.index(None) if None in self.values else 0))
+        number = F.lit(0)
+        if partition is not None:
+            known = _lookup({v: i for i, v in enumerate(self.values) if v is not None}, partition)
+            of_null = F.lit(self.values.index(None) if None in self.values else None).cast("int")
+            said = F.concat(F.lit(f"found {self.partition}="), F.coalesce(partition, F.lit("")))
+            unknown = F.raise_error(F.concat(said, F.lit(", expected a value that the source has"))).cast("int")
+            number = F.coalesce(F.when(partition.isNull(), of_null).otherwise(known), F.lit(0) if by_media else unknown)
         return F.shiftleft(F.shiftright(order, PARTITION_BITS), PARTITION_BITS).bitwiseOR(number.cast("long"))
 
 

@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType, StructType
 
+from headrace.dataset.partitions import partition_value
 from headrace.dataset.query.absence import with_causes
 from headrace.dataset.query.handles import computes_on_media, depends_on_null_media, mixes_rows
 from headrace.dataset.query.media import ITEM, Leaf, Path, holds_handle, is_handle, quoted
@@ -70,7 +71,7 @@ class Samples:
         kept = [i for i, other in enumerate(self.columns) if other != name]
         columns, causes = tuple(self.columns[i] for i in kept), tuple(self.causes[i] for i in kept)
         whys = [F.col(why) for why in causes if why is not None]
-        aside = F.col(quoted(name)).cast("string").alias(PARTITION)
+        aside = partition_value(F.col(quoted(name))).alias(PARTITION)
         frame = self.frame.select(*(F.col(quoted(column)) for column in columns), *whys, aside)
         key = self.key if self.key in columns else None
         return replace(self, frame=frame, columns=columns, causes=causes, key=key)

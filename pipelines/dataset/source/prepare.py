@@ -20,6 +20,7 @@ from headrace.dataset.images.stage import (
     with_images,
     without_near_duplicates,
 )
+from headrace.dataset.partitions import Partition, only_partition, partition_value
 from headrace.dataset.query.media import quoted
 from headrace.dataset.query.placement import MOST_PARTITIONS, Rows
 from headrace.dataset.query.samples import VIEW
@@ -102,7 +103,7 @@ class Prepared:
 
 
 @contextmanager
-def prepared(source: DataFrame, recipe: Dataset, partition: tuple[str, str] | None) -> Iterator[Prepared]:
+def prepared(source: DataFrame, recipe: Dataset, partition: Partition | None) -> Iterator[Prepared]:
     """Prepare `source` as `recipe` says, or only its partition (name, value). Cached frames are released at the end.
 
     Raises RecipeError if the key, a split or a caption column does not fit the source, and DataError if a partition
@@ -116,7 +117,7 @@ def prepared(source: DataFrame, recipe: Dataset, partition: tuple[str, str] | No
             frame.unpersist()
 
 
-def _prepared(source: DataFrame, recipe: Dataset, partition: tuple[str, str] | None, kept: list[DataFrame]) -> Prepared:
+def _prepared(source: DataFrame, recipe: Dataset, partition: Partition | None, kept: list[DataFrame]) -> Prepared:
     if recipe.images is not None:
         check_images(recipe.images)
     source, key = _keyed(source, recipe.shuffle.key)
@@ -141,7 +142,7 @@ def _prepared(source: DataFrame, recipe: Dataset, partition: tuple[str, str] | N
     if recipe.split is not None:
         source = _split(source, recipe.split, rows)
         if partition is not None and partition[0] == SPLIT:
-            source = source.where(F.col(SPLIT) == partition[1])
+            source = only_partition(source, partition)
     rows, shares = (rows, (1.0,)) if partition is not None else _partitioned(source, recipe, rows)
     view = source
     if inspected is not None and recipe.images is not None:
@@ -233,7 +234,7 @@ def _partitioned(source: DataFrame, recipe: Dataset, rows: Rows) -> tuple[Rows, 
         parts = {TRAIN: 1 - sum(recipe.split.parts.values()), **recipe.split.parts}
         values: list[tuple[str | None, float]] = sorted(parts.items())
     else:
-        counted = source.groupBy(F.col(quoted(name)).cast("string").alias("value")).count()
+        counted = source.groupBy(partition_value(F.col(quoted(name))).alias("value")).count()
         found = counted.orderBy("value").limit(MOST_PARTITIONS + 1).collect()
         if len(found) > MOST_PARTITIONS:
             raise DataError(

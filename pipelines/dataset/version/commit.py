@@ -6,14 +6,16 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema
+from deltalake import CommitProperties, DeltaTable, Schema, TableFeatures
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, create_table_with_add_actions
 from pyarrow import fs
+from pyspark.sql.types import StructType
 
+from headrace.dataset.partitions import Partition
 from headrace.dataset.storage import filesystem
-from headrace.errors import RecipeError
+from headrace.dataset.version.schema import holds_timestamp_ntz, merged
+from headrace.errors import DataError, RecipeError
 
 LOG = "_delta_log"
 BUILD = "headrace.build"
@@ -34,7 +36,7 @@ class File:
     stats: str
     """Delta's statistics, as JSON"""
     value: str | None = None
-    """the partition value"""
+    """the partition value; None for null"""
 
 
 def check_output(root: str) -> None:
@@ -69,47 +71,79 @@ def _open(root: str) -> DeltaTable:
         raise RecipeError(f"dataset.output.path: found a broken Delta log in {root!r}: {first}") from None
 
 
+def check_files(root: str, files: Sequence[File]) -> None:
+    """Raise DataError unless the `files` that tasks reported are at `root`, with the sizes that were reported.
+
+    They are not if `root` is a folder on the disk of each machine of a cluster, instead of one that all share.
+    """
+    if not files:
+        return
+    system, folder = filesystem(root)
+    there = {info.base_name: info.size for info in system.get_file_info(fs.FileSelector(folder, allow_not_found=True))}
+    if lost := sorted(file.path for file in files if there.get(file.path) != file.size):
+        found = "missing" if lost[0] not in there else f"of {there[lost[0]]:,} bytes"
+        raise DataError(
+            f"dataset.output.path: found {len(lost):,} of {len(files):,} shards missing or incomplete in {root!r} "
+            f"({lost[0]} is {found}), expected all that tasks wrote: a folder that all machines share, or a URI"
+        )
+
+
+def merged_schema(
+    root: str, table: DeltaTable | None, schema: StructType, partition: Partition | None, column: str | None
+) -> StructType:
+    """The schema of the table at `root` once a build with the columns of `schema` is committed, arguments as there.
+
+    Raises RecipeError if the table is partitioned differently, or if a column in other partitions has another type.
+    """
+    if table is None:
+        return schema
+    found = table.metadata().partition_columns
+    if found != ([column] if column else []):
+        raise RecipeError(
+            f"dataset.output.partition: found {column!r}, expected {found[0] if found else None!r}, "
+            f"the partition of the table at {root!r}"
+        )
+    return schema if partition is None else merged(root, table, schema, partition)
+
+
 def commit(
     root: str,
-    schema: pa.Schema,
+    schema: StructType,
     files: Sequence[File],
     metadata: Mapping[str, str],
-    partition: tuple[str, str] | None = None,
+    partition: Partition | None = None,
     column: str | None = None,
 ) -> int:
     """Make `files` the whole content of the table at `root`, or of its `partition` (name, value); returns the version.
 
-    Without `partition`, `column` is the column that the table is partitioned by (None: unpartitioned), and each file
-    has a value of it.
+    `column` is the column that the table is partitioned by (None: unpartitioned). Each file has a value of it.
 
     This is one transaction. If another build commits in the meantime, it is retried on top of that commit. Delta's own
     retries are off, because they would let two first builds of a partition keep both sets of files. Raises RecipeError
-    if the table is partitioned differently.
+    as `merged_schema` does.
     """
     now = int(time.time() * 1000)
-    by = [partition[0]] if partition else [column] if column else []
-    values = [partition[1] if partition else file.value for file in files]
-    actions = [
-        AddAction(file.path, file.size, dict.fromkeys(by, value), now, True, file.stats)
-        for file, value in zip(files, values, strict=True)
-    ]
+    by = [column] if column else []
+    actions = [AddAction(file.path, file.size, dict.fromkeys(by, file.value), now, True, file.stats) for file in files]
     for attempt in range(ATTEMPTS):
         build = uuid.uuid4().hex
         properties = CommitProperties({**metadata, BUILD: build}, max_commit_retries=0)
         table = open_table(root)
+        after = merged_schema(root, table, schema, partition, column)
+        described = Schema.from_json(after.json())
         try:
             if table is None:
-                create_table_with_add_actions(
-                    root, Schema.from_arrow(schema), actions, partition_by=by, commit_properties=properties
-                )
+                create_table_with_add_actions(root, described, actions, partition_by=by, commit_properties=properties)
             else:
-                _check_partitioning(root, table, by)
+                if holds_timestamp_ntz(after):
+                    _allow_timestamp_ntz(table)
                 table.create_write_transaction(
                     [*actions],
                     "overwrite",
-                    Schema.from_arrow(schema),
+                    described,
                     partition_by=by,
-                    partition_filters=[(partition[0], "=", partition[1])] if partition else None,
+                    # deltalake writes null as the empty string in a filter
+                    partition_filters=[(partition[0], "=", partition[1] or "")] if partition else None,
                     commit_properties=properties,
                 )
         except DeltaError:
@@ -120,13 +154,10 @@ def commit(
     raise AssertionError
 
 
-def _check_partitioning(root: str, table: DeltaTable, by: list[str]) -> None:
-    found = table.metadata().partition_columns
-    if found != by:
-        raise RecipeError(
-            f"dataset.output.partition: found {by[0] if by else None!r}, expected "
-            f"{found[0] if found else None!r}, the partition of the table at {root!r}"
-        )
+def _allow_timestamp_ntz(table: DeltaTable) -> None:
+    """Let the table have TIMESTAMP_NTZ columns: a commit of its own, which deltalake does not make by itself."""
+    if "timestampNtz" not in (table.protocol().writer_features or ()):
+        table.alter.add_feature(TableFeatures.TimestampWithoutTimezone, allow_protocol_versions_increase=True)
 
 
 def _is_outdated(root: str, table: DeltaTable | None) -> bool:

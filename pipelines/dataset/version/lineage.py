@@ -12,12 +12,10 @@ from datetime import UTC, datetime
 from importlib.metadata import version as version_of
 from urllib.parse import urlsplit
 
-import pyarrow as pa
 from openlineage.client import OpenLineageClient, event_v2, set_producer
 from openlineage.client import facet_v2 as facets
 from openlineage.client.serde import Serde
 from openlineage.client.uuid import generate_new_uuid
-from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
 from headrace.dataset.source.account import DROPPED
@@ -50,9 +48,9 @@ class Lineage:
         run = {"errorMessage": message}
         self._send(self._event(event_v2.RunState.FAIL, run, [self._input(None)], [self._output([])]))
 
-    def complete(self, summary: Summary, schema: pa.Schema) -> str:
+    def complete(self, summary: Summary, schema: StructType) -> str:
         """Send the COMPLETE event, with the counts of `summary` and the table's `schema`; returns it as JSON."""
-        written = self._output(_fields(from_arrow_schema(schema)), summary)
+        written = self._output(_fields(schema), summary)
         event = self._event(event_v2.RunState.COMPLETE, {}, [self._input(summary)], [written])
         self._send(event)
         return str(Serde.to_json(event, indent=1))

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
+from headrace.dataset.partitions import Partition, spelled
 from headrace.dataset.source.reader import Opened
 from headrace.recipe.dataset import Dataset
 from headrace.udfs import jar
@@ -19,7 +20,7 @@ from headrace.udfs.registration import local_path
 PARTITION, SOURCE, SNAPSHOT, RUN = "headrace.partition", "headrace.source", "headrace.snapshot", "headrace.run"
 
 
-def identity(recipe: Dataset, opened: Opened, query: DataFrame, partition: tuple[str, str] | None) -> Mapping[str, str]:
+def identity(recipe: Dataset, opened: Opened, query: DataFrame, partition: Partition | None) -> Mapping[str, str]:
     """What a build is made from, for the commit's metadata: recipe, code and source, each as a hash or a version.
 
     `query` is the result of the recipe's query, which may read other tables besides the source.
@@ -69,7 +70,7 @@ def same_as(table: DeltaTable | None, made_from: Mapping[str, str]) -> int | Non
     return None
 
 
-def _snapshot(opened: Opened, query: DataFrame, partition: tuple[str, str] | None) -> str:
+def _snapshot(opened: Opened, query: DataFrame, partition: Partition | None) -> str:
     """A hash of the names, sizes and modification times of the files that a build reads; empty if it reads none.
 
     Files of a Delta table never change, so their names are enough. If the source has folders `name=value`, files of
@@ -80,11 +81,19 @@ def _snapshot(opened: Opened, query: DataFrame, partition: tuple[str, str] | Non
     frozen = "version" in opened.described
     found = sorted(of_source) if frozen else _listed(opened.frame.sparkSession, of_source)
     if partition is not None and not frozen:
-        of_any, of_this = f"/{partition[0]}=", f"/{partition[0]}={partition[1]}/"
-        found = [file for file in found if of_any not in file or of_this in unquote(file)]
+        found = _of_partition(opened.frame, found, partition)
     found += [opened.fingerprint] if opened.fingerprint else []
     found += _listed(opened.frame.sparkSession, others)
     return _hash("\n".join(found).encode()) if found else ""
+
+
+def _of_partition(source: DataFrame, files: list[str], partition: Partition) -> list[str]:
+    """The `files` of the source that are not in folders of other partitions."""
+    name, value = partition
+    folders = {file: re.findall(f"/{re.escape(name)}=([^/]*)/", file) for file in files}
+    texts = {unquote(text) for found in folders.values() for text in found}
+    values = spelled(source.sparkSession, texts, source.schema[name].dataType) if texts else {}
+    return [file for file, found in folders.items() if all(values.get(unquote(text)) == value for text in found)]
 
 
 def _listed(spark: SparkSession, paths: set[str]) -> list[str]:

@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from headrace.dataset.partitions import Partition
+
 
 @dataclass
 class Summary:
     """What a build did. With `unchanged` or `dry_run` nothing was written, and `version` is the current version."""
 
     path: str
-    partition: tuple[str, str] | None = None
+    partition: Partition | None = None
     version: int = -1
     unchanged: bool = False
     dry_run: bool = False

@@ -94,9 +94,10 @@ def batches_of_rows(counted: Survey) -> dict[str, str]:
 
 
 @contextmanager
-def arrow_batches(spark: SparkSession) -> Iterator[None]:
-    """Bound the Arrow batches that go to Python by bytes as well as by rows, inside the block."""
+def arrow_settings(spark: SparkSession) -> Iterator[None]:
+    """Arrow batches as the stages in Python expect them, inside the block: 32-bit offsets, bounded bytes and rows."""
     settings = {
+        "spark.sql.execution.arrow.useLargeVarTypes": "false",
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_BATCH_ROWS),
         "spark.sql.execution.arrow.maxBytesPerBatch": str(ARROW_BATCH_BYTES),
     }

@@ -7,6 +7,7 @@ into a dictionary that holds it once; the dictionary is made from Arrow buffers,
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from socket import gethostname
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from headrace.dataset.query.placement import Placement
 from headrace.dataset.storage import filesystem
 from headrace.dataset.write.bad_rows import count_bad_rows
 from headrace.dataset.write.handles import Media, column_of_bytes, column_of_handles, first_used
+from headrace.errors import DataError
 
 EXAMPLES = 10
 # The table of bad rows, relative to the dataset's folder.
@@ -141,7 +143,7 @@ def _arranged(samples: pa.Table, media: Media, layout: Layout) -> Shard:
         elif name in layout.media:
             columns[name] = column_of_bytes(column)
         else:
-            columns[name] = column
+            columns[name] = column.cast(nullable(column.type))
     media.release()
     causes = {
         name: samples.column(why).fill_null(DATA).to_numpy()
@@ -149,6 +151,17 @@ def _arranged(samples: pa.Table, media: Media, layout: Layout) -> Shard:
         if why is not None
     }
     return Shard(pa.table(columns), row[places], samples.column("__key"), media, causes)
+
+
+def nullable(kind: pa.DataType) -> pa.DataType:
+    """`kind` with fields that may be null: those of a null struct are, even where the query says they never are."""
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, nullable(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(pa.field(kind.value_field.name, nullable(kind.value_type)))
+    if pa.types.is_map(kind):
+        return pa.map_(nullable(kind.key_type), nullable(kind.item_type))
+    return kind
 
 
 def _sample_ids(row: np.ndarray, hashed: np.ndarray) -> np.ndarray:
@@ -197,17 +210,23 @@ def write_file(table: pa.Table, root: str, name: str, media: Iterable[str]) -> i
     media = list(media)
     files, folder = filesystem(root)
     path = f"{folder}/{name}"
-    pq.write_table(
-        table,
-        path,
-        filesystem=files,
-        row_group_size=max(table.num_rows, 1),
-        use_dictionary=media or False,
-        dictionary_pagesize_limit=MAX_PAGE,
-        compression={column: "NONE" if column in media else "ZSTD" for column in _leaf_paths(table.schema)},
-        write_statistics=[column for column in _leaf_paths(table.schema) if column not in media],
-        store_schema=False,
-    )
+    try:
+        pq.write_table(
+            table,
+            path,
+            filesystem=files,
+            row_group_size=max(table.num_rows, 1),
+            use_dictionary=media or False,
+            dictionary_pagesize_limit=MAX_PAGE,
+            compression={column: "NONE" if column in media else "ZSTD" for column in _leaf_paths(table.schema)},
+            write_statistics=[column for column in _leaf_paths(table.schema) if column not in media],
+            store_schema=False,
+        )
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        raise DataError(
+            f"dataset.output.path: found no folder {root!r} that a worker on {gethostname()} can write to, expected "
+            "one that all machines share, or a URI"
+        ) from None
     return files.get_file_info(path).size
 
 
@@ -250,15 +269,14 @@ def _quarantined(shard: Shard, bad: np.ndarray, reasons: np.ndarray, number: int
     return _write_quarantine(_compact(table), number, layout)
 
 
-def quarantine_source(bad: pa.Table, schema: pa.Schema, layout: Layout) -> dict[str, object]:
+def quarantine_source(bad: pa.Table, layout: Layout) -> dict[str, object]:
     """Write bad rows of the source, which the query never saw, to the quarantine folder, from the driver.
 
-    `bad` has their keys and reasons, and `schema` is that of the quarantine table. Returns what its log records.
+    `bad` has their keys and reasons. The query's columns are missing in the file, which reads as null. Returns what the
+    table's log records.
     """
-    names = quarantine_columns(layout.columns)
-    given = dict(zip(names, bad.columns, strict=True))
-    columns = [given[f.name] if f.name in given else pa.nulls(bad.num_rows, f.type) for f in schema]
-    return _write_quarantine(pa.table(columns, schema=schema), layout.placement.total, layout)
+    named = bad.rename_columns(list(quarantine_columns(layout.columns)))
+    return _write_quarantine(named, layout.placement.total, layout)
 
 
 def quarantine_columns(columns: Sequence[str]) -> tuple[str, str]:

@@ -135,7 +135,7 @@ def _row_and_order(samples: Samples, rows: Rows, hashed: Column) -> tuple[Column
     partition = F.col(PARTITION) if PARTITION in samples.frame.columns else None
     if samples.handles:
         first = F.coalesce(*(F.col(quoted(name)) for name in samples.handles))
-        order = F.coalesce(first.getField("__order"), rows.ordered(hashed, partition))
+        order = F.coalesce(first.getField("__order"), rows.ordered(hashed, partition, by_media=True))
         return F.coalesce(first.getField("__row"), hashed), order
     row = hashed
     if samples.binary:  # equal bytes go to one shard, where they are stored once

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -48,7 +50,7 @@ class Snapshot:
     partitions: pa.Table
     """one typed column for each partition column, one row for each file"""
     nullable: frozenset[str]
-    """top-level columns that have nulls in some file, as far as the log's statistics tell"""
+    """top-level columns that have nulls in some file or are missing there, as far as the log's statistics tell"""
 
 
 def snapshot(
@@ -78,7 +80,7 @@ def snapshot(
     batches = [_kept(batch, kinds, later.touched) for part in parts for batch in _checkpointed(filesystem, part)]
     batches += [_kept(batch, kinds, pa.array([], pa.string())) for batch in later.adds()]
     files = pa.concat_tables([batch for batch, _ in batches])
-    nullable = frozenset().union(*(nulls for _, nulls in batches))
+    nullable = _nullable([nulls for _, nulls in batches])
     paths, sizes, rows = (_array(files, name) for name in ("path", "size", "rows"))
     features = frozenset(protocol.get("readerFeatures") or ())
     return Snapshot(number, schema, features, paths, sizes, rows, files.select(keys), nullable)
@@ -174,8 +176,8 @@ class _Commits:
         yield pa.array(rows, kind)
 
 
-def _kept(adds: pa.StructArray, kinds: dict[str, pa.DataType], gone: pa.Array) -> tuple[pa.Table, frozenset[str]]:
-    """Path, size, rows and partition of each action whose path is not in `gone`, and the columns that have nulls."""
+def _kept(adds: pa.StructArray, kinds: dict[str, pa.DataType], gone: pa.Array) -> tuple[pa.Table, _Nulls]:
+    """Path, size, rows and partition of each action whose path is not in `gone`, and what is known of nulls."""
     if len(gone):
         adds = adds.filter(pc.invert(pc.is_in(pc.struct_field(adds, "path"), value_set=gone)))
     rows, nulls = _counts(pc.struct_field(adds, "stats"))
@@ -186,26 +188,51 @@ def _kept(adds: pa.StructArray, kinds: dict[str, pa.DataType], gone: pa.Array) -
     }
     for key, kind in kinds.items():
         value = pc.map_lookup(pc.struct_field(adds, "partitionValues"), key, "first")
-        columns[key] = value if pa.types.is_string(kind) else pc.if_else(pc.equal(value, ""), None, value).cast(kind)
+        columns[key] = pc.if_else(pc.equal(value, ""), None, value).cast(kind)  # "" is null, PROTOCOL.md says
     return pa.table(columns), nulls
 
 
-def _counts(stats: pa.Array) -> tuple[pa.Array, frozenset[str]]:
-    """`numRecords` in the statistics of each file, and the columns whose `nullCount` is above 0 in some file."""
+@dataclass
+class _Nulls:
+    """What the statistics of some files say about nulls."""
+
+    files: int = 0
+    """how many of the files count nulls"""
+    counted: Counter[str] = field(default_factory=Counter)
+    """in how many files the nulls of a column are counted"""
+    found: set[str] = field(default_factory=set)
+    """the columns that have nulls in some file"""
+
+
+def _nullable(batches: Iterable[_Nulls]) -> frozenset[str]:
+    """The columns with nulls. A file that counts only the nulls of other columns lacks the column: it is null there."""
+    whole = _Nulls()
+    for batch in batches:
+        whole.files += batch.files
+        whole.counted += batch.counted
+        whole.found |= batch.found
+    return frozenset(whole.found | {name for name, files in whole.counted.items() if files < whole.files})
+
+
+def _counts(stats: pa.Array) -> tuple[pa.Array, _Nulls]:
+    """`numRecords` in the statistics of each file, and what `nullCount` tells."""
     lines = pc.binary_join_element_wise(pc.fill_null(stats, "{}"), "", "\n")
     _, offsets, data = lines.buffers()
     if not len(lines) or data is None:
-        return pa.nulls(len(stats), pa.int64()), frozenset()
+        return pa.nulls(len(stats), pa.int64()), _Nulls()
     text = data.slice(_offset(offsets, lines.offset), _offset(offsets, lines.offset + len(lines)))
     parsed = pj.read_json(pa.BufferReader(text), pj.ReadOptions(use_threads=False, block_size=max(1 << 20, text.size)))
     rows = _array(parsed, "numRecords").cast(pa.int64()) if "numRecords" in parsed.column_names else None
-    nulls = set()
+    nulls = _Nulls()
     if "nullCount" in parsed.column_names and pa.types.is_struct(parsed.schema.field("nullCount").type):
         counts = _array(parsed, "nullCount")
-        for field in counts.type:
-            if pa.types.is_integer(field.type) and (pc.max(pc.struct_field(counts, field.name)).as_py() or 0) > 0:
-                nulls.add(field.name)
-    return pa.nulls(len(stats), pa.int64()) if rows is None else rows, frozenset(nulls)
+        nulls.files = len(counts) - counts.null_count
+        for name in (each.name for each in counts.type if pa.types.is_integer(each.type)):
+            of_column = pc.struct_field(counts, name)
+            nulls.counted[name] = len(of_column) - of_column.null_count
+            if (pc.max(of_column).as_py() or 0) > 0:
+                nulls.found.add(name)
+    return pa.nulls(len(stats), pa.int64()) if rows is None else rows, nulls
 
 
 def _offset(offsets: pa.Buffer, number: int) -> int:
@@ -217,11 +244,14 @@ def by_deltalake(uri: str, version: int | None, options: dict[str, str] | None) 
     table = DeltaTable(uri, version=version, storage_options=options)
     keys = list(table.metadata().partition_columns)
     actions = pa.table(table.get_add_actions(flatten=True))
-    nullable = frozenset(
-        name.removeprefix("null_count.")
-        for name in actions.column_names
-        if name.startswith("null_count.") and pc.max(actions.column(name)).as_py()
-    )
+    nulls, counts = _Nulls(), np.zeros(len(actions), bool)
+    for name in (name for name in actions.column_names if name.startswith("null_count.")):
+        of_column, column = actions.column(name), name.removeprefix("null_count.")
+        counts |= of_column.is_valid().to_numpy()
+        nulls.counted[column] = len(of_column) - of_column.null_count
+        if pc.max(of_column).as_py():
+            nulls.found.add(column)
+    nulls.files = int(counts.sum())
     return Snapshot(
         table.version(),
         pa.schema(table.schema().to_arrow()),
@@ -230,7 +260,7 @@ def by_deltalake(uri: str, version: int | None, options: dict[str, str] | None) 
         _array(actions, "size_bytes"),
         _array(actions, "num_records"),
         actions.select([f"partition.{key}" for key in keys]).rename_columns(keys),
-        nullable,
+        _nullable([nulls]),
     )
 
 

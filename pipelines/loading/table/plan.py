@@ -88,8 +88,9 @@ def plan(
     """Plan the Delta table, or the plain folder of Parquet files, at `path` (a local path or a URI).
 
     `cache` makes the cache of a folder that is not local. `where` keeps only the files whose partition columns have
-    these values. Raises DataError if there is no table, `version` does not exist, or no file has a row; raises
-    RecipeError if `where` names something other than a partition column, or a value that no file has.
+    these values; None and the empty string are null. Raises DataError if there is no table, `version` does not exist,
+    or no file has a row; raises RecipeError if `where` names something other than a partition column, or a value that
+    no file has.
     """
     filesystem, folder = open_filesystem(path, storage_options)
     table, log = filesystem.get_file_info([folder, f"{folder}/_delta_log"])
@@ -172,7 +173,8 @@ def _filtered(planned: Plan, where: Mapping[str, Any]) -> Plan:
             )
         column = planned.partitions.column(name).combine_chunks()
         try:
-            matching = pc.is_null(column) if value is None else pc.equal(column, pa.scalar(value).cast(column.type))
+            is_null = value is None or value == ""
+            matching = pc.is_null(column) if is_null else pc.equal(column, pa.scalar(value).cast(column.type))
         except pa.ArrowException:
             matching = pa.nulls(len(column), pa.bool_())
         kept = pc.and_(kept, pc.fill_null(matching, False))
