@@ -165,7 +165,7 @@ def test_a_day_is_built_alone_and_once(daily: Path, capsys: pytest.CaptureFixtur
     assert Counter(days) == {"2026-11-21": 4, "2026-11-22": 4}
     for arguments, named in (
         (["ds=1", "ds=2"], "expected one"),
-        (["day=1"], "argument: found 'day=1', expected ds=VALUE"),
+        (["day=1"], "dataset.output.partition: found day=1, expected ds=VALUE"),
     ):
         assert build.main([str(daily), *arguments]) == 2
         assert named in capsys.readouterr().err
