@@ -233,15 +233,20 @@ def by_bytes(source: DataFrame, query: str) -> list[tuple]:
         source.sparkSession.catalog.dropTempView(VIEW)
 
 
-@pytest.mark.parametrize("name", [*BY_REFERENCE, *(f"{name} by value" for name in BY_VALUE)])
-def test_rows_are_those_of_the_bytes(source: DataFrame, media: dict, name: str) -> None:
-    value = name not in BY_REFERENCE
-    query = BY_VALUE[name.removesuffix(" by value")] if value else BY_REFERENCE[name]
+@pytest.mark.parametrize("query", BY_REFERENCE.values(), ids=BY_REFERENCE.keys())
+def test_handles_give_the_rows_of_the_bytes(source: DataFrame, media: dict, query: str) -> None:
     with run_query(source, query, find_leaves(source.schema), Rows("id")) as samples:
-        assert (samples.by_value is not None) == value, samples.by_value
+        assert samples.by_value is None
         found, mixed = resolved(samples, media)
         assert samples.mixed or not mixed
     assert sorted(found, key=repr) == sorted(by_bytes(source, query), key=repr)
+
+
+@pytest.mark.parametrize("query", BY_VALUE.values(), ids=BY_VALUE.keys())
+def test_what_handles_cannot_tell_runs_by_value(source: DataFrame, query: str) -> None:
+    with run_query(source, query, find_leaves(source.schema), Rows("id")) as samples:
+        assert samples.by_value is not None
+        assert not samples.handles
 
 
 KEYS = {

@@ -110,11 +110,10 @@ def _computes_on_handle(expression: Any) -> str | None:
     """What in `expression` computes on a handle, in words, or None."""
     for inner in _within(expression):
         name, children = kind(inner), items(inner.children())
-        if not _any_handle(children):
-            continue
-        if name not in CARRIERS and not (name == "Cast" and _holds_handle(inner)):
+        casts = name == "Cast" and _holds_handle(inner)
+        if name not in CARRIERS and not casts and _any_handle(children):
             return str(inner.prettyName())
-        if name == "AggregateExpression" and inner.isDistinct():
+        if name == "AggregateExpression" and inner.isDistinct() and _any_handle(children):
             return "DISTINCT"
         if name == "GetStructField" and children[0].dataType().catalogString() == _HANDLE:
             return "field access"
