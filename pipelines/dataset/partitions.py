@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, StringType
 
 from headrace.dataset.query.media import quoted
+from headrace.dataset.source.account import DROPPED
 from headrace.errors import RecipeError
 from headrace.recipe.dataset import Output
 
@@ -35,15 +36,20 @@ def partition_value(column: Column) -> Column:
 
 
 def only_partition(frame: DataFrame, partition: Partition) -> DataFrame:
-    """The rows of `frame` in `partition`. The condition is one that Spark can use to skip files."""
+    """The rows of `frame` in `partition`. The condition is one that Spark can use to skip files.
+
+    What a source leaves out is in no partition: every build of such a source accounts for all of it.
+    """
     name, value = partition
     column, data_type = F.col(quoted(name)), frame.schema[name].dataType
     is_text = isinstance(data_type, StringType)
     if value is None:
-        return frame.where(column.isNull() | (column == "") if is_text else column.isNull())
-    if is_text:  # without the collation that the column may have
-        return frame.where(column.cast(StringType()) == value)
-    return frame.where(column == F.lit(value).cast(data_type))
+        condition = column.isNull() | (column == "") if is_text else column.isNull()
+    elif is_text:  # without the collation that the column may have
+        condition = column.cast(StringType()) == value
+    else:
+        condition = column == F.lit(value).cast(data_type)
+    return frame.where(condition | F.col(DROPPED).isNotNull() if DROPPED in frame.columns else condition)
 
 
 def spelled(spark: SparkSession, texts: Collection[str], data_type: DataType) -> dict[str, str | None]:

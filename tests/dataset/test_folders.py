@@ -383,9 +383,9 @@ def test_every_member_of_a_tar_is_accounted_for(tmp_path: Path, members: Files, 
 CAPTION = "SELECT key, image, caption FROM source LATERAL VIEW OUTER explode(captions) c AS caption"
 
 
-def files_recipe(root: Path, output: Path, form: str, query: str, **sections: object) -> Dataset:
+def files_recipe(root: Path, out: Path, form: str, query: str, **sections: object) -> Dataset:
     source = {"path": str(root), "format": form}
-    return recipe(root, output, query, source=source, **{"shuffle": {"key": "key"}, **sections})
+    return recipe(root, out, query, source=source, **{"shuffle": {"key": "key"}, **sections})
 
 
 def test_a_build_of_a_folder(spark, tmp_path: Path, monkeypatch) -> None:

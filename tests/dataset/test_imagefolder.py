@@ -123,8 +123,13 @@ def test_a_build_of_an_image_folder(spark, tmp_path: Path) -> None:
         },
         {"file_name": "1.png", "text": "one", "mask_file_name": None},
         {"file_name": "2.png", "text": "two", "mask_file_name": "masks/gone.png"},
+        {"file_name": "3.png", "text": "of another day"},
+        {"file_name": "gone.png"},
     ]
-    files = {name: png(i) for i, name in enumerate(["0.png", "1.png", "2.png", "masks/0.png", "v/1.png", "v/2.png"])}
+    lines = [{"ds": "late" if "day" in line.get("text", "") else "early", **line} for line in lines]
+    files = {
+        name: png(i) for i, name in enumerate(["0.png", "1.png", "2.png", "masks/0.png", "v/1.png", "v/2.png", "3.png"])
+    }
     root = put(
         tmp_path / "in",
         {
@@ -133,11 +138,13 @@ def test_a_build_of_an_image_folder(spark, tmp_path: Path) -> None:
         },
     )
     query = "SELECT key, text, image, mask, view FROM source LATERAL VIEW OUTER explode(views) v AS view"
-    summary = build(spark, files_recipe(root, tmp_path / "out", "imagefolder", query, on_bad_row="drop"))
+    output = {"path": str(tmp_path / "out"), "partition": "ds"}
+    made = files_recipe(root, tmp_path / "out", "imagefolder", query, on_bad_row="drop", output=output)
+    summary = build(spark, made, ("ds", "early"))
     rows = [(r["key"], r["text"], r["image"], r["mask"], r["view"]) for r in written(spark, tmp_path / "out").collect()]
     assert sorted(rows, key=repr) == [
         ("train/0", "zero", png(0), png(3), png(4)),
         ("train/0", "zero", png(0), png(3), png(5)),
         ("train/1", "one", png(1), None, None),
     ]
-    assert summary.dropped_rows == {UNREADABLE: 1}
+    assert summary.dropped_rows == {UNREADABLE: 1, NOT_FOUND: 1}
