@@ -75,9 +75,19 @@ def sample(found: Plan, who: Roles) -> Sampled:
 
 
 def _read(found: Plan, shard: int, who: Roles) -> pa.Table:
+    """A shard with all columns of the dataset. Those that its file lacks have its partition's value, or null."""
     media = [name for name in (who.image, *who.conditions) if name is not None]
     with found.place.filesystem.open_input_file(found.path(shard)) as file:
-        return pq.ParquetFile(file, read_dictionary=media).read()
+        there = set(pq.read_schema(file).names)
+        table = pq.ParquetFile(file, read_dictionary=[name for name in media if name in there]).read()
+    for name, kind in zip(found.schema.names, found.schema.types, strict=True):
+        if name in found.partitions.column_names:
+            value = found.partitions.column(name)[shard].cast(kind)
+            table = table.append_column(name, pa.repeat(value, table.num_rows))
+        elif name not in there:
+            kind = pa.dictionary(pa.int32(), kind) if name in media else kind
+            table = table.append_column(name, pa.nulls(table.num_rows, kind))
+    return table.select(found.schema.names)
 
 
 def _count(table: pa.Table, who: Roles, sampled: Sampled) -> None:

@@ -28,6 +28,7 @@ from headrace.dataset.version.commit import File, check_files, commit
 from headrace.dataset.version.vacuum import vacuum
 from headrace.dataset.write.shards import QUARANTINE, _statistics
 from headrace.errors import DataError, RecipeError
+from headrace.jobs import report
 from headrace.loading import ShardLoader
 from headrace.reports.dataset_versions import read_versions
 from tests.dataset.conftest import SCHEMA, listed, put, recipe, row, written
@@ -564,3 +565,25 @@ def test_a_dry_run_writes_nothing(spark, parquet, tmp_path: Path) -> None:
     assert summary.rows_named == 2
     assert summary.media_bytes == pytest.approx(sum(len(row(i)["image"]) for i in range(2)), rel=0.7)  # from the footer
     assert "Generate explode" in summary.plan
+
+
+def test_a_dataset_in_an_object_store_comes_back(spark, parquet, uri: str) -> None:
+    """Built, rebuilt, read by the loader, reported."""
+    rows = [row(i) for i in range(6)]
+    source = parquet(rows)
+    made = recipe(source, uri, QUERY, shards={"target_bytes": 1024})
+    assert build(spark, made).version == 0
+    assert build(spark, made).unchanged
+    loader = ShardLoader(uri, batch_size=4, size=8, columns=["id", "image", "caption"], decode={"image": "rgb"})
+    read = [(key, caption) for batch in loader for key, caption in zip(batch["id"], batch["caption"], strict=True)]
+    assert sorted(read) == sorted((r["id"], caption) for r in rows for caption in r["captions"])
+    pq.write_table(pa.Table.from_pylist([row(9)], SCHEMA), source / "part-1.parquet")
+    spark.catalog.refreshByPath(str(source))
+    assert build(spark, made).version == 1
+    names = listed(uri)
+    assert {"_headrace/absence-1.json", "_headrace/lineage-1.json"} <= names
+    assert report.main([uri]) == 0
+    files, folder = filesystem(uri)
+    with files.open_input_stream(f"{folder}/_headrace/report.html") as page:
+        assert b"one of 9" in page.read()
+    assert not any(name.endswith("/") for name in names)

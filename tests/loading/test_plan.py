@@ -71,6 +71,22 @@ def test_where_keeps_the_files_of_a_partition(tmp_path: Path) -> None:
         ShardLoader(tmp_path / "t", batch_size=4).load_state_dict(state)
 
 
+def test_empty_text_is_the_null_partition(tmp_path: Path) -> None:
+    path = commit(tmp_path / "t", numbered([2, 3]))
+    log = path / "_delta_log" / "00000000000000000000.json"
+    actions = [json.loads(line) for line in log.read_text().splitlines()]
+    for action in actions:
+        if "metaData" in action:
+            schema = json.loads(action["metaData"]["schemaString"])
+            schema["fields"].append({"name": "ds", "type": "string", "nullable": True, "metadata": {}})
+            action["metaData"] |= {"schemaString": json.dumps(schema), "partitionColumns": ["ds"]}
+        if "add" in action:
+            action["add"]["partitionValues"] = {"ds": "" if action["add"]["path"].endswith("0.parquet") else "1"}
+    log.write_text("\n".join(map(json.dumps, actions)))
+    assert plan(str(path)).partitions.column("ds").to_pylist() == [None, "1"]
+    assert plan(str(path), where={"ds": ""}).rows.tolist() == plan(str(path), where={"ds": None}).rows.tolist() == [2]
+
+
 def test_a_column_added_later_is_null_in_older_files(tmp_path: Path) -> None:
     write_deltalake(str(tmp_path / "t"), pa.table({"sample_id": [0, 1]}))
     write_deltalake(

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from headrace.dataset.build import build
 from headrace.jobs.report import main
@@ -167,3 +167,14 @@ def test_in_a_browser(dataset: Path, tmp_path: Path, width: int) -> None:
     picture = cv2.imread(str(tmp_path / "page.png"))
     assert picture.shape[1] == width
     assert picture.std() > 10
+
+
+def test_columns_that_a_shard_lacks_are_null(tmp_path: Path) -> None:
+    """A partition column is in no file, and a column that a later build added is not in older ones."""
+    first = pa.table({"image": [drawn(0, 8)], "language": ["en"]})
+    second = pa.table({"image": [drawn(1, 8)], "language": ["de"], "caption": ["Bild"], "condition": [drawn(2, 8)]})
+    for table in (first, second):
+        write_deltalake(str(tmp_path), table, partition_by=["language"], mode="append", schema_mode="merge")
+    card = read_dataset(str(tmp_path))
+    assert card.columns == ["image", "language", "caption", "condition"]
+    assert len(card.pictures) == 2
