@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from headrace.dataset.build import build
 from headrace.dataset.images.derive import decoded
 from headrace.dataset.images.duplicates import near_duplicates
+from headrace.dataset.images.stage import HASH, PIXELS, without_near_duplicates
 from headrace.errors import DataError, RecipeError
 from headrace.images.hashes import content_hash, perceptual_hash
 from headrace.images.headers import MAX_PIXELS, dimensions
-from headrace.recipe.dataset import Dataset
+from headrace.recipe.dataset import Dataset, Images
 from tests.dataset.conftest import png, recipe, row, written
 
 HOOK = "tests.dataset.test_derive:inverted"
@@ -137,6 +138,14 @@ def test_a_build_takes_no_image_that_a_loader_calls_too_large(spark, parquet, tm
         RecipeError, match=rf"images\.max_pixels: found {MAX_PIXELS + 1}, expected at most {MAX_PIXELS}"
     ):
         build(spark, recipe(tmp_path / "source", tmp_path / "higher", "SELECT id, image FROM source", **higher))
+
+
+def test_near_duplicates_of_a_source_with_a_column_key(spark) -> None:
+    columns = f"key string, {HASH} long, {PIXELS} long"
+    frame = spark.createDataFrame([("a", 1, 9), ("b", 1, 4), ("c", -1, 1)], columns)
+    kept, gone = without_near_duplicates(frame, Images(drop_near_duplicates=1), "key")
+    assert sorted(row["key"] for row in kept.collect()) == ["a", "c"]
+    gone.unpersist()
 
 
 def test_of_near_duplicates_the_larger_stays(spark, parquet, tmp_path: Path) -> None:

@@ -102,7 +102,8 @@ def without_near_duplicates(frame: DataFrame, images: Images, key: str) -> tuple
         return frame, None
     facts = frame.select(F.col(quoted(key)).alias("key"), F.col(HASH).alias("hash"), F.col(PIXELS).alias("pixels"))
     gone = near_duplicates(facts, images.drop_near_duplicates).persist()
-    return frame.join(gone, F.col(quoted(key)) == F.col("key"), "left_anti"), gone
+    left_out = gone.select(F.col("key").alias("__left_out"))  # the source may have a column `key` of its own
+    return frame.join(left_out, F.col(quoted(key)) == F.col("__left_out"), "left_anti"), gone
 
 
 def path_of(schema: StructType, images: Images) -> tuple[str, ...]:
