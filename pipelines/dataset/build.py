@@ -204,7 +204,8 @@ def _check_columns(samples: Samples, task: _Task) -> None:
     """Raise RecipeError for a column that Delta cannot store, and for a key that names a column that does not exist."""
     _images(samples, task)
     output_schema(samples, task.by)
-    columns = [name for name in samples.columns if name != task.by]
+    partition = samples.named(task.by) if task.by is not None else None
+    columns = [name for name in samples.columns if name != partition]
     if not columns:
         raise RecipeError(f"dataset.query: found no column besides the partition {task.by!r}, expected at least one")
     for name in task.recipe.shuffle.sample:
@@ -224,7 +225,7 @@ def _without_partition(samples: Samples, task: _Task) -> Samples:
     """The samples without the partition's column: it is constant in a shard, so only the log records it."""
     if task.by is None:
         return samples
-    if not samples.handles and task.partition is None and task.by not in samples.columns:
+    if not samples.handles and task.partition is None and samples.named(task.by) is None:
         raise RecipeError(
             f"dataset.output.partition: found no column {task.by!r} in the query, which names no media by reference, "
             f"expected it in the SELECT, or {task.by}=VALUE after the recipe"

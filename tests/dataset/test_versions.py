@@ -61,7 +61,7 @@ def test_a_partition_is_replaced_alone(spark, parquet, tmp_path: Path) -> None:
         spark.catalog.refreshByPath(str(source))
 
     def made(value: str):
-        query = "SELECT id, image, ds, caption FROM source LATERAL VIEW explode(captions) t AS caption"
+        query = "SELECT id, image, DS, caption FROM source LATERAL VIEW explode(captions) t AS caption"
         plan = recipe(source, output, query, output={"path": str(output), "partition": "ds"})
         return build(spark, plan, ("ds", value))
 

@@ -64,14 +64,19 @@ class Samples:
         """The columns that are stored as media, each distinct value once. The first one is the image."""
         return self.handles + self.binary
 
+    def named(self, name: str) -> str | None:
+        """The query's column called `name`, in any case: Spark and Delta do not tell `DS` from `ds`."""
+        return next((column for column in self.columns if column.lower() == name.lower()), None)
+
     def partitioned(self, name: str) -> "Samples":
         """The samples with column `name` moved to `PARTITION`, or unchanged if there is no such column."""
-        if name not in self.columns:
+        found = self.named(name)
+        if found is None:
             return self
-        kept = [i for i, other in enumerate(self.columns) if other != name]
+        kept = [i for i, other in enumerate(self.columns) if other != found]
         columns, causes = tuple(self.columns[i] for i in kept), tuple(self.causes[i] for i in kept)
         whys = [F.col(why) for why in causes if why is not None]
-        aside = partition_value(F.col(quoted(name))).alias(PARTITION)
+        aside = partition_value(F.col(quoted(found))).alias(PARTITION)
         frame = self.frame.select(*(F.col(quoted(column)) for column in columns), *whys, aside)
         key = self.key if self.key in columns else None
         return replace(self, frame=frame, columns=columns, causes=causes, key=key)
