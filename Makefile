@@ -1,4 +1,6 @@
 # Every target calls ./run, which also works without make.
 demo test test-all test-airflow lint links jar wheel clean setup:
 	@./run $@
-.PHONY: demo test test-all test-airflow lint links jar wheel clean setup
+test-spark: # make test-spark VERSION=4.0.5
+	@./run $@ $(VERSION)
+.PHONY: demo test test-all test-spark test-airflow lint links jar wheel clean setup
