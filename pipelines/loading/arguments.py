@@ -86,7 +86,7 @@ def select(
     fields: dict[str, Field] = {}
     for name in chosen:
         if name not in decode:
-            fields |= fields_of(schema.field(name), name in plan.nullable)
+            fields |= fields_of(schema.field(name))
     droppable = [*list(decode)[1:], *fields]
     for name in drop:
         if name not in droppable:

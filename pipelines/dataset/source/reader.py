@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 from functools import reduce
-from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -19,12 +18,11 @@ from headrace.dataset.source.folders import open_images, open_webdataset
 from headrace.dataset.source.imagefolder import open_imagefolder
 from headrace.dataset.spark_errors import SPARK_ERRORS, problem, sql_problem
 from headrace.dataset.storage import absolute
+from headrace.delta import file_path, is_uri, unknown_features
 from headrace.errors import DataError, RecipeError
 from headrace.recipe.dataset import Source
 
 FOLDERS = {"images": open_images, "imagefolder": open_imagefolder, "webdataset": open_webdataset}
-# Delta features that make a table's rows more than the content of its Parquet files.
-_UNREADABLE = frozenset({"deletionVectors", "columnMapping"})
 _AVRO = "AVRO_DATA_SOURCE_NOT_ENABLED"
 NO_LINE = BAD_ROW + "line that is not JSON"
 
@@ -97,13 +95,12 @@ def _delta_table(path: str) -> DeltaTable:
         table = DeltaTable(path)
     except (DeltaError, OSError):
         raise RecipeError(f"dataset.source.path: found {path!r}, expected a Delta table") from None
-    found = _UNREADABLE & set(table.protocol().reader_features or ())
-    if table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
-        found |= {"columnMapping"}
-    if found:
+    protocol = table.protocol()
+    needs = (protocol.min_reader_version, protocol.reader_features, table.metadata().configuration)
+    if found := unknown_features(*needs):
         raise RecipeError(
-            f"dataset.source.path: found Delta features {', '.join(sorted(found))} in {path!r}, expected plain Parquet "
-            "files; rewrite the table without them"
+            f"dataset.source.path: found Delta features {', '.join(found)} in {path!r}, expected plain Parquet files; "
+            "rewrite the table without them"
         )
     return table
 
@@ -118,11 +115,20 @@ def _open_delta(spark: SparkSession, table: DeltaTable, root: str) -> DataFrame:
     stored = StructType([field for field in schema.fields if field.name not in by])
     groups: dict[tuple[object, ...], list[str]] = {}
     for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
-        path = unquote(action["path"])
+        path = _located(root, action["path"])
         values = tuple(action[f"partition.{name}"] for name in by)
-        groups.setdefault(values, []).append(path if path.startswith("/") or "://" in path else f"{root}/{path}")
+        groups.setdefault(values, []).append(path)
     parts = []
     for values, paths in groups.items():
         columns = {name: F.lit(value).cast(schema[name].dataType) for name, value in zip(by, values, strict=True)}
         parts.append(spark.read.schema(stored).parquet(*paths).withColumns(columns).select(*schema.names))
     return reduce(DataFrame.union, parts) if parts else spark.createDataFrame([], schema)
+
+
+def _located(root: str, stored: str) -> str:
+    """Where the file is that a log stores under the path `stored`."""
+    try:
+        path = file_path(stored)
+    except ValueError as error:
+        raise DataError(f"dataset.source.path: {root}: {error}") from None
+    return path if path.startswith("/") or is_uri(path) else f"{root}/{path}"

@@ -73,17 +73,29 @@ class Numbers:
     dtype: np.dtype
     shape: tuple[int, ...] | None
     """shape of one value; None until the first shard is loaded, which fixes the length of lists"""
-    nulls_are_zero: bool = False
+    nullable: bool = False
+    """whether rows may be null: zeros then, which a mask marks; a null among numbers with a NaN is NaN in any case"""
 
-    def fill_null(self) -> bool:
-        """Store nulls as zeros if the type cannot represent null (integers, booleans); returns whether it does so."""
-        self.nulls_are_zero = self.shape == () and self.dtype.kind not in "f"
-        return self.nulls_are_zero
+    @property
+    def has_nan(self) -> bool:
+        """Whether a null can be stored as NaN: where a row is one floating-point number."""
+        return self.shape == () and self.dtype.kind == "f"
 
     def load(self, column: pa.ChunkedArray, where: str) -> np.ndarray:
         """The values as an array rows×shape, a view of Arrow's buffer if the types allow it."""
-        if self.nulls_are_zero and column.null_count:
-            column = column.fill_null(False if self.dtype.kind == "b" else 0)
+        if not column.null_count or self.has_nan:
+            return self._load(column, where)
+        if not self.nullable:
+            raise DataError(f"{where}: found {column.null_count} nulls, expected none, as the schema says")
+        there = column.is_valid()
+        found = self._load(column.filter(there), where)
+        values = np.zeros((len(column), *found.shape[1:]), self.dtype)
+        values[there.to_numpy()] = found
+        return values
+
+    def _load(self, column: pa.ChunkedArray, where: str) -> np.ndarray:
+        if not len(column):
+            return np.zeros((0, *(self.shape or ())), self.dtype)
         values, shape = _flat(column, where)
         if self.shape is None:
             self.shape = shape
@@ -192,11 +204,15 @@ def null_at(room: Any, where: np.ndarray) -> None:
         room[where] = None
 
 
-def fields_of(column: pa.Field, nullable: bool) -> dict[str, Field]:
-    """The batch keys of a column that is not decoded. Integers with nulls add `<column>_mask`."""
+def fields_of(column: pa.Field) -> dict[str, Field]:
+    """The batch keys of a column that is not decoded.
+
+    `<column>_mask` is added if the schema lets it be null and its tensor cannot show that.
+    """
     kind = kind_of(column)
     fields = {column.name: Field(column.name, kind)}
-    if nullable and isinstance(kind, Numbers) and kind.fill_null():
+    if column.nullable and isinstance(kind, Numbers) and not kind.has_nan:
+        kind.nullable = True
         fields[f"{column.name}_mask"] = Field(column.name, Validity())
     return fields
 
@@ -241,7 +257,7 @@ def _flat(column: pa.ChunkedArray, where: str) -> tuple[np.ndarray, tuple[int, .
     while True:
         if array.null_count and not pa.types.is_floating(array.type):
             raise DataError(
-                f"{where}: found {array.null_count} nulls that the statistics do not count, expected numbers"
+                f"{where}: found {array.null_count} nulls inside lists, expected numbers"
             )
         if not _is_list(array.type):
             break

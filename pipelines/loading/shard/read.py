@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from headrace.errors import DataError
 from headrace.loading.shard.budget import Budget, Lease
-from headrace.loading.shard.columns import Field, Runs, one_array
+from headrace.loading.shard.columns import Field, Numbers, Runs, Validity, one_array
 from headrace.loading.shard.pages import LocalFile, NotInPlace, Values, byte_arrays, column_number, fixed_width
 from headrace.loading.shard.pictures import Encoded, InFile, InMemory, Pictures
 from headrace.loading.shard.rows import EveryRow, OneRowPerImage, WeightedRowPerImage, count_images
@@ -99,18 +99,37 @@ def read_shard(plan: Plan, number: int, selection: Selection, budget: Budget, ke
         name: contents.images[name] if name in contents.images else InMemory(columns[name]) for name in selection.media
     }
     pictures = {name: Pictures(images, lease, keep) for name, images in encoded.items()}
-    values = {
-        name: contents.runs[one.column].values()
-        if one.column in contents.runs
-        else one.kind.load(columns[one.column], f"{path}: column {one.column}")
-        for name, one in selection.fields.items()
-    }
+    values = {name: _values(plan, one, contents, columns, path) for name, one in selection.fields.items()}
     samples = _samples(contents, columns, number, selection, path)
     lease.grow(sum(images.nbytes for images in encoded.values()))
     held = [name for name, one in selection.fields.items() if one.column not in contents.runs]
     lease.grow(sum(selection.fields[name].kind.nbytes(values[name]) for name in held))
     ids = columns.get(selection.sample_id) if selection.sample_id else None
     return Shard(path, contents.rows, samples, values, pictures, lease, ids)
+
+
+def _values(
+    plan: Plan, one: Field, contents: _Contents, columns: Mapping[str, pa.ChunkedArray], path: str
+) -> Any:
+    """A shard's values for a field, in the form that its kind gathers."""
+    if one.column in contents.runs:
+        every = np.ones(contents.rows, bool)  # none is null, or they could not be used in place
+        return every if isinstance(one.kind, Validity) else contents.runs[one.column].values()
+    column = columns[one.column]
+    if isinstance(one.kind, Numbers) and one.kind.shape is None and column.null_count == len(column):
+        _find_shape(plan, one.column, one.kind)
+    return one.kind.load(column, f"{path}: column {one.column}")
+
+
+def _find_shape(plan: Plan, name: str, kind: Numbers) -> None:
+    """Give `kind` the shape of the first value of column `name` that is not null, in any shard; else no numbers."""
+    for number in range(len(plan)):
+        contents = _open(plan, number, [name], (), None, in_place=False)
+        column = _column(plan, number, contents, name).drop_null()
+        if len(column):
+            kind.load(column, f"{plan.path(number)}: column {name}")
+            return
+    kind.shape = (0,)
 
 
 def _samples(

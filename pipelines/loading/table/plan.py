@@ -6,19 +6,18 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyarrow import fs
 
+from headrace.delta import URI
 from headrace.errors import DataError, RecipeError
+from headrace.loading.table.adds import one_array
 from headrace.loading.table.cache import Cache
-from headrace.loading.table.storage import open_filesystem, read_with
-
-_UNREADABLE = {"deletionVectors", "columnMapping"}
+from headrace.loading.table.plain import footer, plain_table
+from headrace.loading.table.storage import file_in, one_line, open_filesystem, store_of
 
 
 @dataclass(frozen=True)
@@ -55,19 +54,13 @@ class Plan:
     """bytes of each file, int64"""
     partitions: pa.Table
     """the values of the partition columns, one row for each file; without columns if there are none"""
-    nullable: frozenset[str]
-    """columns that have nulls somewhere, as far as the log or the footers tell"""
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def path(self, shard: int) -> str:
         """The path of the file of `shard` in `filesystem`."""
-        path = self.paths[shard].as_py()
-        if "://" in path:
-            parts = urlsplit(path)
-            return parts.netloc + parts.path
-        return path if path.startswith("/") else f"{self.place.folder}/{path}"
+        return file_in(self.place.folder, self.paths[shard].as_py())
 
     def digest(self) -> str:
         """A hash (16 hexadecimal digits) of the shards' names and row counts."""
@@ -127,39 +120,37 @@ def _from_log(place: Place, version: int | None, storage_options: dict[str, str]
     try:
         found = snapshot(filesystem, folder, folder if place.is_local else path, version, storage_options)
     except (DeltaError, pa.ArrowException, ValueError, OSError) as error:
-        raise DataError(f"{path}: cannot read the Delta log: {_line(error)}") from error
-    if unreadable := found.features & _UNREADABLE:
-        raise DataError(f"{path}: found Delta features {', '.join(sorted(unreadable))}, expected plain Parquet files")
-    rows = found.rows
-    if rows.null_count:
-        counted = [
-            _footer(filesystem, f"{folder}/{name}").num_rows if count is None else count
-            for name, count in zip(found.paths.to_pylist(), rows.to_pylist(), strict=True)
-        ]
-        rows = pa.array(counted, pa.int64())
+        raise DataError(f"{path}: cannot read the Delta log: {one_line(error)}") from error
+    _check_stores(path, found.paths)
     place = replace(place, version=found.version)
-    return _sorted(place, found.schema, found.paths, rows, found.sizes, found.partitions, found.nullable)
+    return _sorted(place, found.schema, found.paths, _counted(place, found.paths, found.rows), found.sizes, found.partitions)
+
+
+def _check_stores(root: str, paths: pa.Array) -> None:
+    """Raise DataError if a file is not in the file system of the table."""
+    uris = paths.filter(pc.match_substring_regex(paths, URI))
+    for uri in uris.to_pylist():
+        if store_of(uri) != store_of(root):
+            raise DataError(f"{root}: found the file {uri} in the log, expected files in the file system of the table")
+
+
+def _counted(place: Place, paths: pa.Array, rows: pa.Array) -> pa.Array:
+    """The rows of each file; those that the log does not tell are counted in its footer."""
+    if not rows.null_count:
+        return rows
+    counted = [
+        footer(place.filesystem, file_in(place.folder, name)).num_rows if count is None else count
+        for name, count in zip(paths.to_pylist(), rows.to_pylist(), strict=True)
+    ]
+    return pa.array(counted, pa.int64())
 
 
 def _from_footers(place: Place) -> Plan:
-    path, filesystem, folder = place.root, place.filesystem, place.folder
-    listed = filesystem.get_file_info(fs.FileSelector(folder, recursive=True))
-    files = [
-        info
-        for info in listed
-        if info.type == fs.FileType.File
-        and info.extension in {"parquet", "parq"}
-        and not any(part.startswith(("_", ".")) for part in info.path.removeprefix(folder).split("/"))
-    ]
-    if not files:
-        raise DataError(f"{path}: found no .parquet file, expected a Delta table or a folder of Parquet files")
-    footers = [_footer(filesystem, info.path) for info in files]
-    rows = pa.array([footer.num_rows for footer in footers], pa.int64())
-    schema = footers[0].schema.to_arrow_schema().remove_metadata()
-    names = pa.array([info.path.removeprefix(folder).lstrip("/") for info in files], pa.string())
-    sizes = pa.array([info.size for info in files], pa.int64())
-    nullable = frozenset().union(*map(_columns_with_nulls, footers))
-    return _sorted(place, schema, names, rows, sizes, pa.table({}), nullable)
+    schema, files = plain_table(place.filesystem, place.folder)
+    keys = [name for name in files.column_names if name.startswith("partition.")]
+    paths, rows, sizes = (one_array(files.column(name)) for name in ("path", "rows", "size"))
+    partitions = files.select(keys).rename_columns([key.removeprefix("partition.") for key in keys])
+    return _sorted(place, schema, paths, rows, sizes, partitions)
 
 
 def _filtered(planned: Plan, where: Mapping[str, Any]) -> Plan:
@@ -199,7 +190,6 @@ def _sorted(
     rows: pa.Array,
     sizes: pa.Array,
     partitions: pa.Table,
-    nullable: frozenset[str],
 ) -> Plan:
     if not pc.all(pc.less_equal(names[:-1], names[1:])).as_py() or pc.min(rows).as_py() == 0:
         places = pc.sort_indices(names)
@@ -213,29 +203,4 @@ def _sorted(
         rows=rows.to_numpy(),
         sizes=sizes.to_numpy(),
         partitions=partitions,
-        nullable=nullable,
     )
-
-
-def _footer(filesystem: fs.FileSystem, path: str) -> pq.FileMetaData:
-    try:
-        return read_with(filesystem, path, 0, None, lambda file, _: pq.read_metadata(file))
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot read the Parquet footer: {_line(error)}") from error
-
-
-def _columns_with_nulls(footer: pq.FileMetaData) -> frozenset[str]:
-    chunks = [
-        footer.row_group(group).column(column)
-        for group in range(footer.num_row_groups)
-        for column in range(footer.num_columns)
-    ]
-    return frozenset(
-        chunk.path_in_schema
-        for chunk in chunks
-        if chunk.statistics is not None and chunk.statistics.has_null_count and chunk.statistics.null_count
-    )
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
+from headrace.delta import is_uri
 from headrace.errors import RecipeError
 from headrace.files import arrow_uri
 from headrace.loading.table.cache import Cache
@@ -19,6 +21,40 @@ T = TypeVar("T")
 
 ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 0.2
+
+
+def one_line(error: Exception) -> str:
+    """The text of an error as one line."""
+    return " ".join(str(error).split())
+
+
+def store_of(uri: str) -> tuple[str, str]:
+    """What tells whether two paths or URIs are in the same file system: its kind, and the account or host if it has one.
+
+    Buckets of S3 and of Google Cloud Storage are folders of one file system.
+    """
+    if not is_uri(uri):
+        return "file", ""
+    scheme, _, rest = arrow_uri(uri).partition(":")
+    authority = rest.removeprefix("//").partition("/")[0] if rest.startswith("//") else ""
+    scheme = {"gcs": "gs", "abfss": "abfs"}.get(scheme, scheme)
+    if scheme in {"file", "s3", "gs"}:
+        return scheme, ""
+    return scheme, authority.rpartition("@")[2]
+
+
+def file_in(folder: str, path: str) -> str:
+    """The path in its file system of a file that a log or a listing of `folder` names: relative, absolute, or a URI."""
+    if not is_uri(path):
+        return path if path.startswith("/") else f"{folder}/{path}"
+    kind, authority = store_of(path)
+    rest = path.partition(":")[2]
+    if kind in {"file", "hdfs", "viewfs"}:
+        return rest.removeprefix(f"//{authority}") if kind != "file" else f"/{rest.lstrip('/')}"
+    if kind == "abfs":
+        container, _, name = rest.removeprefix("//").partition("@")
+        return f"{container}/{name.partition('/')[2]}"
+    return rest.removeprefix("//")
 
 
 def open_filesystem(path: str, options: Mapping[str, str] | None = None) -> tuple[fs.FileSystem, str]:
@@ -76,6 +112,8 @@ def read_with(
     the file is missing.
     """
     if isinstance(filesystem, fs.LocalFileSystem):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise OSError("found no regular file, expected one")
         with pa.memory_map(path) as file:
             return use(file, path)
     for attempt in range(ATTEMPTS):
