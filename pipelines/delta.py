@@ -3,9 +3,15 @@
 The rules are those of github.com/delta-io/delta, PROTOCOL.md.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
 
 READER_VERSIONS = range(1, 4)
 # Features under which rows and columns are still what plain Parquet files hold.
@@ -28,6 +34,12 @@ def unknown_features(version: int, features: Collection[str] | None, configurati
     if (mode := configuration.get(_MAPPING, "none")) != "none":
         unknown.add(f"columnMapping ({_MAPPING} = {mode})")
     return sorted(unknown)
+
+
+def asked(table: DeltaTable) -> tuple[int, list[str] | None, Mapping[str, str]]:
+    """What `table` asks of its reader, as `unknown_features` takes it."""
+    protocol = table.protocol()
+    return protocol.min_reader_version, protocol.reader_features, table.metadata().configuration
 
 
 def is_uri(path: str) -> bool:

@@ -9,6 +9,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from headrace.dataset.build import build
 from headrace.dataset.source.reader import NO_LINE, open_source
+from headrace.dataset.version.commit import open_table
 from headrace.errors import DataError, RecipeError
 from headrace.recipe.dataset import Source
 from tests.dataset.conftest import SCHEMA, png, recipe, row
@@ -66,12 +67,28 @@ def test_a_delta_table_with_partitions_and_a_later_column(spark, tmp_path: Path)
     [
         ({"delta.enableDeletionVectors": "true"}, "deletionVectors"),
         ({"delta.columnMapping.mode": "name"}, "columnMapping"),
+        ({"delta.columnMapping.mode": "id"}, "columnMapping"),
     ],
 )
 def test_a_delta_table_that_is_more_than_its_files(spark, tmp_path: Path, setting: dict[str, str], named: str) -> None:
     DeltaTable.create(str(tmp_path / "delta"), pa.schema([("id", pa.string())]), configuration=setting)
     with pytest.raises(RecipeError, match=f"found Delta features {named}"):
         open_source(spark, Source(path=str(tmp_path / "delta"), format="delta"))
+    with pytest.raises(RecipeError, match=rf"dataset\.output\.path: found Delta features {named}"):
+        open_table(str(tmp_path / "delta"))
+
+
+def test_a_delta_table_whose_log_names_files_elsewhere(spark, tmp_path: Path) -> None:
+    path = tmp_path / "delta"
+    write_deltalake(str(path), pa.table({"id": ["0"]}))
+    (file,) = path.glob("*.parquet")
+    file.rename(tmp_path / file.name)
+    log = path / "_delta_log" / f"{0:020d}.json"
+    log.write_text(log.read_text().replace(file.name, f"file:{tmp_path}/{file.name}"))
+    assert open_source(spark, Source(path=str(path), format="delta")).frame.collect() == [("0",)]
+    log.write_text(log.read_text().replace(f"file:{tmp_path}", "%2e%2e"))
+    with pytest.raises(DataError, match=r"dataset\.source\.path: .*'%2e%2e/.*expected one inside the table"):
+        open_source(spark, Source(path=str(path), format="delta"))
 
 
 def test_avro_by_hives_reader_and_without_sparks(spark, parquet, tmp_path: Path) -> None:

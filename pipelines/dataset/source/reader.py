@@ -18,7 +18,7 @@ from headrace.dataset.source.folders import open_images, open_webdataset
 from headrace.dataset.source.imagefolder import open_imagefolder
 from headrace.dataset.spark_errors import SPARK_ERRORS, problem, sql_problem
 from headrace.dataset.storage import absolute
-from headrace.delta import file_path, is_uri, unknown_features
+from headrace.delta import asked, file_path, is_uri, unknown_features
 from headrace.errors import DataError, RecipeError
 from headrace.recipe.dataset import Source
 
@@ -95,9 +95,7 @@ def _delta_table(path: str) -> DeltaTable:
         table = DeltaTable(path)
     except (DeltaError, OSError):
         raise RecipeError(f"dataset.source.path: found {path!r}, expected a Delta table") from None
-    protocol = table.protocol()
-    needs = (protocol.min_reader_version, protocol.reader_features, table.metadata().configuration)
-    if found := unknown_features(*needs):
+    if found := unknown_features(*asked(table)):
         raise RecipeError(
             f"dataset.source.path: found Delta features {', '.join(found)} in {path!r}, expected plain Parquet files; "
             "rewrite the table without them"

@@ -15,6 +15,7 @@ from pyspark.sql.types import StructType
 from headrace.dataset.partitions import Partition
 from headrace.dataset.storage import filesystem
 from headrace.dataset.version.schema import holds_timestamp_ntz, merged
+from headrace.delta import asked, unknown_features
 from headrace.errors import DataError, RecipeError
 
 LOG = "_delta_log"
@@ -65,10 +66,15 @@ def open_table(root: str) -> DeltaTable | None:
 
 def _open(root: str) -> DeltaTable:
     try:
-        return DeltaTable(root)
+        table = DeltaTable(root)
     except DeltaError as error:
         first = str(error).splitlines()[0]
         raise RecipeError(f"dataset.output.path: found a broken Delta log in {root!r}: {first}") from None
+    if found := unknown_features(*asked(table)):
+        raise RecipeError(
+            f"dataset.output.path: found Delta features {', '.join(found)} in {root!r}, expected plain Parquet files"
+        )
+    return table
 
 
 def check_files(root: str, files: Sequence[File]) -> None:

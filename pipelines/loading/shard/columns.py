@@ -256,9 +256,7 @@ def _flat(column: pa.ChunkedArray, where: str) -> tuple[np.ndarray, tuple[int, .
     shape: tuple[int, ...] = ()
     while True:
         if array.null_count and not pa.types.is_floating(array.type):
-            raise DataError(
-                f"{where}: found {array.null_count} nulls inside lists, expected numbers"
-            )
+            raise DataError(f"{where}: found {array.null_count} nulls inside lists, expected numbers")
         if not _is_list(array.type):
             break
         lengths = np.unique(np.diff(array.offsets.to_numpy())) if hasattr(array, "offsets") else [array.type.list_size]

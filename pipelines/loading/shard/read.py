@@ -108,9 +108,7 @@ def read_shard(plan: Plan, number: int, selection: Selection, budget: Budget, ke
     return Shard(path, contents.rows, samples, values, pictures, lease, ids)
 
 
-def _values(
-    plan: Plan, one: Field, contents: _Contents, columns: Mapping[str, pa.ChunkedArray], path: str
-) -> Any:
+def _values(plan: Plan, one: Field, contents: _Contents, columns: Mapping[str, pa.ChunkedArray], path: str) -> Any:
     """A shard's values for a field, in the form that its kind gathers."""
     if one.column in contents.runs:
         every = np.ones(contents.rows, bool)  # none is null, or they could not be used in place

@@ -20,15 +20,14 @@ _COUNT = r'^\s*\{\s*"numRecords"\s*:\s*(?P<rows>[0-9]{1,18})\s*[,}]'
 _ZONE = r"(Z|[+-]\d\d:?\d\d)$"
 _PLAIN = r"^[^%:\x00]+$"
 """paths that are neither encoded nor URIs"""
-_MOST_BYTES = (1 << 62) - 1
-_MOST_ROWS = (1 << 31) - 1
-"""the most rows of a file that its log is believed to have"""
+_MOST_BYTES = 1 << 50
+"""the largest file there is: object stores take objects of 5 × 2⁴⁰ bytes, file systems somewhat more"""
 
 
 def files_of(adds: pa.RecordBatch, partitions: Mapping[str, pa.DataType]) -> pa.Table:
-    """A table with `path`, `size`, `rows` (null where the log does not tell) and `partition.*` of each action in `adds`.
+    """A table with `path`, `size`, `rows` and `partition.*` of each action in `adds`.
 
-    Raises ValueError, which names the field, for what no table can have.
+    `rows` is null where the log does not tell. Raises ValueError, which names the field, for what no table can have.
     """
     rows = pc.coalesce(_counts(adds.column("stats")), adds.column("rows"))
     columns = {"path": adds.column("path"), "size": adds.column("size"), "rows": rows}
@@ -37,12 +36,12 @@ def files_of(adds: pa.RecordBatch, partitions: Mapping[str, pa.DataType]) -> pa.
 
 
 def checked(columns: Mapping[str, pa.Array], partitions: Mapping[str, pa.Array]) -> pa.Table:
-    """A table of `columns` (`path`, as stored, `size`, `rows`) and `partitions`. Raises ValueError as `files_of` does."""
-    for name, least, most in (("size", 1, _MOST_BYTES), ("rows", 0, _MOST_ROWS)):
-        wrong = pc.or_(pc.less(columns[name], least), pc.greater(columns[name], most))
-        if pc.any(wrong).as_py():
-            place = pc.index(wrong, True).as_py()
-            raise ValueError(f"{columns['path'][place]}: found {name} {columns[name][place]}, expected {least} to {most}")
+    """A table of `columns` (`path` is encoded, `size`, `rows`) and `partitions`. Raises ValueError like `files_of`."""
+    sizes = columns["size"]
+    wrong = pc.or_(pc.less(sizes, 1), pc.greater(sizes, _MOST_BYTES))
+    if pc.any(wrong).as_py():
+        place = pc.index(wrong, True).as_py()
+        raise ValueError(f"{columns['path'][place]}: found size {sizes[place]}, expected 1 to {_MOST_BYTES}")
     return pa.table({**columns, "path": _decoded(columns["path"]), **partitions})
 
 
@@ -78,7 +77,7 @@ def _count(stats: str) -> int | None:
         found = _Stats.model_validate_json(stats).numRecords
     except ValidationError:
         return None
-    return None if found is None else min(max(found, -1), _MOST_ROWS + 1)
+    return None if found is None else min(max(found, -1), (1 << 63) - 1)
 
 
 def _partition(values: pa.Array, key: str, kind: pa.DataType) -> pa.Array:
@@ -86,10 +85,17 @@ def _partition(values: pa.Array, key: str, kind: pa.DataType) -> pa.Array:
     if pc.any(pc.is_null(pc.map_lookup(values, key, "all"))).as_py():
         raise ValueError(f"found no value of the partition column {key} in an add action, expected one")
     text = pc.map_lookup(values, key, "first")
-    text = pc.if_else(pc.equal(text, ""), None, text)
-    if pa.types.is_timestamp(kind) and kind.tz:
-        text = pc.if_else(pc.match_substring_regex(text, _ZONE), text, pc.binary_join_element_wise(text, "Z", ""))
     try:
-        return text.cast(kind)
+        return typed(pc.if_else(pc.equal(text, ""), None, text), kind)
     except pa.ArrowException as error:
         raise ValueError(f"partition column {key}: {error}") from None
+
+
+def typed(text: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Values of a partition column from their text. Times in a zone are UTC if they name none.
+
+    Raises an ArrowException for a text that is none of the type.
+    """
+    if pa.types.is_timestamp(kind) and kind.tz:
+        text = pc.if_else(pc.match_substring_regex(text, _ZONE), text, pc.binary_join_element_wise(text, "Z", ""))
+    return text.cast(kind)

@@ -2,14 +2,15 @@
 
 deltalake keeps several hundred bytes for each file. This module reads a classic checkpoint
 (github.com/delta-io/delta, PROTOCOL.md, "Checkpoints") a few thousand rows at a time and keeps only each file's path,
-size, rows and partition. Of statistics it reads the number of rows and nothing else: writers differ in the rest. deltalake reads the logs that it does not cover: those with a checkpoint of another kind, and
-long ones without a checkpoint.
+size, rows and partition. Of statistics it reads the number of rows and nothing else: writers differ in the rest.
+deltalake reads the logs that it does not cover: those with a checkpoint of another kind, and long ones without a
+checkpoint.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, Schema
 from pyarrow import fs
 
-from headrace.delta import unknown_features
+from headrace.delta import asked, unknown_features
 from headrace.loading.table import checkpoint
 from headrace.loading.table.actions import Add, Metadata, Protocol, actions
 from headrace.loading.table.adds import SCHEMA, VALUES, checked, files_of, one_array
@@ -65,7 +66,8 @@ def snapshot(
         protocol, metadata = protocol or before[0], metadata or before[1]
     if protocol is None or metadata is None:
         raise ValueError(f"found no {'metaData' if protocol else 'protocol'} in the log, expected one")
-    _check(protocol.minReaderVersion, protocol.readerFeatures, metadata.configuration)
+    configuration = {key: value for key, value in (metadata.configuration or {}).items() if value is not None}
+    _check(protocol.minReaderVersion, protocol.readerFeatures, configuration)
     if "v2Checkpoint" in (protocol.readerFeatures or ()) and parts:  # its files may be listed in sidecars
         return by_deltalake(uri, version, options)
     schema, partitions = _columns(metadata.schemaString, metadata.partitionColumns)
@@ -88,9 +90,8 @@ def _log_files(filesystem: fs.FileSystem, folder: str) -> dict[str, int]:
     return files
 
 
-def _check(version: int, features: Iterable[str] | None, configuration: dict[str, str | None] | None) -> None:
-    known = {key: value for key, value in (configuration or {}).items() if value is not None}
-    if unknown := unknown_features(version, None if features is None else list(features), known):
+def _check(version: int, features: list[str] | None, configuration: Mapping[str, str]) -> None:
+    if unknown := unknown_features(version, features, configuration):
         raise ValueError(f"found Delta features {', '.join(unknown)}, expected plain Parquet files")
 
 
@@ -175,9 +176,8 @@ def _without(adds: pa.RecordBatch, gone: pa.Array) -> pa.RecordBatch:
 def by_deltalake(uri: str, version: int | None, options: dict[str, str] | None) -> Snapshot:
     """The same as `snapshot`, read by deltalake; it handles every log that deltalake can open."""
     table = DeltaTable(uri, version=version, storage_options=options)
-    protocol, metadata = table.protocol(), table.metadata()
-    _check(protocol.min_reader_version, protocol.reader_features, dict(metadata.configuration))
-    schema, partitions = _columns(table.schema().to_json(), list(metadata.partition_columns))
+    _check(*asked(table))
+    schema, partitions = _columns(table.schema().to_json(), list(table.metadata().partition_columns))
     added = pa.table(table.get_add_actions(flatten=True))
     renamed = {"path": "path", "size_bytes": "size", "num_records": "rows"}
     columns = {new: one_array(added.column(old)).cast(SCHEMA.field(new).type) for old, new in renamed.items()}

@@ -85,7 +85,7 @@ def _partitions(names: list[str]) -> dict[str, pa.Array]:
     if not keys:
         return {}
     scheme = pds.HivePartitioning(pa.schema([(key, pa.string()) for key in keys]))
-    values = {folder: pds.get_partition_keys(scheme.parse(folder)) for folder in dict.fromkeys(folders)}
+    values = {folder: pds.get_partition_keys(scheme.parse(f"{folder}/")) for folder in dict.fromkeys(folders)}
     columns = {key: pa.array([values[folder].get(key) for folder in folders], pa.string()) for key in keys}
     for key, column in columns.items():
         try:

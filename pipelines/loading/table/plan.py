@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +14,13 @@ from pyarrow import fs
 
 from headrace.delta import URI
 from headrace.errors import DataError, RecipeError
-from headrace.loading.table.adds import one_array
+from headrace.loading.table.adds import one_array, typed
 from headrace.loading.table.cache import Cache
 from headrace.loading.table.plain import footer, plain_table
 from headrace.loading.table.storage import file_in, one_line, open_filesystem, store_of
+
+if TYPE_CHECKING:
+    from headrace.loading.table.deltalog import Snapshot
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ def _from_log(place: Place, version: int | None, storage_options: dict[str, str]
         raise DataError(f"{path}: cannot read the Delta log: {one_line(error)}") from error
     _check_stores(path, found.paths)
     place = replace(place, version=found.version)
-    return _sorted(place, found.schema, found.paths, _counted(place, found.paths, found.rows), found.sizes, found.partitions)
+    return _sorted(place, found.schema, found.paths, _counted(place, found), found.sizes, found.partitions)
 
 
 def _check_stores(root: str, paths: pa.Array) -> None:
@@ -134,15 +137,22 @@ def _check_stores(root: str, paths: pa.Array) -> None:
             raise DataError(f"{root}: found the file {uri} in the log, expected files in the file system of the table")
 
 
-def _counted(place: Place, paths: pa.Array, rows: pa.Array) -> pa.Array:
-    """The rows of each file; those that the log does not tell are counted in its footer."""
-    if not rows.null_count:
-        return rows
-    counted = [
-        footer(place.filesystem, file_in(place.folder, name)).num_rows if count is None else count
-        for name, count in zip(paths.to_pylist(), rows.to_pylist(), strict=True)
-    ]
-    return pa.array(counted, pa.int64())
+def _counted(place: Place, found: Snapshot) -> pa.Array:
+    """The rows of each file. Where the log does not tell, or tells of none or of more than bytes, the footer is read.
+
+    Raises DataError if the log tells another number than the footer.
+    """
+    doubtful = pc.or_kleene(pc.is_null(found.rows), pc.or_(pc.less(found.rows, 1), pc.greater(found.rows, found.sizes)))
+    if not pc.any(doubtful).as_py():
+        return found.rows
+    counted = []
+    for name, told in zip(found.paths.filter(doubtful), found.rows.filter(doubtful), strict=True):
+        path = file_in(place.folder, name.as_py())
+        there = footer(place.filesystem, path).num_rows
+        if told.is_valid and told.as_py() != there:
+            raise DataError(f"{path}: found {there} rows, expected {told} as version {found.version} says")
+        counted.append(there)
+    return pc.replace_with_mask(found.rows, doubtful, pa.array(counted, pa.int64()))
 
 
 def _from_footers(place: Place) -> Plan:
@@ -165,7 +175,8 @@ def _filtered(planned: Plan, where: Mapping[str, Any]) -> Plan:
         column = planned.partitions.column(name).combine_chunks()
         try:
             is_null = value is None or value == ""
-            matching = pc.is_null(column) if is_null else pc.equal(column, pa.scalar(value).cast(column.type))
+            wanted = typed(pa.array([value]), column.type) if isinstance(value, str) else pa.array([value])
+            matching = pc.is_null(column) if is_null else pc.equal(column, wanted.cast(column.type)[0])
         except pa.ArrowException:
             matching = pa.nulls(len(column), pa.bool_())
         kept = pc.and_(kept, pc.fill_null(matching, False))

@@ -21,15 +21,17 @@ T = TypeVar("T")
 
 ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 0.2
+_LINE = 400
 
 
 def one_line(error: Exception) -> str:
-    """The text of an error as one line."""
-    return " ".join(str(error).split())
+    """The text of an error as one line: its first few hundred characters, without the stack that deltalake appends."""
+    line = " ".join(str(error).partition("\n   0: ")[0].split())
+    return line if len(line) <= _LINE else f"{line[:_LINE]}…"
 
 
 def store_of(uri: str) -> tuple[str, str]:
-    """What tells whether two paths or URIs are in the same file system: its kind, and the account or host if it has one.
+    """The file system that a path or URI is in: its kind, and the account or host if it has one.
 
     Buckets of S3 and of Google Cloud Storage are folders of one file system.
     """
