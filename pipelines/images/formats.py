@@ -44,9 +44,18 @@ def png_chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         yield kind, data[at - 4 - length : at - 4]
 
 
+_PNG_CHANNELS = {2: 3, 4: 2, 6: 4}  # by colour type; the others have one
+_DEFLATE_RATIO = 1032
+"""the most bytes that one byte of deflate's becomes: 258 in two bits (RFC 1951, section 3.2.5)"""
+
+
 def _png_end(data: memoryview) -> None:
-    for _ in png_chunks(data):
-        pass
+    """All chunks are there, and as many bytes of compressed pixels as the header's size must have at least."""
+    packed = sum(len(content) for kind, content in png_chunks(data) if kind == b"IDAT")
+    width, height = _png_size(data)
+    bits, colour_type = data[24], data[25]
+    if width * height * bits * _PNG_CHANNELS.get(colour_type, 1) > 8 * _DEFLATE_RATIO * packed:
+        raise BadImage("truncated")
 
 
 _START_OF_FRAME = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA})  # those that decoders know

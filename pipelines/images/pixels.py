@@ -40,6 +40,7 @@ _PNG_BITS = 24
 _BAND = 1 << 18
 """pixels that are composed or converted at a time"""
 _STRAY_BYTES = "extraneous bytes before marker"
+_NO_MEMORY = "Insufficient memory"
 _KEPT_SCRATCH = 1 << 26
 """bytes that a thread keeps for the next JPEG it decodes; a larger one takes its own memory and gives it back"""
 _thread = threading.local()
@@ -198,6 +199,8 @@ def _jpeg_header(data: np.ndarray) -> tuple[int, int, str]:
 
 def _refused(data: np.ndarray, error: ValueError) -> Exception:
     """What to raise for a JPEG that simplejpeg refuses."""
+    if _NO_MEMORY in str(error):
+        return MemoryError(str(error))
     problem = read_header(data).problem
     return _StrayBytes() if problem is None and _STRAY_BYTES in str(error) else BadImage(problem or "corrupt")
 
@@ -253,6 +256,8 @@ def _imdecode(data: np.ndarray, flags: int) -> np.ndarray:
     try:
         pixels = cv2.imdecode(data, flags)
     except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(error.err) from error
         raise _bad(data) from error
     if pixels is None:
         raise _bad(data)

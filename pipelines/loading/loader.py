@@ -22,9 +22,10 @@ from headrace.loading.feed.shard_cache import ShardCache
 from headrace.loading.feed.stats import BadSample, Stats
 from headrace.loading.order.order import Order, RankOrder
 from headrace.loading.shard.budget import Budget
+from headrace.loading.shard.footprint import Footprint, largest
 from headrace.loading.shard.geometry import BATCHES, Buckets, Crop, Geometry
 from headrace.loading.shard.memory import Memory
-from headrace.loading.shard.read import Selection, images_in_shard, read_shard, stays_in_place, with_file_types
+from headrace.loading.shard.read import Selection, images_in_shard, read_shard, with_file_types
 from headrace.loading.shard.rows import Captions
 from headrace.loading.table.cache import Cache
 from headrace.loading.table.plan import plan
@@ -34,7 +35,9 @@ _ROWS_OF_LANE = 16
 """samples of one lane that are gathered together: enough to spread the cost of visiting its shard"""
 _ROWS_OF_LANE_UNDECODED = 128
 _BLOCK_BYTES = 24 << 20
-"""about how many bytes a block may take where nothing is decoded"""
+"""about how many bytes a block may take, without decoded images"""
+_BLOCKS = 16
+"""the part of the memory that a block may take at most"""
 
 
 class ShardLoader(IterableDataset[Batch]):
@@ -89,7 +92,7 @@ class ShardLoader(IterableDataset[Batch]):
         cache: str | os.PathLike[str] | None = None,
         cache_bytes: int = 64 << 30,
     ) -> None:
-        """Plan the dataset. No shard is read yet, except for `one_per_image` and `weighted`, which must count images.
+        """Plan the dataset. Of one shard, the footer is read; `one_per_image` and `weighted` must count the images of all.
 
         Args:
             path: a Delta table or a folder of Parquet files, as a local path or a URI.
@@ -168,7 +171,8 @@ class ShardLoader(IterableDataset[Batch]):
         self._plan = plan(os.fspath(path), version, storage_options, local, where)
         self.version = self._plan.place.version
         decoded, fields = arguments.select(self._plan, decode, columns, drop)
-        self._plan = with_file_types(self._plan, [field.column for field in fields.values()])
+        footer, size_of_file = largest(self._plan)
+        self._plan = with_file_types(self._plan, [field.column for field in fields.values()], footer)
         decoded, fields = arguments.select(self._plan, decode, columns, drop)
         arguments.check_geometry(size, crop, buckets, decoded)
         if buckets is not None and crop == "none":
@@ -176,6 +180,7 @@ class ShardLoader(IterableDataset[Batch]):
         image_key, weight = arguments.grouping(self._plan, captions, image_key or next(iter(decoded), None), weight)
         names = arguments.SAMPLE_ID if arguments.SAMPLE_ID in self._plan.schema.names and decoded else None
         self._selection = Selection(fields, tuple(decoded), image_key, weight, seed, names)
+        self._footprint = Footprint(footer, size_of_file, self._plan, self._selection)
         self._collator = Collator(
             decoded,
             fields,
@@ -205,10 +210,8 @@ class ShardLoader(IterableDataset[Batch]):
         if not self.shuffle:
             return 1
         lanes = min(DEFAULT_LANES, len(self._plan))
-        each = self.window * int(self._plan.sizes.max())
-        if lanes * each > self.memory // 2 and not stays_in_place(self._plan, self._selection.media):
-            lanes = max(1, self.memory // 2 // each)
-        return lanes
+        each = max(1.0, self.window * int(self._plan.sizes.max()) * self._footprint.growth(in_place=True))
+        return max(1, min(lanes, int(self.memory / 2 / each)))
 
     @property
     def epoch_samples(self) -> int:
@@ -345,9 +348,8 @@ class ShardLoader(IterableDataset[Batch]):
     def _block_batches(self, size: int) -> int:
         """The number of batches that are gathered together."""
         rows = self.lanes * (_ROWS_OF_LANE if self._collator.decode else _ROWS_OF_LANE_UNDECODED)
-        if not self._collator.decode:
-            rows = min(rows, _BLOCK_BYTES * int(self._plan.rows.sum()) // int(self._plan.sizes.sum()))
-        return max(1, rows // size)
+        room = min(_BLOCK_BYTES, self.memory // _BLOCKS)
+        return max(1, min(rows, int(room / max(1.0, self._footprint.row()))) // size)
 
     def _feed(self, cuts: Cuts, origin: int) -> Feed:
         order = Order(
@@ -360,12 +362,14 @@ class ShardLoader(IterableDataset[Batch]):
             epochs=self.epochs,
         )
         budget = Budget(self.memory)
-        keep = self.epochs != 1 and int(self._plan.sizes.sum()) <= self.memory // 4
+        growth = self._footprint.growth(in_place=False)
+        keep = self.epochs != 1 and int(self._plan.sizes.sum()) * growth <= self.memory // 4
         shard_cache = ShardCache(
             lambda shard: read_shard(self._plan, shard, self._selection, budget, keep),
             lambda shard: int(self._plan.sizes[shard]),
             budget,
             self.stats,
+            growth=growth if keep else self._footprint.growth(in_place=True),
             readers=min(2, self.threads),
             keep=keep,
         )

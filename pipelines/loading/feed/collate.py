@@ -20,6 +20,7 @@ from headrace.images.pixels import CHANNELS, Mode, decode
 from headrace.loading.feed.block import Batch, Block
 from headrace.loading.feed.stats import BadSample
 from headrace.loading.shard.read import Shard
+from headrace.loading.table.failures import read_error, says_nothing_of_the_data
 
 POSITION = "_position"
 """the batch key of the samples' positions in the run"""
@@ -171,7 +172,9 @@ class Pending:
                     pixels, decoded = pictures.pixels(picture, decoder, room_CHW.nbytes, self._geometry.size)
                     images += decoded
                     self._geometry.place(pixels, room_CHW, draw)
-                except (BadImage, OSError) as error:
+                except (BadImage, OSError, MemoryError) as error:
+                    if says_nothing_of_the_data(error):
+                        raise read_error(f"{shard.path}: row {row}, column {name}", error) from error
                     raise _BadColumn(name, str(error)) from error
             elif mask is None:
                 raise _BadColumn(name, "null")

@@ -23,7 +23,7 @@ class _Entry:
         self.reserved = 0
         self.urgent = False
         self.shard: Shard | None = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
 
 class ShardCache:
@@ -40,14 +40,20 @@ class ShardCache:
         budget: Budget,
         stats: Stats,
         *,
+        growth: float,
         readers: int,
         keep: bool,
     ) -> None:
+        """`size` gives the bytes of a shard's file; `growth` is how many bytes of memory are planned for each of them.
+
+        If a shard takes more, more is planned for the shards after it.
+        """
         self._read, self._size, self._budget, self._stats, self._keep = read, size, budget, stats, keep
+        self._growth = growth
         self._entries: dict[int, _Entry] = {}
         self._waiting: dict[int, _Entry] = {}
         self._closed = False
-        self._growth: float | None = None
+        self._broken: BaseException | None = None
         self._threads = [
             threading.Thread(target=self._run, name=f"headrace-read-{number}", daemon=True) for number in range(readers)
         ]
@@ -64,7 +70,10 @@ class ShardCache:
             entry.users += 1
 
     def get(self, number: int) -> Shard:
-        """Shard `number`, acquired before. Raises DataError if it cannot be read, Closed if the loader is closing."""
+        """Shard `number`, acquired before.
+
+        Raises what `read` raised, Closed if the loader is closing, and the error by which a reading thread ended.
+        """
         with self._budget.changed:
             entry = self._entries[number]
             if entry.shard is None and entry.error is None:
@@ -73,6 +82,8 @@ class ShardCache:
             while entry.shard is None and entry.error is None:
                 if self._closed:
                     raise Closed
+                if self._broken is not None:
+                    raise self._broken
                 self._budget.changed.wait()
             if entry.error is not None:
                 raise entry.error
@@ -80,11 +91,14 @@ class ShardCache:
             return entry.shard
 
     def release(self, number: int) -> None:
-        """Give up one use of shard `number`; without users it leaves the cache, unless the cache keeps everything."""
+        """Give up one use of shard `number`; without users it leaves the cache, unless the cache keeps everything.
+
+        A shard that could not be read always leaves, so that it is tried again in the next epoch.
+        """
         with self._budget.changed:
             entry = self._entries[number]
             entry.users -= 1
-            if not entry.users and not self._keep:
+            if not entry.users and (not self._keep or entry.error is not None):
                 del self._entries[number]
                 self._waiting.pop(number, None)
 
@@ -97,9 +111,14 @@ class ShardCache:
         join(self._threads)
 
     def _run(self) -> None:
-        while (entry := self._next()) is not None:
-            self._fill(entry)
-            del entry
+        try:
+            while (entry := self._next()) is not None:
+                self._fill(entry)
+                del entry
+        except BaseException as error:
+            with self._budget.changed:
+                self._broken = error
+                self._budget.changed.notify_all()
 
     def _next(self) -> _Entry | None:
         with self._budget.changed:
@@ -117,22 +136,22 @@ class ShardCache:
         return None
 
     def _expected(self, entry: _Entry) -> int:
-        """The bytes a shard is expected to take: its file size times the largest ratio found so far."""
-        return int(entry.size * (1.0 if self._growth is None else self._growth))
+        """The bytes a shard is expected to take: its file size times the largest ratio planned or found so far."""
+        return int(entry.size * self._growth)
 
     def _fill(self, entry: _Entry) -> None:
         shard: Shard | None = None
-        error: Exception | None = None
+        error: BaseException | None = None
         start = time.perf_counter()
         try:
             shard = self._read(entry.number)
-        except Exception as caught:
+        except BaseException as caught:
             error = caught
         self._stats.add(read_seconds=time.perf_counter() - start, shards=1, bytes_read=entry.size)
         with self._budget.changed:
             self._budget.give(entry.reserved)
-            if shard is not None:
-                self._growth = max(self._growth or 0.0, shard.lease.count / entry.size)
+            if shard is not None and entry.size:
+                self._growth = max(self._growth, shard.lease.count / entry.size)
                 self._budget.spare = max(self._budget.spare, self._expected(entry))
             entry.shard, entry.error = shard, error
             self._budget.changed.notify_all()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headrace.errors import DataError
+from headrace.errors import DataError, Unavailable
 from headrace.loading.feed.block import Source
 from headrace.loading.feed.shard_cache import ShardCache
 from headrace.loading.order.order import RankOrder, Segment, Window
@@ -30,7 +30,10 @@ class Windows:
     def __init__(
         self, order: RankOrder, shard_cache: ShardCache, on_unreadable: Callable[[DataError, int], None] | None
     ) -> None:
-        """`on_unreadable` is called with the error and the number of lost samples; None raises the error instead."""
+        """`on_unreadable` is called with the error and the number of lost samples; None raises the error instead.
+
+        Unavailable is always raised: the samples are not lost.
+        """
         self._order, self._shard_cache, self._on_unreadable = order, shard_cache, on_unreadable
         self._open: dict[int, _Open] = {}
         self._ahead: dict[int, Window] = {}
@@ -89,7 +92,7 @@ class Windows:
         try:
             return self._shard_cache.get(number)
         except DataError as error:
-            if self._on_unreadable is None:
+            if self._on_unreadable is None or isinstance(error, Unavailable):
                 raise
             self._on_unreadable(error, samples)
             return None

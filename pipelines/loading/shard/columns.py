@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +14,13 @@ import torch
 from headrace.errors import DataError
 from headrace.loading.shard.memory import Memory
 from headrace.loading.shard.pages import LocalFile
+
+_WIDE = {pa.binary(): pa.large_binary(), pa.string(): pa.large_string()}
+_NARROW = (1 << 31) - 1
+"""the most bytes of values that an array with offsets of 32 bits has"""
+
+_MEASURED = 256
+"""how many strings of a shard are measured, to tell what all of them take"""
 
 Rows = np.ndarray
 """row numbers in a shard, int64"""
@@ -65,6 +74,9 @@ class Kind(Protocol):
     def nbytes(self, values: Any) -> int:
         """About how many bytes a shard's values take."""
 
+    def expected(self, rows: int, values: int, nbytes: int) -> int:
+        """The same before they are read, for `rows` rows whose column has `values` values of `nbytes` bytes in all."""
+
 
 @dataclass
 class Numbers:
@@ -75,6 +87,8 @@ class Numbers:
     """shape of one value; None until the first shard is loaded, which fixes the length of lists"""
     nullable: bool = False
     """whether rows may be null: zeros then, which a mask marks; a null among numbers with a NaN is NaN in any case"""
+    of_bytes: bool = False
+    """whether a value is one of fixed-size binary, which is used in place where that is possible"""
 
     @property
     def has_nan(self) -> bool:
@@ -122,52 +136,82 @@ class Numbers:
     def nbytes(self, values: np.ndarray) -> int:
         return values.nbytes
 
+    def expected(self, rows: int, values: int, nbytes: int) -> int:
+        numbers = values if self.shape is None else rows * prod(self.shape)
+        return numbers * self.dtype.itemsize
 
-class Objects:
-    """Strings and other values without a tensor form → a list, None where null."""
 
-    def load(self, column: pa.ChunkedArray, where: str) -> np.ndarray:
-        """The values as an array of Python objects."""
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            return column.to_numpy(zero_copy_only=False).astype(object, copy=False)
-        values = np.empty(len(column), object)
-        values[:] = column.to_pylist()
-        return values
+@dataclass(frozen=True)
+class Words:
+    """Strings, of which many are equal: the distinct ones, and the number of each row's."""
+
+    words: np.ndarray
+    word_of_row: np.ndarray
+
+
+class Text:
+    """Strings → a list, None where null."""
+
+    def load(self, column: pa.ChunkedArray, where: str) -> np.ndarray | Words:
+        """The values as an array of str | None; as Words if the file has a dictionary of them."""
+        array = one_array(column.unify_dictionaries())
+        try:
+            if not isinstance(array, pa.DictionaryArray):
+                return array.to_numpy(zero_copy_only=False).astype(object, copy=False)
+            words = np.append(array.dictionary.to_numpy(zero_copy_only=False).astype(object, copy=False), None)
+        except pa.ArrowException as error:
+            raise DataError(f"{where}: found text that is not UTF-8") from error
+        return Words(words, array.indices.fill_null(len(words) - 1).to_numpy())
 
     def allocate(self, count: int, memory: Memory) -> np.ndarray:
         return np.empty(count, object)
 
-    def gather(self, values: np.ndarray, rows: Rows, room: np.ndarray, dest: Dest) -> None:
-        room[dest] = values.take(rows)
+    def gather(self, values: np.ndarray | Words, rows: Rows, room: np.ndarray, dest: Dest) -> None:
+        if isinstance(values, Words):
+            room[dest] = values.words.take(values.word_of_row.take(rows))
+        else:
+            room[dest] = values.take(rows)
 
     def finish(self, room: np.ndarray) -> list[Any]:
         return room.tolist()
 
-    def nbytes(self, values: np.ndarray) -> int:
-        return values.nbytes + 64 * len(values)
+    def nbytes(self, values: np.ndarray | Words) -> int:
+        if isinstance(values, Words):
+            return self.nbytes(values.words) + values.word_of_row.nbytes
+        some = values[:: max(1, len(values) // _MEASURED)].tolist()
+        return values.nbytes + sum(map(sys.getsizeof, some)) * len(values) // max(1, len(some))
+
+    def expected(self, rows: int, values: int, nbytes: int) -> int:
+        return nbytes + rows * (8 + sys.getsizeof(""))
 
 
-class Bytes:
-    """Binary values that are not decoded → a list of bytes, None where null."""
+class Objects:
+    """Bytes and other values without a tensor form → a list, None where null. They stay in Arrow's form until used."""
 
     def load(self, column: pa.ChunkedArray, where: str) -> pa.Array:
         """The values as one Arrow array."""
-        return one_array(column)
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise DataError(f"{where}: {' '.join(str(error).split())}") from error
+        return one_array(column.unify_dictionaries())
 
     def allocate(self, count: int, memory: Memory) -> np.ndarray:
         return np.empty(count, object)
 
     def gather(self, values: pa.Array, rows: Rows, room: np.ndarray, dest: Dest) -> None:
-        for place, row in zip(np.arange(len(room))[dest], rows.tolist(), strict=True):
-            room[place] = values[row].as_py()
+        taken = np.empty(len(rows), object)
+        taken[:] = values.take(pa.array(rows)).to_pylist()
+        room[dest] = taken
 
     def finish(self, room: np.ndarray) -> list[Any]:
         return room.tolist()
 
     def nbytes(self, values: pa.Array) -> int:
         return values.nbytes
+
+    def expected(self, rows: int, values: int, nbytes: int) -> int:
+        return nbytes + 8 * rows
 
 
 class Validity:
@@ -188,6 +232,9 @@ class Validity:
 
     def nbytes(self, values: np.ndarray) -> int:
         return values.nbytes
+
+    def expected(self, rows: int, values: int, nbytes: int) -> int:
+        return rows
 
 
 @dataclass(frozen=True)
@@ -225,19 +272,40 @@ def kind_of(field: pa.Field) -> Kind:
     if pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         return Numbers(np.dtype(kind.to_pandas_dtype()), ())
     if pa.types.is_fixed_size_binary(kind):
-        return Numbers(np.dtype(np.uint8), (kind.byte_width,))
+        return Numbers(np.dtype(np.uint8), (kind.byte_width,), of_bytes=True)
     inner = kind
     while _is_list(inner):
         inner = inner.value_type
     if inner is not kind and (pa.types.is_integer(inner) or pa.types.is_floating(inner)):
         return Numbers(np.dtype(inner.to_pandas_dtype()), None)
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return Bytes()
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return Text()
     return Objects()
 
 
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether values are bytes, in any of Arrow's forms."""
+    return any(
+        is_one(kind)
+        for is_one in (
+            pa.types.is_binary,
+            pa.types.is_large_binary,
+            pa.types.is_binary_view,
+            pa.types.is_fixed_size_binary,
+        )
+    )
+
+
+def is_text_or_bytes(kind: pa.DataType) -> bool:
+    """Whether values are strings or bytes of any length."""
+    return kind in _WIDE or kind in _WIDE.values()
+
+
 def one_array(column: pa.ChunkedArray) -> pa.Array:
-    """The column as one array, which is empty if the column has no chunk."""
+    """The column as one array, which is empty if the column has no chunk. Above 2 GB its type gets wide offsets."""
+    wide = _WIDE.get(column.type)
+    if wide is not None and column.num_chunks > 1 and column.nbytes > _NARROW:
+        column = column.cast(wide)
     joined = column.combine_chunks()
     return joined if isinstance(joined, pa.Array) else pa.concat_arrays(joined.chunks)
 

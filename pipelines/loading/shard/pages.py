@@ -18,15 +18,19 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-_PLAIN, _DICTIONARIES = 0, (2, 8)
+_PLAIN, _RLE, _DICTIONARIES = 0, 3, (2, 8)
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
 _HEADER_BYTES = (1 << 9, 1 << 14, 1 << 20)
 _SMALL = 1 << 13
 _WALKED_AT_ONCE = 1 << 18
+_DEEPEST = 4
+"""structs inside each other in a page header; statistics are two deep"""
+_WIDEST = 32
+"""bits of an index into a dictionary"""
 
 
 class NotInPlace(Exception):
-    """The values cannot be used in place: they are compressed, nested, or encoded as a whole."""
+    """The values cannot be used in place: they are compressed, nested, encoded as a whole, or damaged."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,11 @@ class _Page:
     levels: tuple[int, int] | None
     """bytes of the repetition and the definition levels; only in a page of version 2"""
 
+    @property
+    def end(self) -> int:
+        """The offset in the file of the first byte after the page."""
+        return self.start + self.size
+
 
 def column_number(metadata: pq.FileMetaData, path: str) -> int:
     """The number of the leaf column at `path`. Raises NotInPlace if there is none."""
@@ -66,26 +75,27 @@ def byte_arrays(file: int, metadata: pq.FileMetaData, path: str) -> Values:
     Raises NotInPlace if they must be decoded.
     """
     number = column_number(metadata, path)
+    max_level = metadata.schema.column(number).max_definition_level
     offsets: list[int] = []
     lengths: list[int] = []
     rows: list[np.ndarray] = []
     distinct = metadata.num_row_groups == 1
     for group in range(metadata.num_row_groups):
-        base = len(offsets)
+        base, words = len(offsets), 0
         for page in _pages(file, metadata, group, number, "BYTE_ARRAY"):
             if page.kind == _DICTIONARY_PAGE:
-                _walk(file, page.start, page.start + page.size, page.count, offsets, lengths)
+                _walk(file, page.start, page.end, page.count, offsets, lengths)
+                words = page.count
                 continue
-            present, start = _present(file, page, metadata.schema.column(number).max_definition_level)
+            present, start = _present(file, page, max_level)
             found = int(present.sum())
             index = np.full(page.count, -1, np.int64)
             if page.encoding == _PLAIN:
                 distinct = False
                 index[present] = len(offsets) + np.arange(found)
-                _walk(file, start, page.start + page.size, found, offsets, lengths)
+                _walk(file, start, page.end, found, offsets, lengths)
             elif page.encoding in _DICTIONARIES:
-                data = np.frombuffer(os.pread(file, page.start + page.size - start, start), np.uint8)
-                index[present] = base + _hybrid(data[1:], int(data[0]) if data.size else 0, found)
+                index[present] = base + _indices(file, start, page.end, found, words)
             else:
                 raise NotInPlace(f"encoding {page.encoding}")
             rows.append(index)
@@ -99,17 +109,21 @@ def fixed_width(file: int, metadata: pq.FileMetaData, path: str) -> list[tuple[i
     Raises NotInPlace if they must be decoded or some are null.
     """
     number = column_number(metadata, path)
+    leaf = metadata.schema.column(number)
     runs = []
     for group in range(metadata.num_row_groups):
         for page in _pages(file, metadata, group, number, "FIXED_LEN_BYTE_ARRAY"):
-            present, start = _present(file, page, metadata.schema.column(number).max_definition_level)
+            present, start = _present(file, page, leaf.max_definition_level)
             if page.encoding != _PLAIN or page.kind == _DICTIONARY_PAGE or not present.all():
                 raise NotInPlace(path)
+            if start + page.count * leaf.length > page.end:
+                raise NotInPlace("more values than fit into their page")
             runs.append((start, page.count))
     return runs
 
 
 def _pages(file: int, metadata: pq.FileMetaData, group: int, number: int, physical: str) -> Iterator[_Page]:
+    """The pages of a column in a row group. All of them lie in the file, and together they have a value for each row."""
     chunk = metadata.row_group(group).column(number)
     leaf = metadata.schema.column(number)
     if chunk.compression != "UNCOMPRESSED" or leaf.max_repetition_level or leaf.physical_type != physical:
@@ -118,12 +132,23 @@ def _pages(file: int, metadata: pq.FileMetaData, group: int, number: int, physic
     if chunk.has_dictionary_page and chunk.dictionary_page_offset:
         at = min(at, chunk.dictionary_page_offset)
     end = at + chunk.total_compressed_size
+    if not 0 <= at <= end <= os.fstat(file).st_size:
+        raise NotInPlace("a column that reaches beyond the end of the file")
+    left = metadata.row_group(group).num_rows
     while at < end and chunk.num_values:
         page = _header(file, at)
         if page.kind not in (_DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2):
             raise NotInPlace(f"page of type {page.kind}")
+        if page.size < 0 or page.end > end:
+            raise NotInPlace("a page that reaches beyond the end of its column")
+        if page.kind != _DICTIONARY_PAGE:
+            left -= page.count
+        if page.count < 0 or left < 0:
+            raise NotInPlace("more values than rows")
         yield page
-        at = page.start + page.size
+        at = page.end
+    if left:
+        raise NotInPlace("fewer values than rows")
 
 
 def _header(file: int, at: int) -> _Page:
@@ -131,41 +156,63 @@ def _header(file: int, at: int) -> _Page:
     for length in _HEADER_BYTES:
         data = os.pread(file, length, at)
         try:
-            fields, end = _struct(data, 0)
+            fields, end = _struct(data, 0, 0)
             break
         except IndexError:
             continue
     else:
         raise NotInPlace("a page header of more than 1 MB")
     try:
-        kind, size = fields[1], fields[3]
+        kind = fields[1]
         inner = fields[{_DATA_PAGE: 5, _DICTIONARY_PAGE: 7, _DATA_PAGE_V2: 8}.get(kind, 0)]
         encoding = inner[4] if kind == _DATA_PAGE_V2 else inner[2]
         levels = (inner[6], inner[5]) if kind == _DATA_PAGE_V2 else None
-        return _Page(kind, inner[1], encoding, at + end, size, levels)
+        page = _Page(kind, inner[1], encoding, at + end, fields[3], levels)
+        of_levels = inner[3] if kind == _DATA_PAGE else _RLE
     except (KeyError, TypeError) as error:
         raise NotInPlace("a page header without the usual fields") from error
+    numbers = (page.count, page.encoding, page.size, of_levels, *(levels or ()))
+    if not all(type(number) is int for number in numbers) or of_levels != _RLE:
+        raise NotInPlace("a page header with unusual fields")
+    return page
 
 
 def _present(file: int, page: _Page, max_level: int) -> tuple[np.ndarray, int]:
     """Which rows of a data page have a value, and the file offset at which the values begin."""
-    width = max_level.bit_length()
-    if page.kind == _DICTIONARY_PAGE or not max_level:
-        return np.ones(page.count, bool), page.start + sum(page.levels or ())
+    if page.kind == _DICTIONARY_PAGE:
+        return np.ones(0, bool), page.start
     if page.levels:
         repetition, length = page.levels
         start = page.start + repetition
-    else:
-        length = int.from_bytes(os.pread(file, 4, page.start), "little")
+    elif max_level:
+        repetition, length = 0, int.from_bytes(os.pread(file, 4, page.start), "little")
         start = page.start + 4
-    if length > page.size:
-        raise NotInPlace("definition levels longer than their page")
+    else:
+        repetition, length, start = 0, 0, page.start
+    if min(repetition, length) < 0 or start + length > page.end:
+        raise NotInPlace("levels longer than their page")
+    if not max_level:
+        return np.ones(page.count, bool), start + length
     data = np.frombuffer(os.pread(file, length, start), np.uint8)
-    return _hybrid(data, width, page.count) == max_level, start + length
+    return _hybrid(data, max_level.bit_length(), page.count) == max_level, start + length
+
+
+def _indices(file: int, start: int, end: int, count: int, words: int) -> np.ndarray:
+    """`count` indices into a dictionary of `words` values, in the bytes [start, end) of the file."""
+    data = np.frombuffer(os.pread(file, end - start, start), np.uint8)
+    width = int(data[0]) if data.size else 0
+    if width > _WIDEST:
+        raise NotInPlace(f"indices of {width} bits")
+    indices = _hybrid(data[1:], width, count)
+    if count and int(indices.max()) >= words:
+        raise NotInPlace("an index beyond the end of the dictionary")
+    return indices
 
 
 def _walk(file: int, start: int, end: int, count: int, offsets: list[int], lengths: list[int]) -> None:
     """Append where each of `count` length-prefixed values from `start` lies."""
+    if count > (end - start) // 4:
+        raise NotInPlace("more values than fit into their page")
     # small values are read in large pieces, which takes fewer calls; of large values only the lengths are read
     ahead = _WALKED_AT_ONCE if count and (end - start) // count <= _SMALL else 4
     at, data, base = start, b"", start
@@ -195,26 +242,32 @@ def _hybrid(data: np.ndarray, width: int, count: int) -> np.ndarray:
             header, at = _varint(raw, at)
             if header & 1:
                 size = (header >> 1) * width
+                if size > len(data) - at:
+                    raise NotInPlace("runs that end too early")
                 bits = np.unpackbits(data[at : at + size], bitorder="little").reshape(-1, width)
                 run = bits[: count - done] @ weights
                 at += size
             else:
                 run = np.full(min(header >> 1, count - done), int.from_bytes(raw[at : at + step], "little"))
                 at += step
+                if at > len(data):
+                    raise NotInPlace("runs that end too early")
             values[done : done + len(run)] = run
             done += len(run)
             if not len(run):
                 raise NotInPlace("an empty run")
-    except (IndexError, ValueError) as error:
+    except IndexError as error:
         raise NotInPlace("runs that end too early") from error
     return values
 
 
-def _struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:
-    """A struct in Thrift's compact protocol, by field number, and where it ends.
+def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
+    """A struct in Thrift's compact protocol, by field number, and where it ends. It is inside `depth` other structs.
 
     Raises IndexError if `data` ends first.
     """
+    if depth > _DEEPEST:
+        raise NotInPlace("a page header with structs too deep inside each other")
     fields: dict[int, Any] = {}
     number = 0
     while True:
@@ -228,10 +281,10 @@ def _struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:
         else:
             raw, at = _varint(data, at)
             number = _unzigzag(raw)
-        fields[number], at = _value(data, at, kind)
+        fields[number], at = _value(data, at, kind, depth)
 
 
-def _value(data: bytes, at: int, kind: int) -> tuple[Any, int]:
+def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
     if kind in (1, 2):  # true, false
         return kind == 1, at
     if kind == 3:  # byte
@@ -247,19 +300,20 @@ def _value(data: bytes, at: int, kind: int) -> tuple[Any, int]:
             raise IndexError
         return None, at + length
     if kind == 12:
-        return _struct(data, at)
+        return _struct(data, at, depth + 1)
     raise NotInPlace(f"a page header with a field of type {kind}")
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
+    """An unsigned number of up to 64 bits, seven in each byte, and where it ends."""
+    value = 0
+    for shift in range(0, 64, 7):
         byte = data[at]
         at += 1
         value |= (byte & 127) << shift
         if byte < 128:
             return value, at
-        shift += 7
+    raise NotInPlace("a number of more than 64 bits")
 
 
 def _unzigzag(raw: int) -> int:

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.images.formats import BadImage
 from headrace.loading.shard.budget import Lease
 from headrace.loading.shard.columns import one_array
 from headrace.loading.shard.pages import LocalFile, Values
@@ -44,6 +43,8 @@ class InMemory:
             values = array.dictionary
         else:
             values = one_array(column)
+            if not (pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type)):
+                values = values.cast(pa.large_binary())
             self.picture_of_row = np.where(values.is_valid().to_numpy(zero_copy_only=False), np.arange(len(values)), -1)
         wide = pa.types.is_large_binary(values.type)
         _, offsets, data = values.buffers()
@@ -91,7 +92,7 @@ class _Slot:
         self.ready = threading.Event()
         self.nbytes = nbytes
         self.pixels: np.ndarray | None = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
 
 class Pictures:
@@ -128,8 +129,9 @@ class Pictures:
             self._fill(slot, picture, decode)
         slot.ready.wait()
         self._count_down(picture)
-        if slot.pixels is None:
-            raise slot.error or BadImage("corrupt")
+        if slot.error is not None:
+            raise slot.error
+        assert slot.pixels is not None
         return slot.pixels, mine
 
     def _fill(self, slot: _Slot, picture: int, decode: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -137,7 +139,7 @@ class Pictures:
             slot.pixels = decode(self.encoded.encoded_bytes(picture)).copy()
             self._lease.grow(slot.pixels.nbytes - slot.nbytes)
             slot.nbytes = slot.pixels.nbytes
-        except (BadImage, OSError) as error:
+        except BaseException as error:
             slot.error = error
         finally:
             slot.ready.set()

@@ -15,16 +15,15 @@ import pyarrow.parquet as pq
 
 from headrace.errors import DataError
 from headrace.loading.shard.budget import Budget, Lease
-from headrace.loading.shard.columns import Field, Numbers, Runs, Validity, one_array
+from headrace.loading.shard.columns import Field, Numbers, Runs, Validity, is_text_or_bytes, one_array
 from headrace.loading.shard.pages import LocalFile, NotInPlace, Values, byte_arrays, column_number, fixed_width
 from headrace.loading.shard.pictures import Encoded, InFile, InMemory, Pictures
 from headrace.loading.shard.rows import EveryRow, OneRowPerImage, WeightedRowPerImage, count_images
+from headrace.loading.table.failures import read_error
 from headrace.loading.table.plan import Plan
 from headrace.loading.table.storage import read_with
 
 T = TypeVar("T")
-_TRIED = 3
-"""how many shards to try when finding out how images are stored"""
 
 
 @dataclass(frozen=True)
@@ -90,21 +89,24 @@ def read_shard(plan: Plan, number: int, selection: Selection, budget: Budget, ke
     decoded = tuple(name for name in selection.columns if name in selection.media or name == selection.image_key)
     contents = _open(plan, number, selection.columns, decoded, selection.image_key, in_place=not keep)
     lease = Lease(budget)
-    columns = {
-        name: _column(plan, number, contents, name)
-        for name in selection.columns
-        if name not in contents.images and name not in contents.runs
-    }
-    encoded: dict[str, Encoded] = {
-        name: contents.images[name] if name in contents.images else InMemory(columns[name]) for name in selection.media
-    }
+    with _named(plan, number):
+        columns = {
+            name: _column(plan, number, contents, name)
+            for name in selection.columns
+            if name not in contents.images and name not in contents.runs
+        }
+        encoded: dict[str, Encoded] = {
+            name: contents.images[name] if name in contents.images else InMemory(columns[name])
+            for name in selection.media
+        }
+        values = {name: _values(plan, one, contents, columns, path) for name, one in selection.fields.items()}
+        samples = _samples(contents, columns, number, selection, path)
     pictures = {name: Pictures(images, lease, keep) for name, images in encoded.items()}
-    values = {name: _values(plan, one, contents, columns, path) for name, one in selection.fields.items()}
-    samples = _samples(contents, columns, number, selection, path)
-    lease.grow(sum(images.nbytes for images in encoded.values()))
     held = [name for name, one in selection.fields.items() if one.column not in contents.runs]
-    lease.grow(sum(selection.fields[name].kind.nbytes(values[name]) for name in held))
     ids = columns.get(selection.sample_id) if selection.sample_id else None
+    lease.grow(sum(images.nbytes for images in encoded.values()))
+    lease.grow(sum(selection.fields[name].kind.nbytes(values[name]) for name in held))
+    lease.grow(samples.nbytes + (0 if ids is None else ids.nbytes))
     return Shard(path, contents.rows, samples, values, pictures, lease, ids)
 
 
@@ -154,46 +156,34 @@ def images_in_shard(plan: Plan, number: int, image_key: str) -> int:
     return count_images(keys_of_rows(_column(plan, number, contents, image_key)))
 
 
-def stays_in_place(plan: Plan, media: Sequence[str]) -> bool:
-    """Whether images can be used in place, so that open shards take little memory; the first that opens decides."""
-    if plan.place.cache is None and not plan.place.is_local:
-        return False
-    for number in range(min(_TRIED, len(plan))):
-        try:
-            return set(_open(plan, number, list(media), tuple(media), None, in_place=True).images) == set(media)
-        except DataError:
-            continue
-    return True
+def footer(plan: Plan, number: int) -> pq.FileMetaData:
+    """The footer of shard `number`. Raises DataError if it cannot be read."""
+    with _named(plan, number):
+        place = plan.place
+        return read_with(
+            place.filesystem,
+            plan.path(number),
+            int(plan.sizes[number]),
+            place.cache,
+            lambda source, _: pq.read_metadata(source),
+        )
 
 
-def with_file_types(plan: Plan, columns: Sequence[str]) -> Plan:
-    """The plan with the types that the files give to `columns`, where they are narrower than those in the log.
+def with_file_types(plan: Plan, columns: Sequence[str], metadata: pq.FileMetaData | None) -> Plan:
+    """The plan with the types that a file gives to `columns`, where they are narrower than those in the log.
 
-    Delta has no types for fixed-size binary, fixed-size lists and tensors, but the files do. The first file that opens
-    decides.
+    Delta has no types for fixed-size binary, fixed-size lists and tensors, but the files do. `metadata` is the footer
+    of one of them.
     """
-    wide = [name for name in columns if _is_wide(plan.schema.field(name).type)]
-    if not wide or plan.place.version is None:
+    if metadata is None or plan.place.version is None:
         return plan
-    for number in range(min(_TRIED, len(plan))):
-        try:
-            with _named(plan, number):
-                found = read_with(
-                    plan.place.filesystem,
-                    plan.path(number),
-                    int(plan.sizes[number]),
-                    plan.place.cache,
-                    lambda source, _: pq.read_schema(source),
-                )
-        except DataError:
-            continue
-        schema = plan.schema
-        for name in wide:
-            if name in found.names and _narrows(found.field(name).type, schema.field(name).type):
-                place = schema.get_field_index(name)
-                schema = schema.set(place, schema.field(place).with_type(found.field(name).type))
-        return replace(plan, schema=schema)
-    return plan
+    found = metadata.schema.to_arrow_schema()
+    schema = plan.schema
+    for name in columns:
+        wide = schema.field(name)
+        if _is_wide(wide.type) and name in found.names and _narrows(found.field(name).type, wide.type):
+            schema = schema.set(schema.get_field_index(name), wide.with_type(found.field(name).type))
+    return replace(plan, schema=schema)
 
 
 def _is_wide(kind: pa.DataType) -> bool:
@@ -218,15 +208,21 @@ def keys_of_rows(column: pa.ChunkedArray) -> np.ndarray:
 def _open(
     plan: Plan, number: int, columns: list[str], dictionaries: tuple[str, ...], key: str | None, in_place: bool
 ) -> _Contents:
-    """The `columns` of a shard. Those in `dictionaries` stay dictionary-encoded if the file has them so.
+    """The `columns` of a shard. Text, bytes and `dictionaries` stay dictionary-encoded if the file has them so.
 
-    Column `key` is used in place only if equal values have the same number there.
+    Those in `dictionaries` may be used in place. Column `key` is used in place only if equal values have the same number there.
     """
     with _named(plan, number):
-        read = partial(_read, plan=plan, columns=columns, dictionaries=dictionaries, key=key, in_place=in_place)
+        read = partial(
+            _read,
+            plan=plan,
+            number=number,
+            columns=columns,
+            dictionaries=dictionaries,
+            key=key,
+            in_place=in_place,
+        )
         contents = read_with(plan.place.filesystem, plan.path(number), int(plan.sizes[number]), plan.place.cache, read)
-    if contents.rows != plan.rows[number]:
-        raise DataError(f"{plan.path(number)}: found {contents.rows} rows, expected {plan.rows[number]}{_of(plan)}")
     return contents
 
 
@@ -238,8 +234,8 @@ def _named(plan: Plan, number: int) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise DataError(f"{path}: file is missing, expected {plan.rows[number]} rows{_of(plan)}") from error
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot read: {' '.join(str(error).split())}") from error
+    except (pa.ArrowException, OSError, MemoryError) as error:
+        raise read_error(path, error) from error
 
 
 def _read(
@@ -247,12 +243,15 @@ def _read(
     local: str | os.PathLike[str] | None,
     *,
     plan: Plan,
+    number: int,
     columns: list[str],
     dictionaries: tuple[str, ...],
     key: str | None,
     in_place: bool,
 ) -> _Contents:
     metadata = pq.read_metadata(source)
+    if metadata.num_rows != plan.rows[number]:
+        raise DataError(f"{plan.path(number)}: found {metadata.num_rows} rows, expected {plan.rows[number]}{_of(plan)}")
     schema = metadata.schema.to_arrow_schema()
     contents = _Contents(metadata.num_rows, pa.table({}))
     if in_place and local is not None:
@@ -260,7 +259,8 @@ def _read(
     rest = [
         name for name in columns if name in schema.names and name not in contents.images and name not in contents.runs
     ]
-    encoded = [name for name in dictionaries if name in rest and _has_dictionary(metadata, name)]
+    encoded = [name for name in rest if name in dictionaries or is_text_or_bytes(plan.schema.field(name).type)]
+    encoded = [name for name in encoded if _has_dictionary(metadata, name)]
     source.seek(0)
     file = pq.ParquetFile(source, metadata=metadata, read_dictionary=encoded)
     contents.table = file.read(rest, use_threads=False)

@@ -14,6 +14,9 @@ Captions = Literal["all", "one_per_image", "weighted"]
 class EveryRow:
     """Each row is a sample."""
 
+    nbytes = 0
+    """bytes of memory that the numbers of rows take"""
+
     def __init__(self, rows: int) -> None:
         self.count = rows
 
@@ -43,6 +46,7 @@ class OneRowPerImage:
         self._starts = np.cumsum(self._counts) - self._counts
         self._first = (hashes(self._seed, len(places)) >> np.uint64(33)).astype(np.int64)
         self.count = len(places)
+        self.nbytes = self._rows.nbytes + self._counts.nbytes + self._starts.nbytes + self._first.nbytes
 
     def rows(self, samples: np.ndarray, epoch: int) -> np.ndarray:
         """The row numbers of `samples` in `epoch`, int64."""
@@ -66,6 +70,7 @@ class WeightedRowPerImage(OneRowPerImage):
         self._totals = last - self._before
         if not (self._totals > 0).all():
             raise ValueError("found an image whose weights are all 0, expected one above 0")
+        self.nbytes += self._ends.nbytes + self._before.nbytes + self._totals.nbytes
 
     def rows(self, samples: np.ndarray, epoch: int) -> np.ndarray:
         """The row numbers of `samples` in `epoch`, int64."""

@@ -14,7 +14,7 @@ from headrace.loading.table.storage import one_line, read_with
 def footer(filesystem: fs.FileSystem, path: str) -> pq.FileMetaData:
     """The Parquet footer of a file. Raises DataError if it cannot be read."""
     try:
-        return read_with(filesystem, path, 0, None, lambda file, _: pq.read_metadata(file))
+        return read_with(filesystem, path, None, None, lambda file, _: pq.read_metadata(file))
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot read the Parquet footer: {one_line(error)}") from error
 

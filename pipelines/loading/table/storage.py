@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -103,15 +104,16 @@ def _fsspec(path: str, options: Mapping[str, str] | None) -> tuple[fs.FileSystem
 def read_with(
     filesystem: fs.FileSystem,
     path: str,
-    size: int,
+    size: int | None,
     cache: Cache | None,
     use: Callable[[pa.NativeFile, str | os.PathLike[str] | None], T],
 ) -> T:
-    """Open the file of `size` bytes at `path` and return `use(file, local path or None)`.
+    """Open the file of `size` bytes (None: not known) at `path` and return `use(file, local path or None)`.
 
     Local files are memory-mapped: shards never change, and pages are decoded straight from the page cache. Remote files
     go through `cache` if there is one. A failed read is retried, with growing pauses, up to 5 attempts in all, unless
-    the file is missing.
+    the file is missing. The last attempt without a cache downloads the whole file before it is used, so that a network
+    that fails (ConnectionError) is told from a file that is damaged.
     """
     if isinstance(filesystem, fs.LocalFileSystem):
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -120,7 +122,9 @@ def read_with(
             return use(file, path)
     for attempt in range(ATTEMPTS):
         try:
-            if cache is None:
+            if cache is None and attempt == ATTEMPTS - 1:
+                return use(pa.BufferReader(_download(filesystem, path, size)), None)
+            if cache is None or size is None:
                 with filesystem.open_input_file(path) as file:
                     return use(file, None)
             return _use_copy(cache, path, size, lambda: _download(filesystem, path, size), use)
@@ -145,12 +149,17 @@ def _use_copy(
         with pa.memory_map(str(copy)) as file:
             return use(file, copy)
     except FileNotFoundError as error:
-        raise OSError(f"{copy}: another process removed the copy to make room") from error
+        raise OSError(errno.EAGAIN, f"{copy}: another process removed the copy to make room") from error
 
 
-def _download(filesystem: fs.FileSystem, path: str, size: int) -> pa.Buffer:
-    with filesystem.open_input_stream(path) as file:
-        data = file.read_buffer()
-    if data.size != size:
+def _download(filesystem: fs.FileSystem, path: str, size: int | None) -> pa.Buffer:
+    try:
+        with filesystem.open_input_stream(path) as file:
+            data = file.read_buffer()
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        raise ConnectionError(str(error)) from error
+    if size is not None and data.size != size:
         raise OSError(f"found {data.size} bytes, expected {size}")
     return data

@@ -1,6 +1,7 @@
 package headrace;
 
 import java.nio.charset.StandardCharsets;
+import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 
@@ -28,6 +29,15 @@ final class Headers {
 
     /** DHT, DAC, DQT, DNL, DRI, COM; besides them APPn, frames and scans have a length. */
     private static final Set<Integer> TABLES = Set.of(0xc4, 0xcc, 0xdb, 0xdc, 0xdd, 0xfe);
+
+    /** The chunks IDAT and IEND of a PNG, and its channels by colour type, where that is not one. */
+    private static final long PNG_PIXELS = 0x49444154;
+
+    private static final long PNG_END = 0x49454e44;
+    private static final Map<Integer, Integer> PNG_CHANNELS = Map.of(2, 3, 4, 2, 6, 4);
+
+    /** The most bytes that one byte of deflate's becomes: 258 in two bits (RFC 1951, section 3.2.5). */
+    private static final long DEFLATE_RATIO = 1032;
 
     private static final int GIF_IMAGE = ',';
     private static final int GIF_EXTENSION = '!';
@@ -150,12 +160,19 @@ final class Headers {
 
     /** Walks the chunks to IEND: PNG specification, section 5.3. */
     private void pngEnd() throws BadImage {
+        long packed = 0;
         long at = 8;
-        boolean end = false;
-        while (!end) {
-            end = big(at + 4, 4) == 0x49454e44;
-            at += 12 + big(at, 4);
+        long kind = 0;
+        while (kind != PNG_END) {
+            long length = big(at, 4);
+            kind = big(at + 4, 4);
+            at += 12 + length;
             need(at);
+            packed += kind == PNG_PIXELS ? length : 0;
+        }
+        long channels = PNG_CHANNELS.getOrDefault((int) big(25, 1), 1);
+        if (big(16, 4) * big(20, 4) * big(24, 1) * channels > 8 * DEFLATE_RATIO * packed) {
+            throw new BadImage("truncated");
         }
     }
 
