@@ -92,7 +92,7 @@ class ShardLoader(IterableDataset[Batch]):
         cache: str | os.PathLike[str] | None = None,
         cache_bytes: int = 64 << 30,
     ) -> None:
-        """Plan the dataset. Of one shard, the footer is read; `one_per_image` and `weighted` must count the images of all.
+        """Plan the dataset. One footer is read; `one_per_image` and `weighted` must count the images of every shard.
 
         Args:
             path: a Delta table or a folder of Parquet files, as a local path or a URI.

@@ -155,12 +155,9 @@ class Text:
     def load(self, column: pa.ChunkedArray, where: str) -> np.ndarray | Words:
         """The values as an array of str | None; as Words if the file has a dictionary of them."""
         array = one_array(column.unify_dictionaries())
-        try:
-            if not isinstance(array, pa.DictionaryArray):
-                return array.to_numpy(zero_copy_only=False).astype(object, copy=False)
-            words = np.append(array.dictionary.to_numpy(zero_copy_only=False).astype(object, copy=False), None)
-        except pa.ArrowException as error:
-            raise DataError(f"{where}: found text that is not UTF-8") from error
+        if not isinstance(array, pa.DictionaryArray):
+            return array.to_numpy(zero_copy_only=False).astype(object, copy=False)
+        words = np.array([*array.dictionary.to_pylist(), None], object)
         return Words(words, array.indices.fill_null(len(words) - 1).to_numpy())
 
     def allocate(self, count: int, memory: Memory) -> np.ndarray:
@@ -190,10 +187,6 @@ class Objects:
 
     def load(self, column: pa.ChunkedArray, where: str) -> pa.Array:
         """The values as one Arrow array."""
-        try:
-            column.validate(full=True)
-        except pa.ArrowInvalid as error:
-            raise DataError(f"{where}: {' '.join(str(error).split())}") from error
         return one_array(column.unify_dictionaries())
 
     def allocate(self, count: int, memory: Memory) -> np.ndarray:

@@ -32,7 +32,7 @@ class Footprint:
     """The memory that shards take, for each byte of their files and for each row."""
 
     def __init__(self, metadata: pq.FileMetaData | None, size: int, plan: Plan, selection: Selection) -> None:
-        """`metadata` is the footer of a file of `size` bytes; None if no file can be read: memory is then as on disk."""
+        """`metadata` is the footer of a file of `size` bytes. Without one, memory is as large as the files."""
         self._rows = max(1, metadata.num_rows) if metadata else int(plan.rows.sum())
         self._size = max(1, size) if metadata else int(plan.sizes.sum())
         self._known = metadata is not None
@@ -52,7 +52,7 @@ class Footprint:
         for name in selection.media:
             column = self._columns[name]
             held += self._rows * _IN_PLACE if stay and column.plain else column.nbytes + self._rows * _IN_MEMORY
-        for name, field in selection.fields.items():
+        for field in selection.fields.values():
             column = self._columns[field.column]
             fixed = isinstance(field.kind, Numbers) and field.kind.of_bytes
             if not (stay and column.plain and fixed):

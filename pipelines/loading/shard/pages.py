@@ -123,7 +123,7 @@ def fixed_width(file: int, metadata: pq.FileMetaData, path: str) -> list[tuple[i
 
 
 def _pages(file: int, metadata: pq.FileMetaData, group: int, number: int, physical: str) -> Iterator[_Page]:
-    """The pages of a column in a row group. All of them lie in the file, and together they have a value for each row."""
+    """The pages of a column in a row group. All lie in the file, and together they have a value for each row."""
     chunk = metadata.row_group(group).column(number)
     leaf = metadata.schema.column(number)
     if chunk.compression != "UNCOMPRESSED" or leaf.max_repetition_level or leaf.physical_type != physical:
@@ -135,10 +135,13 @@ def _pages(file: int, metadata: pq.FileMetaData, group: int, number: int, physic
     if not 0 <= at <= end <= os.fstat(file).st_size:
         raise NotInPlace("a column that reaches beyond the end of the file")
     left = metadata.row_group(group).num_rows
+    first = at
     while at < end and chunk.num_values:
         page = _header(file, at)
         if page.kind not in (_DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2):
             raise NotInPlace(f"page of type {page.kind}")
+        if page.kind == _DICTIONARY_PAGE and (at != first or page.encoding not in (_PLAIN, _DICTIONARIES[0])):
+            raise NotInPlace("a dictionary that is not plain, or not before the values")
         if page.size < 0 or page.end > end:
             raise NotInPlace("a page that reaches beyond the end of its column")
         if page.kind != _DICTIONARY_PAGE:

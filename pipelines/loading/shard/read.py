@@ -210,7 +210,7 @@ def _open(
 ) -> _Contents:
     """The `columns` of a shard. Text, bytes and `dictionaries` stay dictionary-encoded if the file has them so.
 
-    Those in `dictionaries` may be used in place. Column `key` is used in place only if equal values have the same number there.
+    Those in `dictionaries` may be used in place, column `key` only if equal values have the same number there.
     """
     with _named(plan, number):
         read = partial(
@@ -222,8 +222,7 @@ def _open(
             key=key,
             in_place=in_place,
         )
-        contents = read_with(plan.place.filesystem, plan.path(number), int(plan.sizes[number]), plan.place.cache, read)
-    return contents
+        return read_with(plan.place.filesystem, plan.path(number), int(plan.sizes[number]), plan.place.cache, read)
 
 
 @contextmanager
@@ -323,6 +322,12 @@ def _column(plan: Plan, number: int, contents: _Contents, name: str) -> pa.Chunk
             raise DataError(f"{plan.path(number)}: found no column {name}, expected {kind}")
         return pa.chunked_array([pa.nulls(contents.rows, kind)])
     column = contents.table.column(name)
+    if not pa.types.is_primitive(column.type):
+        try:
+            column.validate(full=True)  # pyarrow believes indices into dictionaries, and that text is UTF-8
+        except pa.ArrowInvalid as error:
+            line = " ".join(str(error).split())
+            raise DataError(f"{plan.path(number)}: column {name}: found damaged values: {line}") from error
     found = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if found == kind:
         return column
