@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import resource
 import shutil
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ from typing import Any
 
 import cv2
 import fsspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -27,7 +25,7 @@ from headrace.loading.feed.stats import Stats
 from headrace.loading.shard.budget import Budget
 from headrace.loading.table import storage
 from headrace.loading.table.failures import read_error
-from tests.loading.shard_tables import captioned, commit, numbered
+from tests.loading.shard_tables import captioned, numbered
 
 
 @contextmanager
@@ -152,11 +150,3 @@ def test_a_reading_thread_that_ends_ends_those_that_wait() -> None:
     with pytest.raises(AttributeError, match="lease"):
         shards.get(0)
     shards.close()
-
-
-def test_a_log_that_knows_no_sizes_is_read(tmp_path: Path) -> None:
-    path = commit(tmp_path / "t", captioned(12, 1, 3))
-    (log,) = (path / "_delta_log").glob("*.json")
-    log.write_text(re.sub(r'"size":\d+', '"size":0', log.read_text()))
-    loader = ShardLoader(path, batch_size=4, size=8, epochs=2)
-    assert np.concatenate([batch["sample_id"].numpy() for batch in loader]).size == 24

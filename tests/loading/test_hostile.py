@@ -119,7 +119,7 @@ class Victim:
         ]
         self.plan: Plan = plan(str(folder))
         names = [name for name in self.plan.schema.names if name not in ("image", "condition")]
-        fields = {key: one for name in names for key, one in fields_of(self.plan.schema.field(name), False).items()}
+        fields = {key: one for name in names for key, one in fields_of(self.plan.schema.field(name)).items()}
         self.selection = Selection(fields, ("image", "condition"), None, None, 0, "sample_id")
 
     def harm(self, seed: int) -> bytes:
