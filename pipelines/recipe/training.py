@@ -8,14 +8,54 @@ from pydantic import Field, PositiveInt, model_validator
 from headrace.recipe.control import ControlUse
 from headrace.recipe.section import Section
 
+Bytes = Annotated[int, Field(ge=1, strict=True)]
+"""a size in bytes; `true` is not a number"""
 
-class Data(Section):
+
+class Loading(Section):
+    """How batches are loaded: the arguments of `ShardLoader` that a run can choose, under the same names."""
+
+    version: int | None = Field(None, ge=0)
+    """the dataset's version; null for the newest when the run starts"""
+    where: dict[str, str] = Field(default_factory=dict)
+    """values of partition columns; only these partitions are loaded"""
+    crop: Literal["none", "centre", "random"] = "centre"
+    """images are scaled to cover the run's size and cut at the centre or at random; none stretches them instead"""
+    flip: float = Field(0.0, ge=0, le=1)
+    """share of samples mirrored left to right"""
+    captions: Literal["all", "one_per_image", "weighted"] = "all"
+    """every row, or one row of each image in an epoch: in turn, or drawn by `weight`"""
+    image_key: str | None = None
+    """the column that identifies images; null for the image itself"""
+    weight: str | None = None
+    """the column of weights, with captions: weighted"""
+    on_bad_sample: Literal["fail", "replace"] = "fail"
+    """an image that is null or cannot be decoded ends the run, or gives its place to the next good row of its shard"""
+    threads: int = Field(2, ge=1)
+    """decoding threads of each rank"""
+    lanes: int | None = Field(None, ge=1)
+    """a global batch draws from lanes × window shards at once; null for 64, or fewer where memory is short"""
+    window: int = Field(1, ge=1)
+    """how many consecutive shards of a lane are mixed"""
+    memory: Bytes = 2 << 30
+    """the most bytes that read-ahead and kept images of a rank may take"""
+    prefetch: int = Field(2, ge=1)
+    """batches made ahead of the one in use"""
+    timeout: float = Field(300.0, gt=0)
+    """seconds to wait for a batch before the run ends with what each thread is doing"""
+    storage_options: dict[str, str] = Field(default_factory=dict, exclude=True)
+    """credentials and other options of remote data; never written to the run's folder"""
+    cache: str | None = None
+    """a local folder for copies of remote shards; several processes may share it"""
+    cache_bytes: Bytes = 64 << 30
+    """the most bytes of copies to keep there"""
+
+
+class Data(Loading):
     """What the loader reads."""
 
     path: str
     """a dataset made by `headrace build`"""
-    version: int | None = Field(None, ge=0)
-    """the dataset's version; null for the newest when the run starts"""
     batch_size: int = Field(64, ge=1)
     """samples of a step, over all ranks"""
     image: str = "image"
@@ -26,18 +66,6 @@ class Data(Section):
     """the column of class labels, whole numbers from 0"""
     condition: str | None = None
     """the column of encoded condition images"""
-    where: dict[str, str] = Field(default_factory=dict)
-    """values of partition columns; only these partitions are loaded"""
-    flip: float = Field(0.0, ge=0, le=1)
-    """share of samples mirrored left to right"""
-    captions: Literal["all", "one_per_image", "weighted"] = "all"
-    """every row, or one row of each image in an epoch: in turn, or drawn by `weight`"""
-    image_key: str | None = None
-    """the column that identifies images; null for the image itself"""
-    weight: str | None = None
-    """the column of weights, with captions: weighted"""
-    threads: int = Field(2, ge=1)
-    """decoding threads of each rank"""
 
 
 class NetworkSettings(Section):
@@ -55,10 +83,6 @@ class NetworkSettings(Section):
     """decay of the averaged weights, per step"""
     ema_width: float | None = Field(None, gt=0, lt=0.28)
     """width of the average, instead of a decay"""
-
-
-Bytes = Annotated[int, Field(ge=1, strict=True)]
-"""a size in bytes; `true` is not a number"""
 
 
 class Training(Section):

@@ -26,11 +26,11 @@ def version_of(data: Data) -> int:
 
     Raises RecipeError if there is no dataset, no such version, or no such column; DataError if it cannot be read.
     """
-    if not has_log(data.path):
+    if not has_log(data.path, data.storage_options or None):
         expected = "expected one that `headrace build` made"
         raise RecipeError(f"data.path: found no dataset at {data.path}, {expected}")
     try:
-        found = plan(data.path, data.version)
+        found = plan(data.path, data.version, data.storage_options or None)
     except DataError as error:
         if data.version is None:
             raise
@@ -53,12 +53,14 @@ def loader(data: Data, shape: Shape, seed: int, workers: Workers) -> ShardLoader
         data,
         shape,
         **_rows(data),
+        crop=data.crop,
         flip=data.flip,
         batch_size=workers.share(data.batch_size),
         seed=seed,
         rank=workers.rank,
         world_size=workers.world_size,
-        threads=data.threads,
+        lanes=data.lanes,
+        window=data.window,
         epochs=None,
     )
 
@@ -72,7 +74,6 @@ def held_out(data: Data, shape: Shape, batch_size: int, workers: Workers) -> Sha
         shuffle=False,
         rank=workers.rank,
         world_size=workers.world_size,
-        threads=data.threads,
         epochs=1,
     )
 
@@ -96,7 +97,6 @@ def one_pass(data: Data, shape: Shape, seed: int, batch_size: int) -> ShardLoade
         image_key=data.image_key,
         batch_size=batch_size,
         seed=seed,
-        threads=data.threads,
         epochs=1,
         drop_last=False,
     )
@@ -107,22 +107,21 @@ def _rows(data: Data) -> dict[str, Any]:
     return {"captions": data.captions, "image_key": data.image_key, "weight": data.weight}
 
 
+def reading(data: Data) -> dict[str, Any]:
+    """The arguments of every loader of the dataset: what is read, from where, and with which resources."""
+    names = ("version", "where", "on_bad_sample", "threads", "memory", "prefetch", "timeout", "cache", "cache_bytes")
+    return {name: getattr(data, name) for name in names} | {"storage_options": data.storage_options or None}
+
+
 def _loader(data: Data, shape: Shape, **settings: Any) -> ShardLoader:
     channels, height, width = shape
     decode: dict[str, Mode] = {data.image: "gray" if channels == 1 else "rgb"}
     if data.condition is not None:
         decode[data.condition] = "gray"
     columns = [column for column in (data.image, data.caption, data.label, data.condition) if column is not None]
+    settings = {"crop": "centre" if data.crop == "random" else data.crop, **settings}
     try:
-        return ShardLoader(
-            data.path,
-            version=data.version,
-            where=data.where,
-            columns=columns,
-            decode=decode,
-            size=(height, width),
-            **settings,
-        )
+        return ShardLoader(data.path, columns=columns, decode=decode, size=(height, width), **reading(data), **settings)
     except RecipeError as error:
         raise RecipeError(f"data.{error}") from None
 

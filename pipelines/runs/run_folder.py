@@ -17,7 +17,11 @@ from headrace.recipe import RunRecipe, load_run_recipe
 from headrace.recipe.load import RUN_SECTIONS
 
 FREE = {
+    "data.cache",
+    "data.cache_bytes",
+    "data.prefetch",
     "data.threads",
+    "data.timeout",
     "data.version",
     "training.run",
     "training.steps",
@@ -92,7 +96,10 @@ class RunFolder:
         """Read the run's recipe. Raises RecipeError if this is not the folder of a run."""
         if not self.recipe.is_file():
             raise RecipeError(f"{self.path}: found no recipe.yaml, expected the folder of a run")
-        return load_run_recipe(str(self.recipe), overrides)
+        recipe = load_run_recipe(str(self.recipe), overrides)
+        if "crop" not in recipe.data.model_fields_set:  # a run older than this key, which stretched its images
+            return recipe.changed("data", crop="none")
+        return recipe
 
     def agree(self, recipe: RunRecipe) -> RunRecipe:
         """Check that `recipe` may start or continue the run in this folder. Writes nothing.

@@ -10,6 +10,7 @@ from headrace.loading import ShardLoader
 from headrace.models.tokens import CaptionTokenizer
 from headrace.recipe.text import FrozenText, Text
 from headrace.recipe.training import Data
+from headrace.runs.data import reading
 
 CAPTIONS_AT_A_TIME = 4096
 
@@ -36,13 +37,12 @@ def captions(data: Data) -> Iterator[str]:
         return
     batches = ShardLoader(
         data.path,
-        version=data.version,
         columns=[data.caption],
         decode={},
         shuffle=False,
         batch_size=CAPTIONS_AT_A_TIME,
         drop_last=False,
-        threads=data.threads,
+        **{**reading(data), "where": None},
     )
     for batch in batches:
         yield from (caption for caption in batch[data.caption] if caption is not None)
