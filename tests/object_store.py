@@ -1,6 +1,7 @@
 """A real S3 server (SeaweedFS) on loopback, in its own process."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 from pyarrow import fs
 
 BUCKET = "lake"
+# Beside this Python, or elsewhere on PATH if this is the Python of another version of Spark.
+_WEED = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 STARTED_WITHIN_SECONDS = 60
 PORTS = (
     *("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "filer.port", "filer.port.grpc"),
@@ -42,7 +45,7 @@ def object_store(folder: Path) -> Iterator[dict[str, str]]:
         "AWS_ALLOW_HTTP": "true",
     }
     command = [
-        *(str(Path(sys.executable).parent / "weed"), "mini", f"-dir={folder}", f"-bucket={BUCKET}"),
+        *(_WEED or "weed", "mini", f"-dir={folder}", f"-bucket={BUCKET}"),
         *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-webdav=false", "-admin.ui=false"),
         *("-s3.port.iceberg=0", "-s3.port.lance=0", *(f"-{name}={port}" for name, port in ports.items())),
     ]

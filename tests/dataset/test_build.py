@@ -239,7 +239,8 @@ def test_a_wrong_query_is_one_clear_line(spark, parquet, tmp_path: Path, query: 
 def test_a_query_that_fails_as_it_runs_is_one_clear_line(spark, parquet, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no good") as error:
         build(
-            spark, recipe(parquet(rows(2)), tmp_path / "out", "SELECT raise_error('no good') AS x, image FROM source")
+            spark,
+            recipe(parquet(rows(2)), tmp_path / "out", "SELECT string(raise_error('no good')) AS x, image FROM source"),
         )
     assert "\n" not in str(error.value)
 

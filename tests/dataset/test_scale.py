@@ -56,6 +56,8 @@ READ = {
 
 @pytest.mark.parametrize(("query", "shipped", "read"), READ.values(), ids=READ.keys())
 def test_reads_only_the_columns_that_a_query_uses(spark, parquet, tmp_path: Path, query, shipped, read) -> None:
+    if spark.version < "4.3" and {"pictures<meta<image>>", "conditions<image>"} & read:
+        pytest.skip("older versions of Spark read the fields beside media in arrays as well")
     wide = spark.read.parquet(str(parquet([row(0)]))).select(
         "*",
         F.expr("array(named_struct('name', id, 'weight', 1.0D)) AS tags"),

@@ -21,7 +21,7 @@ WRONG = {
     "SELECT sequence(1, 10, -1)": "Illegal sequence boundaries: 1 to 10 by -1",
     "SELECT sequence(id, 10, -1) FROM texts": " to 10 by -1",
     "SELECT format_string('%d', 'a')": "d != org.apache.spark.unsafe.types.UTF8String",
-    "SELECT to_date(t, 'bad fmt') FROM texts": "bad fmt",
+    "SELECT to_date(t, 'bad fmt') FROM texts": "pattern",
     "SELECT (SELECT id FROM texts) FROM texts": "[SCALAR_SUBQUERY_TOO_MANY_ROWS]",
     "SELECT raise_error('mine') FROM texts": "[USER_RAISED_EXCEPTION] mine",
     "SELECT xpath(t, '[') FROM texts": "Invalid XPath",

@@ -23,7 +23,7 @@ from headrace.errors import DataError, RecipeError
 from headrace.recipe.dataset import Source
 
 FOLDERS = {"images": open_images, "imagefolder": open_imagefolder, "webdataset": open_webdataset}
-_AVRO = "AVRO_DATA_SOURCE_NOT_ENABLED"
+_AVRO = frozenset({"AVRO_DATA_SOURCE_NOT_ENABLED", "_LEGACY_ERROR_TEMP_1139"})  # the second in Spark 4.0
 NO_LINE = BAD_ROW + "line that is not JSON"
 
 
@@ -63,7 +63,7 @@ def open_source(spark: SparkSession, source: Source) -> Opened:
         frame = spark.read.format(source.format).load(path)
         return Opened(_with_broken_lines(frame) if source.format == "json" else frame, described)
     except SPARK_ERRORS as error:
-        if isinstance(error, PySparkException) and error.getCondition() == _AVRO:
+        if isinstance(error, PySparkException) and error.getCondition() in _AVRO:
             raise _no_avro(spark) from None
         found = problem(error)
         if found is None:
