@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,11 +13,13 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import fs
 
-from headrace.errors import DataError
+from headrace.errors import DataError, RecipeError
 from headrace.loading import ShardLoader
 from headrace.loading.table import storage
 from headrace.loading.table.cache import Cache
+from headrace.loading.table.deltalog import by_deltalake
 from tests.loading.shard_tables import captioned, commit, numbered
 from tests.s3_server import S3, serve
 
@@ -104,6 +107,104 @@ def test_the_cache_keeps_its_limit_and_what_was_used_last(tmp_path: Path) -> Non
         assert sum(copy.stat().st_size for copy in (tmp_path / "cache").glob("*.shard")) <= 25
     assert calls == ["a", "b", "c", "b"]
     assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")]
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache", 1 << 20, "origin")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for most in (50, 10):  # room for the checksum but not for the copy, and for neither
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                cache.fetch("a", 100, lambda: pa.py_buffer(bytes(100)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert list((tmp_path / "cache").iterdir()) == []
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            cache.fetch("a", 9, lambda: pa.py_buffer(bytes(9)))  # room for the copy but not for the checksum
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+KEYS = {"access_key": "k", "secret_key": "s"}
+LOCAL = {"scheme": "http", "endpoint_override": "localhost:9"}
+AZURE = "abfss://box@account.dfs.core.windows.net/table"
+
+
+@pytest.mark.parametrize(
+    ("uri", "options", "expected"),
+    [
+        (URI, {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}, fs.S3FileSystem(**KEYS, region="us-east-1")),
+        (
+            "s3a://bucket/table",
+            {"access_key_id": "k", "secret_access_key": "s", "token": "t", "endpoint": "http://localhost:9"},
+            fs.S3FileSystem(**KEYS, **LOCAL, session_token="t", region="us-east-1"),
+        ),
+        (
+            URI,
+            {"aws_skip_signature": "True", "aws_access_key_id": "k", "Default_Region": "eu-west-1"},
+            fs.S3FileSystem(anonymous=True, region="eu-west-1"),
+        ),
+        (
+            URI,
+            {"aws_access_key_id": "k", "secret_access_key": "s", "virtual_hosted_style_request": "on"},
+            fs.S3FileSystem(**KEYS, region="us-east-1", force_virtual_addressing=True),
+        ),
+        (
+            "gs://bucket/table",
+            {"GOOGLE_SKIP_SIGNATURE": "true", "google_base_url": "http://localhost:9"},
+            fs.GcsFileSystem(anonymous=True, **LOCAL),
+        ),
+        (AZURE, {"ACCOUNT_KEY": "a2V5"}, fs.AzureFileSystem("account", account_key="a2V5")),
+        ("az://box/table", {"account_name": "other", "sas_key": "a=b"}, fs.AzureFileSystem("other", sas_token="a=b")),
+        (
+            AZURE,
+            {"AZURE_CLIENT_ID": "c", "azure_storage_client_secret": "s", "authority_id": "t"},
+            fs.AzureFileSystem("account", client_id="c", client_secret="s", tenant_id="t"),
+        ),
+        (AZURE, {"azure_skip_signature": "1"}, fs.FileSystem.from_uri(f"{AZURE}?credential_kind=anonymous")[0]),
+    ],
+)
+def test_storage_options_by_deltalakes_names(
+    uri: str, options: dict, expected: fs.FileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    filesystem, folder = storage.open_filesystem(uri, options)
+    assert filesystem == expected
+    assert folder == ("box/table" if "box" in uri else "bucket/table")
+    monkeypatch.setenv("AWS_REGION", "elsewhere")
+    assert (storage.open_filesystem(uri, options)[0] == expected) == ("s3" not in uri or "Default_Region" in options)
+
+
+@pytest.mark.parametrize(
+    ("uri", "options", "named"),
+    [
+        (URI, {"access_key_id": "k"}, "both access_key and secret_key"),
+        (URI, {"skip_signature": "perhaps"}, "found skip_signature = 'perhaps', expected true or false"),
+        (URI, {"region": 1}, "found 1 for region, expected text"),
+        ("gs://bucket/table", {"service_account_path": "file.json"}, "GOOGLE_APPLICATION_CREDENTIALS"),
+        ("gs://bucket/table", {"SERVICE_ACCOUNT_KEY": "{}"}, "found service_account_key, which pyarrow lacks"),
+        (AZURE, {"bearer_token": "t"}, "found bearer_token, which pyarrow lacks"),
+        ("az://box/table", {"account_key": "a2V5"}, "found no account_name"),
+    ],
+)
+def test_storage_options_that_pyarrow_cannot_follow(uri: str, options: dict, named: str) -> None:
+    with pytest.raises(RecipeError, match=f"storage_options: .*{named}"):
+        storage.open_filesystem(uri, options)
+
+
+def test_a_public_table_without_credentials(server: S3) -> None:
+    for item in server.client.list_objects_v2(Bucket="bucket")["Contents"]:
+        server.client.put_object_acl(Bucket="bucket", Key=item["Key"], ACL="public-read")
+    options = {"endpoint": server.url, "skip_signature": "true", "allow_http": "true", "region": "us-east-1"}
+    loader = ShardLoader(URI, batch_size=8, size=8, storage_options=options, threads=1)
+    assert loader.epoch_samples == 40
+    assert len(next(iter(loader))["sample_id"]) == 8
+    assert by_deltalake(URI, None, options).rows.to_pylist() == [10] * 4
 
 
 SHARING = """

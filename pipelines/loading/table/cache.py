@@ -40,9 +40,14 @@ class Cache:
         except FileNotFoundError:
             pass
         data = download()
-        self._write(checksum, _checksum(data))
-        self._write(copy, data)
-        self._shrink(self._used(copy))
+        try:
+            self._write(copy, data)
+            self._write(checksum, _checksum(data))
+            self._shrink(self._used(copy))
+        except BaseException:
+            copy.unlink(missing_ok=True)
+            checksum.unlink(missing_ok=True)
+            raise
         return copy
 
     @staticmethod

@@ -17,6 +17,7 @@ from headrace.delta import is_uri
 from headrace.errors import RecipeError
 from headrace.files import arrow_uri
 from headrace.loading.table.cache import Cache
+from headrace.loading.table.options import STORES, filesystem_with
 
 T = TypeVar("T")
 
@@ -40,10 +41,12 @@ def store_of(uri: str) -> tuple[str, str]:
         return "file", ""
     scheme, _, rest = arrow_uri(uri).partition(":")
     authority = rest.removeprefix("//").partition("/")[0] if rest.startswith("//") else ""
-    scheme = {"gcs": "gs", "abfss": "abfs"}.get(scheme, scheme)
+    scheme = {"gcs": "gs", "abfss": "abfs", "az": "abfs"}.get(scheme, scheme)
     if scheme in {"file", "s3", "gs"}:
         return scheme, ""
-    return scheme, authority.rpartition("@")[2]
+    if scheme == "abfs":  # a host without a container is a container: the account is among the options
+        return scheme, authority.partition("@")[2]
+    return scheme, authority
 
 
 def file_in(folder: str, path: str) -> str:
@@ -55,39 +58,28 @@ def file_in(folder: str, path: str) -> str:
     if kind in {"file", "hdfs", "viewfs"}:
         return rest.removeprefix(f"//{authority}") if kind != "file" else f"/{rest.lstrip('/')}"
     if kind == "abfs":
-        container, _, name = rest.removeprefix("//").partition("@")
-        return f"{container}/{name.partition('/')[2]}"
+        host, _, name = rest.removeprefix("//").partition("/")
+        return f"{host.partition('@')[0]}/{name}"
     return rest.removeprefix("//")
 
 
 def open_filesystem(path: str, options: Mapping[str, str] | None = None) -> tuple[fs.FileSystem, str]:
     """The filesystem of `path`, and the path in it.
 
-    `options` are the ones deltalake takes; for S3: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`,
-    `AWS_ENDPOINT_URL`, `AWS_REGION`. Raises RecipeError for a URI whose scheme neither pyarrow nor fsspec opens.
+    `options` are the ones deltalake takes, or fsspec's arguments for schemes that only fsspec opens. Raises RecipeError
+    for a URI whose scheme neither pyarrow nor fsspec opens.
     """
     if "://" not in path:
         return fs.LocalFileSystem(), os.path.abspath(path)
     path = arrow_uri(path)
-    if options and urlsplit(path).scheme == "s3":
-        return _s3(options), path.split("://", 1)[1].rstrip("/")
+    kind, authority = store_of(path)
+    if kind in STORES and (options or urlsplit(path).scheme == "az"):
+        return filesystem_with(kind, authority, options or {}), file_in("", path).rstrip("/")
     try:
         filesystem, folder = fs.FileSystem.from_uri(path)
         return filesystem, folder.rstrip("/")
     except pa.ArrowInvalid:
         return _fsspec(path, options)
-
-
-def _s3(options: Mapping[str, str]) -> fs.FileSystem:
-    endpoint = urlsplit(options.get("AWS_ENDPOINT_URL", ""))
-    return fs.S3FileSystem(
-        access_key=options.get("AWS_ACCESS_KEY_ID"),
-        secret_key=options.get("AWS_SECRET_ACCESS_KEY"),
-        session_token=options.get("AWS_SESSION_TOKEN"),
-        region=options.get("AWS_REGION", "us-east-1"),
-        scheme=endpoint.scheme or "https",
-        endpoint_override=endpoint.netloc or None,
-    )
 
 
 def _fsspec(path: str, options: Mapping[str, str] | None) -> tuple[fs.FileSystem, str]:
