@@ -17,6 +17,8 @@ from headrace.loading.table.adds import SCHEMA, VALUES
 A = TypeVar("A", bound=BaseModel)
 
 _BATCH_ROWS = 1 << 14
+_BUFFER = 1 << 20
+"""bytes that are read at once, in place of whole columns: those of statistics are long"""
 _REQUIRED: dict[str, Callable[[pa.DataType], bool]] = {
     "path": lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind),
     "size": pa.types.is_integer,
@@ -29,7 +31,7 @@ def settings(filesystem: fs.FileSystem, path: str) -> tuple[Protocol | None, Met
     protocol: Protocol | None = None
     metadata: Metadata | None = None
     with filesystem.open_input_file(path) as source:
-        file = pq.ParquetFile(source, pre_buffer=False)
+        file = pq.ParquetFile(source, pre_buffer=False, buffer_size=_BUFFER)
         columns = [name for name in ("protocol", "metaData") if name in file.schema_arrow.names]
         for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
             for name in columns:
@@ -54,7 +56,7 @@ def _validated(kind: type[A], value: pa.Scalar, name: str) -> A:
 def adds(filesystem: fs.FileSystem, path: str) -> Iterator[pa.RecordBatch]:
     """The `add` actions in a checkpoint, as batches of `SCHEMA`. Raises ValueError if fields are wrong."""
     with filesystem.open_input_file(path) as source:
-        file = pq.ParquetFile(source, pre_buffer=False)
+        file = pq.ParquetFile(source, pre_buffer=False, buffer_size=_BUFFER)
         add = file.schema_arrow.field("add").type if "add" in file.schema_arrow.names else pa.null()
         types = {one.name: one.type for one in add} if pa.types.is_struct(add) else {}
         for name, fits in _REQUIRED.items():

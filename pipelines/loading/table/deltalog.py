@@ -187,6 +187,8 @@ def by_deltalake(uri: str, version: int | None, options: dict[str, str] | None) 
 
 def _snapshot(version: int, schema: pa.Schema, keys: list[str], files: list[pa.Table]) -> Snapshot:
     whole = pa.concat_tables(files)
+    files.clear()
+    pa.default_memory_pool().release_unused()
     partitions = whole.select([f"partition.{key}" for key in keys]).rename_columns(keys)
     paths, sizes, rows = (one_array(whole.column(name)) for name in ("path", "size", "rows"))
     return Snapshot(version, schema, paths, sizes, rows, partitions)
