@@ -145,6 +145,19 @@ def test_nulls_without_statistics_have_masks(tmp_path: Path) -> None:
     assert all_of(tmp_path) == {**expected, "_position": [0, 1, 2, 3]}
 
 
+def test_the_shape_of_lists_comes_from_any_file_that_can_be_read(tmp_path: Path) -> None:
+    kind = pa.list_(pa.float32())
+    for name, values in (("a", [None]), ("b", [None]), ("c", [[1, 2, 3]])):
+        pq.write_table(pa.table({"x": pa.array(values, kind)}), tmp_path / f"{name}.parquet")
+    loader = ShardLoader(tmp_path, batch_size=1, shuffle=False, on_bad_sample="skip", epochs=1)
+    (tmp_path / "b.parquet").write_bytes(b"damaged")
+    first = next(iter(loader))
+    assert (first["x"].tolist(), first["x_mask"].tolist()) == ([[0, 0, 0]], [False])
+    (tmp_path / "c.parquet").unlink()
+    (tmp_path / "b.parquet").unlink()
+    assert next(iter(ShardLoader(tmp_path, batch_size=1)))["x"].shape == (1, 0)
+
+
 def test_nulls_against_the_schema_are_refused(tmp_path: Path) -> None:
     path = commit(tmp_path / "t", [pa.table({"id": pa.array([1, None])})])
     edit(

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headrace.errors import DataError
+from headrace.errors import DataError, Unavailable
 from headrace.loading.shard.budget import Budget, Lease
 from headrace.loading.shard.columns import Field, Numbers, Runs, Validity, is_text_or_bytes, one_array
 from headrace.loading.shard.pages import LocalFile, NotInPlace, Values, byte_arrays, column_number, fixed_width
@@ -122,12 +122,19 @@ def _values(plan: Plan, one: Field, contents: _Contents, columns: Mapping[str, p
 
 
 def _find_shape(plan: Plan, name: str, kind: Numbers) -> None:
-    """Give `kind` the shape of the first value of column `name` that is not null, in any shard; else no numbers."""
+    """Give `kind` the shape of the first value of column `name` that is not null, in any shard that can be read.
+
+    Without such a value, each row has no numbers. Raises Unavailable.
+    """
     for number in range(len(plan)):
-        contents = _open(plan, number, [name], (), None, in_place=False)
-        column = _column(plan, number, contents, name).drop_null()
-        if len(column):
-            kind.load(column, f"{plan.path(number)}: column {name}")
+        try:
+            contents = _open(plan, number, [name], (), None, in_place=False)
+            kind.load(_column(plan, number, contents, name).drop_null(), f"{plan.path(number)}: column {name}")
+        except Unavailable:
+            raise
+        except DataError:
+            continue
+        if kind.shape is not None:
             return
     kind.shape = (0,)
 

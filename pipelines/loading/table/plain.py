@@ -8,15 +8,16 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from headrace.errors import DataError
+from headrace.loading.table.failures import read_error
 from headrace.loading.table.storage import one_line, read_with
 
 
 def footer(filesystem: fs.FileSystem, path: str) -> pq.FileMetaData:
-    """The Parquet footer of a file. Raises DataError if it cannot be read."""
+    """The Parquet footer of a file. Raises DataError if the file is bad, Unavailable if it cannot be read now."""
     try:
         return read_with(filesystem, path, None, None, lambda file, _: pq.read_metadata(file))
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot read the Parquet footer: {one_line(error)}") from error
+    except (pa.ArrowException, OSError, MemoryError) as error:
+        raise read_error(path, error) from error
 
 
 def parquet_files(filesystem: fs.FileSystem, folder: str) -> list[fs.FileInfo]:

@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 from pyarrow import fs
 
 from headrace.delta import URI
-from headrace.errors import DataError, RecipeError
+from headrace.errors import DataError, RecipeError, Unavailable
 from headrace.loading.table.adds import one_array, typed
 from headrace.loading.table.cache import Cache
+from headrace.loading.table.failures import says_nothing_of_the_data
 from headrace.loading.table.plain import footer, plain_table
 from headrace.loading.table.storage import file_in, one_line, open_filesystem, store_of
 
@@ -123,7 +124,8 @@ def _from_log(place: Place, version: int | None, storage_options: dict[str, str]
     try:
         found = snapshot(filesystem, folder, folder if place.is_local else path, version, storage_options)
     except (DeltaError, pa.ArrowException, ValueError, OSError) as error:
-        raise DataError(f"{path}: cannot read the Delta log: {one_line(error)}") from error
+        kind = Unavailable if says_nothing_of_the_data(error) else DataError
+        raise kind(f"{path}: cannot read the Delta log: {one_line(error)}") from error
     _check_stores(path, found.paths)
     place = replace(place, version=found.version)
     return _sorted(place, found.schema, found.paths, _counted(place, found), found.sizes, found.partitions)
