@@ -81,6 +81,8 @@ class Run:
                 raw = next_batch(self.timing, batches)
                 with memory.fits(self.system.recipe.data, self.training) if fresh else nullcontext():
                     stopped = self._one_step(raw, request, fresh)
+                if fresh and first:
+                    self._say_if_stretched()
                 fresh = False
                 stopped = self._between(stopped)
                 bar.advance(1, **self.timing.shown(steps - self.trainer.steps))
@@ -198,7 +200,23 @@ class Run:
             return None
         return Gallery(self.system, self.folder, self.workers.device, self.trainer.part)
 
+    def _say_if_stretched(self) -> None:
+        stats = self.loader.stats
+        if stats.stretched:
+            found = f"{stats.stretched:,} of the first {stats.images:,} images have another shape than the run's"
+            print(f"{self.folder.path}: {found} and are stretched, as data.crop: none says", file=sys.stderr)
+
+    def _say_what_was_replaced(self) -> None:
+        """Print how many bad images all ranks have replaced, and the first one of this rank."""
+        workers, bad = self.workers, self.loader.stats.bad_samples
+        count = torch.tensor(float(sum(self.loader.stats.bad.values())), device=workers.device)
+        replaced = round(float(workers.mean(count)) * workers.world_size)
+        if replaced and workers.first:
+            shown = f", such as {bad[0]}" if bad else ""
+            print(f"{self.folder.path}: {replaced:,} bad images were replaced{shown}", file=sys.stderr)
+
     def _finish(self) -> None:
+        self._say_what_was_replaced()
         self.checkpoints.wait()
         self.workers.barrier()
         self.metrics.close()

@@ -10,8 +10,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from deltalake import write_deltalake
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from headrace.activation.meter import peak_bytes
@@ -286,3 +288,22 @@ def test_a_budget_changes_nothing_but_memory_and_time(
     assert float(measured) == pytest.approx(float(predicted), rel=0.1)
     plain = [{n: v for n, v in line.items() if not n.startswith("evaluation")} for line in lines(whole)]
     assert lines(run) == plain
+
+
+def test_stretched_and_replaced_images_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wide = cv2.imencode(".png", np.full((16, 48, 3), 200, np.uint8))[1].tobytes()
+    images = [b"no image" if number == 3 else wide for number in range(8)]
+    table = {"image": pa.array(images, pa.binary()), "caption": pa.array(["red square"] * 8)}
+    write_deltalake(str(tmp_path / "wide"), pa.table(table))
+    path = write_recipe(tmp_path / "recipe.yaml", recipe_of(tmp_path / "wide", tmp_path / "run", steps=3))
+    assert main([str(path)]) == 3, "one bad image ends a run"
+    capsys.readouterr()
+
+    assert main([str(path), "data.on_bad_sample=replace", "data.crop=none", f"training.run={tmp_path / 'other'}"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    (stretched,) = [line for line in said if "are stretched" in line]
+    found = re.search(r"other: (\d+) of the first (\d+) images have another shape than the run's and are", stretched)
+    assert found is not None
+    assert int(found[1]) == int(found[2]) >= 8
+    (replaced,) = [line for line in said if "were replaced" in line]
+    assert re.search(r"other: [3-5] bad images were replaced, such as .*row 3, column image: ", replaced), replaced

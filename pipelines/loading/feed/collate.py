@@ -52,9 +52,14 @@ class Pending:
         """bytes of the decoded images"""
         self.samples = 0
         self._rooms: dict[str, np.ndarray] = {}
-        scaled = self._geometry.scaled
+        scaled = self._scaled
         self._decoders = [(name, partial(decode, mode=mode, scaled=scaled)) for name, mode in collator.decode.items()]
         self._masks = {name: np.ones(length, bool) for name in list(collator.decode)[1:]}
+
+    def _scaled(self, height: int, width: int) -> tuple[int, int]:
+        if self._geometry.stretches(height, width):
+            self._collator.stats.add(stretched=1)
+        return self._geometry.scaled(height, width)
 
     def tasks(self) -> list[Callable[[], None]]:
         """The tasks that threads must run, in any order, to finish the batch."""

@@ -40,6 +40,8 @@ class Stats:
     """the file sizes of those shards, in bytes"""
     images: int = 0
     """images decoded"""
+    stretched: int = 0
+    """images whose shape has changed, which only `crop="none"` does"""
     read_seconds: float = 0.0
     decode_seconds: float = 0.0
     wait_seconds: float = 0.0

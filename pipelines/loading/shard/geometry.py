@@ -44,6 +44,10 @@ class Geometry:
         scale = max(self.size[0] / height, self.size[1] / width)
         return max(self.size[0], round(height * scale)), max(self.size[1], round(width * scale))
 
+    def stretches(self, height: int, width: int) -> bool:
+        """Whether an image of this height and width changes its shape."""
+        return self.size is not None and self.crop == "none" and height * self.size[1] != width * self.size[0]
+
     def place(self, pixels: np.ndarray, room_CHW: np.ndarray, draw: int) -> None:
         """Crop, flip and copy H×W×3 or H×W pixels to C×H×W. `draw` is the sample's 64 random bits.
 
