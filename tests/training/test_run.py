@@ -291,8 +291,8 @@ def test_a_budget_changes_nothing_but_memory_and_time(
 
 
 def test_stretched_and_replaced_images_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    wide = cv2.imencode(".png", np.full((16, 48, 3), 200, np.uint8))[1].tobytes()
-    images = [b"no image" if number == 3 else wide for number in range(8)]
+    images = [cv2.imencode(".png", np.full((16, 48, 3), number, np.uint8))[1].tobytes() for number in range(8)]
+    images[3] = b"no image"
     table = {"image": pa.array(images, pa.binary()), "caption": pa.array(["red square"] * 8)}
     write_deltalake(str(tmp_path / "wide"), pa.table(table))
     path = write_recipe(tmp_path / "recipe.yaml", recipe_of(tmp_path / "wide", tmp_path / "run", steps=3))
@@ -304,6 +304,6 @@ def test_stretched_and_replaced_images_are_counted(tmp_path: Path, capsys: pytes
     (stretched,) = [line for line in said if "are stretched" in line]
     found = re.search(r"other: (\d+) of the first (\d+) images have another shape than the run's and are", stretched)
     assert found is not None
-    assert int(found[1]) == int(found[2]) >= 8
+    assert int(found[1]) == int(found[2]) >= 7, "the good images of a batch, at least"
     (replaced,) = [line for line in said if "were replaced" in line]
     assert re.search(r"other: [3-5] bad images were replaced, such as .*row 3, column image: ", replaced), replaced
