@@ -3,9 +3,10 @@
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 
+from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import ArrayType, BinaryType, LongType, MapType, StringType, StructField, StructType
 
@@ -34,7 +35,7 @@ from headrace.dataset.write.job import BROADCAST_ROWS, arrow_settings, layout_of
 from headrace.dataset.write.shards import QUARANTINE, Layout, quarantine_columns, quarantine_source
 from headrace.errors import DataError, RecipeError
 from headrace.recipe.dataset import Dataset
-from headrace.udfs.ledger import Absence
+from headrace.udfs.ledger import Absence, Ledger
 
 EXAMPLE_KEYS = 5
 _NESTED = ArrayType | MapType | StructType
@@ -104,15 +105,19 @@ def _estimate(summary: Summary, task: _Task, samples: Samples) -> None:
 
 def _build(summary: Summary, task: _Task, samples: Samples, made_from: Mapping[str, str], lineage: Lineage) -> None:
     spark, root, build = samples.frame.sparkSession, task.recipe.output.path, uuid.uuid4().hex[:12]
+    calls = Ledger(spark) if task.recipe.udfs else None
+    if calls is not None:
+        samples = replace(samples, frame=calls.observe(samples.frame, samples.key))
     with _surveyed(summary, task, samples) as (counted, named), folder_made(root), _side_folder(task.recipe):
         where = placement(task.recipe, counted, task.prepared.shares)
         layout = layout_of(task.recipe, build, samples, _images(samples, task), where)
         with discarded_on_failure(root, build):
             with summary.stage("write"), spark_progress(spark, "write"), query_errors():
-                reports, calls = write(task.recipe, task.prepared, samples, counted, layout, named)
+                reports = write(task.recipe, task.prepared, samples, counted, layout, named)
             with summary.stage("commit"):
                 apart = _quarantine_source(task, layout)
-                _commit(summary, samples, reports, calls, task, {**made_from, RUN: lineage.run_id}, apart)
+                absences = calls.absences() if calls is not None else []
+                _commit(summary, samples, reports, absences, task, {**made_from, RUN: lineage.run_id}, apart)
         event = lineage.complete(summary, output_schema(samples, task.by))
         write_text(root, f"_headrace/lineage-{summary.version}.json", event)
 
@@ -128,11 +133,13 @@ def _surveyed(summary: Summary, task: _Task, samples: Samples) -> Iterator[tuple
     by_row = count_rows(source.view, source.rows, samples, source.captions)
     partitions = {"spark.sql.shuffle.partitions": str(enough_partitions(source.view))}
     some = bool(samples.handles) and (source.near_duplicates is not None or filters_rows(samples.frame, VIEW))
-    if some:
-        by_row = by_row.persist()
-    try:
+    used = used_leaves(samples.frame, task.leaves) if samples.handles else ()
+    with ExitStack() as kept:
+        if samples.handles and not is_stable(samples.frame, VIEW):  # it runs once
+            kept.callback(samples.frame.persist(StorageLevel.DISK_ONLY).unpersist)
+        if some:
+            kept.callback(by_row.persist().unpersist)
         with summary.stage("survey"), spark_progress(spark, "survey"), query_errors(), conf(spark, partitions):
-            used = used_leaves(samples.frame, task.leaves) if samples.handles else ()
             counted = survey(
                 source.media,
                 source.rows,
@@ -140,7 +147,6 @@ def _surveyed(summary: Summary, task: _Task, samples: Samples) -> Iterator[tuple
                 by_row,
                 tuple(source.captions),
                 source.of_files,
-                is_stable(samples.frame),
             )
             if not samples.handles:
                 count, size = weigh(samples.frame, samples.binary)
@@ -151,9 +157,6 @@ def _surveyed(summary: Summary, task: _Task, samples: Samples) -> Iterator[tuple
         few = some and counted.named_rows <= BROADCAST_ROWS and counted.named_rows < counted.rows
         few = few or (some and source.near_duplicates is not None and counted.named_rows <= BROADCAST_ROWS)
         yield counted, by_row.where("named").select("row") if few else None
-    finally:
-        if some:
-            by_row.unpersist()
 
 
 def _side_folder(recipe: Dataset) -> AbstractContextManager[None]:

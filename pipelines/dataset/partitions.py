@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import DataType, StringType
+from pyspark.sql.types import DataType, DoubleType, FloatType, StringType, TimestampType
 
 from headrace.dataset.query.media import quoted
 from headrace.dataset.source.account import DROPPED
@@ -19,6 +19,8 @@ from headrace.recipe.dataset import Output
 Partition = tuple[str, str | None]
 """the name and the value of a partition"""
 
+# Types whose values are not equal exactly if their texts are.
+_BY_TEXT = (FloatType, DoubleType, TimestampType)
 _SPELLED_NULL = ("", "__HIVE_DEFAULT_PARTITION__")
 
 
@@ -36,16 +38,17 @@ def partition_value(column: Column) -> Column:
 
 
 def only_partition(frame: DataFrame, partition: Partition) -> DataFrame:
-    """The rows of `frame` in `partition`. The condition is one that Spark can use to skip files.
+    """The rows of `frame` in `partition`. The condition is one that Spark can use to skip files, where it is exact.
 
-    What a source leaves out is in no partition: every build of such a source accounts for all of it.
+    Equal values may have different texts (0.0 and -0.0), and different values the same (an hour that a clock repeats):
+    the text decides. What a source leaves out is in no partition: every build of such a source accounts for all of it.
     """
     name, value = partition
     column, data_type = F.col(quoted(name)), frame.schema[name].dataType
     is_text = isinstance(data_type, StringType)
     if value is None:
         condition = column.isNull() | (column == "") if is_text else column.isNull()
-    elif is_text:  # without the collation that the column may have
+    elif is_text or isinstance(data_type, _BY_TEXT):  # text without the collation that the column may have
         condition = column.cast(StringType()) == value
     else:
         condition = column == F.lit(value).cast(data_type)

@@ -105,13 +105,11 @@ def survey(
     by_row: DataFrame,
     extra: Sequence[str],
     from_files: bool,
-    stable: bool,
 ) -> Survey:
     """Add up the counts of `count_rows`.
 
-    `leaves` are those that samples may use. `from_files` allows reading sizes from Parquet's footers. `stable` says
-    that the query returns the same rows each time it runs. Raises DataError, with examples, if a key is null or not
-    unique.
+    `leaves` are those that samples may use. `from_files` allows reading sizes from Parquet's footers. Raises DataError,
+    with examples, if a key is null or not unique.
     """
     hot = F.struct("samples", "row").alias("hot")
     counts = by_row.agg(
@@ -131,7 +129,7 @@ def survey(
         )
     if counts["most"] > 1:
         raise _repeated(source, rows)
-    leaves = tuple(leaf for leaf in leaves if not stable or counts["slots"] >> leaf.slot % 64 & 1)
+    leaves = tuple(leaf for leaf in leaves if counts["slots"] >> leaf.slot % 64 & 1)
     sizes = bytes_a_row(source, leaves) if from_files else None
     if sizes is None:
         media = _weighed_media(source, leaves) * counts["named"] // max(1, counts["rows"])

@@ -90,7 +90,7 @@ def test_media_that_no_sample_names_are_not_shipped(spark, parquet, tmp_path: Pa
     leaves = find_leaves(source.schema)
     query = "SELECT id, image, c.kind, c.size FROM source LATERAL VIEW explode(conditions) t AS c"
     with run_query(source, query, leaves, rows) as samples:
-        counted = survey(source, rows, leaves, count_rows(source, rows, samples, {}), (), True, True)
+        counted = survey(source, rows, leaves, count_rows(source, rows, samples, {}), (), True)
     assert [leaf.name for leaf in counted.leaves] == ["image"]
     assert (counted.rows, counted.named_rows, counted.samples) == (6, 6, 12)
 

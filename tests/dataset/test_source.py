@@ -168,3 +168,13 @@ def test_a_wrong_query_is_one_line(spark, parquet, tmp_path: Path, query: str) -
     assert "SQLSTATE" not in str(found.value)
     assert not (tmp_path / "out").exists()
     assert spark.table("kept").count() == 1
+
+
+@pytest.mark.parametrize("name", ["__dropped", "__PLACE"])
+def test_a_source_has_no_column_that_a_build_adds_itself(spark, parquet, tmp_path: Path, name: str) -> None:
+    """A value in `__dropped` would leave out its row."""
+    spark.read.parquet(str(parquet(ROWS))).selectExpr("*", f"IF(id = 'id001', 'x', NULL) AS {name}").write.parquet(
+        str(tmp_path / "named")
+    )
+    with pytest.raises(RecipeError, match=f"found a column '{name}', which a build adds itself, expected another name"):
+        build(spark, recipe(tmp_path / "named", tmp_path / "out"))

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -145,6 +146,28 @@ def test_empty_text_and_null_are_one_partition(spark, parquet, tmp_path: Path) -
     changed = "SELECT id, concat(hour, '!') AS hour FROM source"
     with pytest.raises(DataError, match=r"found hour=.*!, expected a value that the source has"):
         build(spark, recipe(source, output, changed, output=made.output.model_dump()))
+
+
+def test_a_partition_has_the_rows_whose_values_have_its_text(spark, parquet, tmp_path: Path) -> None:
+    """0.0 = -0.0, and a clock that is put back shows an hour twice."""
+    frame = spark.read.parquet(str(parquet([row(i) for i in range(6)])))
+    with conf(spark, {"spark.sql.session.timeZone": "America/New_York"}):
+        for kind, texts, values in [
+            ("double", ("-0.0", "0.0", "NaN"), "-0.0D, 0.0D, double('NaN')"),
+            ("twice", ("2025-11-02 00:30:00", "2025-11-02 01:30:00"), "t'04:30', t'05:30', t'06:30'"),
+        ]:
+            values = re.sub("t'([0-9:]+)'", r"timestamp '2025-11-02 \1:00Z'", values)
+            source, output = tmp_path / kind, tmp_path / f"out-{kind}"
+            frame.selectExpr("*", f"element_at(array({values}), 1 + int(substr(id, -1)) % 3) AS hour").write.parquet(
+                str(source)
+            )
+            made = recipe(source, output, BY_HOUR, output={"path": str(output), "partition": "hour"})
+            build(spark, made)
+            whole = counts(output)
+            assert (set(whole), sum(whole.values())) == (set(texts), 12)
+            for text in texts:
+                assert build(spark, made, ("hour", text)).rows == whole[text]
+                assert counts(output) == whole
 
 
 @pytest.mark.parametrize(

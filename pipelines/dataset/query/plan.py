@@ -14,7 +14,9 @@ PASSING = frozenset(_PASSING.split())
 # Bytes of a table that one task reads, about: the default of spark.sql.files.maxPartitionBytes.
 BYTES_OF_SPLIT = 128 << 20
 # Nodes that may drop rows.
-FILTERS = frozenset({"Filter", "Join", "Aggregate", "Intersect", "Except", "LateralJoin"})
+_FILTERS = frozenset({"Filter", "Join", "Aggregate", "Intersect", "Except", "LateralJoin"})
+# Nodes whose result depends on which rows come first, or on how rows are divided into tasks. That may change.
+_PICKING = frozenset({"GlobalLimit", "LocalLimit", "Offset", "Sample"})
 
 
 def analysed(frame: DataFrame) -> Any:
@@ -63,10 +65,15 @@ def enough_partitions(frame: DataFrame) -> int:
 
 
 def filters_rows(frame: DataFrame, view: str) -> bool:
-    """Whether `frame` may use fewer rows than the source has, and the same ones each time it runs."""
-    return is_stable(frame) and any(kind(node) in FILTERS for node in nodes(analysed(frame), view))
+    """Whether `frame` may use fewer rows than the source has."""
+    return any(kind(node) in _FILTERS | _PICKING for node in nodes(analysed(frame), view))
 
 
-def is_stable(frame: DataFrame) -> bool:
-    """Whether `frame` returns the same rows each time it runs."""
-    return bool(analysed(frame).deterministic())
+def is_stable(frame: DataFrame, view: str) -> bool:
+    """Whether `frame`, a query over the temporary view `view`, returns the same rows each time it runs over it.
+
+    Windows count as unstable: rows that tie may be numbered in any order.
+    """
+    above = list(nodes(analysed(frame), view))
+    fixed = all(expression.deterministic() for node in above for expression in items(node.expressions()))
+    return fixed and not any(kind(node) in _PICKING | {"Window"} for node in above)

@@ -23,6 +23,7 @@ from headrace.dataset.images.stage import (
 from headrace.dataset.partitions import Partition, only_partition, partition_value
 from headrace.dataset.query.media import quoted
 from headrace.dataset.query.placement import MOST_PARTITIONS, Rows
+from headrace.dataset.query.plan import is_stable
 from headrace.dataset.query.samples import VIEW
 from headrace.dataset.query.used import used_paths
 from headrace.dataset.source.account import BAD_FILE, BAD_ROW, DROPPED, is_bad, is_row
@@ -35,6 +36,7 @@ from headrace.recipe.dataset import Dataset, Images, Split
 PLACE = "__place"
 # The hidden column with the bytes of images inside structs, which decide where identical images go.
 HOME = "__home"
+HIDDEN = frozenset({PLACE, HOME, HASH, PIXELS, COUNTS, DROPPED})
 SPLIT, TRAIN = "split", "train"
 EXAMPLES = 3
 
@@ -134,6 +136,8 @@ def _prepared(source: DataFrame, recipe: Dataset, partition: Partition | None, k
         kept.append(inspected)
         source = inspected.where(F.col(DROPPED).isNull())
         hidden.append(DROPPED)
+    elif not is_stable(source, VIEW):  # keys and media are read in several jobs, and must be those of the same rows
+        kept.append(source.persist(StorageLevel.DISK_ONLY))
     home = None
     if recipe.images is not None and recipe.images.identical_once:
         source, home = _with_home(source, recipe.images)

@@ -16,6 +16,7 @@ from headrace.dataset.query.media import quoted
 from headrace.dataset.source.account import BAD_ROW, DROPPED
 from headrace.dataset.source.folders import open_images, open_webdataset
 from headrace.dataset.source.imagefolder import open_imagefolder
+from headrace.dataset.source.prepare import HIDDEN
 from headrace.dataset.spark_errors import SPARK_ERRORS, problem, sql_problem
 from headrace.dataset.storage import absolute
 from headrace.delta import asked, file_path, is_uri, unknown_features
@@ -48,19 +49,20 @@ def open_source(spark: SparkSession, source: Source) -> Opened:
     """
     if source.table is not None:
         try:
-            return Opened(spark.table(source.table), {"table": source.table})
+            return Opened(_without_hidden(spark.table(source.table)), {"table": source.table})
         except SPARK_ERRORS as error:
             raise RecipeError(f"dataset.source.table: found {source.table!r}: {sql_problem(error)}") from None
     path = str(source.path)
     described: dict[str, str | int] = {"path": absolute(path), "format": source.format}
     if source.format == "delta":
         table = _delta_table(path)
-        return Opened(_open_delta(spark, table, absolute(path)), {**described, "version": table.version()})
+        frame = _without_hidden(_open_delta(spark, table, absolute(path)))
+        return Opened(frame, {**described, "version": table.version()})
     try:
         if source.format in FOLDERS:
             frame, fingerprint = FOLDERS[source.format](spark, path)
             return Opened(frame, described, fingerprint)
-        frame = spark.read.format(source.format).load(path)
+        frame = _without_hidden(spark.read.format(source.format).load(path))
         return Opened(_with_broken_lines(frame) if source.format == "json" else frame, described)
     except SPARK_ERRORS as error:
         if isinstance(error, PySparkException) and error.getCondition() in _AVRO:
@@ -71,6 +73,17 @@ def open_source(spark: SparkSession, source: Source) -> Opened:
         # Spark reads some files for the schema, and may meet a damaged one
         kind = DataError if found.of_source else RecipeError
         raise kind(f"dataset.source.path: found {path!r}: {found.text}") from None
+
+
+def _without_hidden(frame: DataFrame) -> DataFrame:
+    """`frame`; raises RecipeError if a column has the name of one that a build adds to the source and hides."""
+    for name in frame.columns:
+        if name.lower() in HIDDEN:
+            raise RecipeError(
+                f"dataset.source: found a column {name!r}, which a build adds itself, expected another name: "
+                "rename it in a view"
+            )
+    return frame
 
 
 def _with_broken_lines(frame: DataFrame) -> DataFrame:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -17,7 +16,6 @@ from headrace.dataset.survey import BYTES_OF_TEXT, HOT_SAMPLES, Survey
 from headrace.dataset.write.shards import REPORT_SCHEMA, Layout, write_stage
 from headrace.dataset.write.shuffle import shuffled
 from headrace.recipe.dataset import Dataset
-from headrace.udfs.ledger import Absence, Ledger
 
 ARROW_BATCH_BYTES = 16 << 20
 ARROW_BATCH_ROWS = 10_000
@@ -66,18 +64,15 @@ def write(
     counted: Survey,
     layout: Layout,
     named: DataFrame | None,
-) -> tuple[list[dict], list[Absence]]:
-    """Write the shards. Returns the report of each shard that has samples, and the counts of the Java functions.
+) -> list[dict]:
+    """Write the shards, and return the report of each shard that has samples.
 
     `named` has the rows whose media are shipped (None: all).
     """
-    calls = Ledger(samples.frame.sparkSession) if recipe.udfs else None
-    if calls is not None:
-        samples = replace(samples, frame=calls.observe(samples.frame, samples.key))
     frame = shuffled(source.media, samples, counted.leaves, source.rows, layout.placement, named, recipe.shuffle.sample)
     with conf(frame.sparkSession, batches_of_rows(counted) if samples.handles else {}):
         rows = frame.mapInArrow(write_stage(layout), REPORT_SCHEMA).collect()
-    return [row.asDict() | {"report": json.loads(row["report"])} for row in rows], calls.absences() if calls else []
+    return [row.asDict() | {"report": json.loads(row["report"])} for row in rows]
 
 
 def batches_of_rows(counted: Survey) -> dict[str, str]:
