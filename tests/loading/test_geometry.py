@@ -11,7 +11,8 @@ import torch
 
 from headrace.errors import RecipeError
 from headrace.loading import ShardLoader
-from headrace.loading.shard.geometry import Geometry
+from headrace.loading.shard.geometry import Crop, Geometry
+from tests.bounded import bounded
 from tests.loading.shard_tables import commit, numbered
 
 
@@ -20,6 +21,44 @@ def test_scaled_to_cover_keeps_the_shape() -> None:
     assert Geometry((32, 64), "centre").scaled(100, 100) == (64, 64)
     assert Geometry((32, 32)).scaled(100, 200) == (32, 32)
     assert Geometry().scaled(100, 200) == (100, 200)
+
+
+def test_what_is_scaled_up_is_cropped_first() -> None:
+    assert Geometry((32, 32), "centre").scaled(16, 20) == (16, 20)
+    assert Geometry((512, 512), "random").scaled(1, 20_000) == (1, 20_000)
+    assert Geometry((32, 32)).scaled(16, 20) == (32, 32)
+
+
+@pytest.mark.parametrize("crop", ["centre", "random"])
+@pytest.mark.parametrize(("stored", "size"), [((40, 90), (64, 64)), ((90, 41), (64, 100)), ((7, 7), (50, 20))])
+def test_cropping_first_gives_what_cropping_last_gives(
+    stored: tuple[int, int], size: tuple[int, int], crop: Crop
+) -> None:
+    """Up to half a pixel, by which the edges of the part may be rounded."""
+    smooth = cv2.resize(np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8), stored[::-1], interpolation=2)
+    geometry = Geometry(size, crop)
+    scale = max(size[0] / stored[0], size[1] / stored[1])
+    whole = cv2.resize(smooth, (round(stored[1] * scale), round(stored[0] * scale)), interpolation=cv2.INTER_AREA)
+    for draw in range(20):
+        first, last = np.zeros((2, 3, *size), np.uint8)
+        geometry.place(smooth, first, draw)
+        geometry.place(whole, last, draw)
+        assert np.abs(first.astype(int) - last).mean() <= 2
+
+
+@pytest.mark.parametrize("crop", ["centre", "random"])
+@pytest.mark.parametrize("size", [256, 512, (512, 3)])
+def test_a_long_and_narrow_image_takes_little_memory(tmp_path: Path, crop: Crop, size: int | tuple[int, int]) -> None:
+    """1×20,000 pixels, whose grey level rises from left to right; and 20,000×1."""
+    line = np.arange(20_000, dtype=np.float32)[None] * 255 / 20_000
+    images = [cv2.imencode(".png", one)[1].tobytes() for one in (line.astype(np.uint8), line.T.astype(np.uint8))]
+    path = commit(tmp_path / "t", [numbered([2])[0].append_column("image", [images])])
+    with bounded():
+        (batch,) = ShardLoader(path, batch_size=2, size=size, crop=crop, shuffle=False, threads=1)
+    spread = batch["image"].amax((1, 2, 3)) - batch["image"].amin((1, 2, 3))
+    assert spread.max() <= 4
+    if crop == "centre":
+        assert (batch["image"].float().mean((1, 2, 3)) - 127).abs().max() <= 2
 
 
 def test_a_centre_crop_cuts_the_centre() -> None:

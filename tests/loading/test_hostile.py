@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -24,36 +21,12 @@ from headrace.loading.shard.memory import Memory
 from headrace.loading.shard.pages import NotInPlace, byte_arrays, fixed_width
 from headrace.loading.shard.read import Selection, read_shard
 from headrace.loading.table.plan import Plan, plan
+from tests.bounded import bounded
 from tests.images.files import FILES, png_of
 from tests.loading.shard_tables import png
 
 ROWS = 60
-LARGEST = 200 << 20
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 1 << 16, 1 << 20, 1 << 24, 1 << 28, (1 << 30) + 1, (1 << 31) - 1, (1 << 32) - 1)
-
-
-@contextmanager
-def bounded() -> Iterator[None]:
-    """Fail if the body hangs or takes more than 200 MB."""
-
-    def hung(*_: object) -> None:
-        raise AssertionError("this hangs")
-
-    before = signal.signal(signal.SIGALRM, hung)
-    signal.alarm(20)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
-    held = _status("VmRSS")
-    try:
-        yield
-        assert _status("VmHWM") - held < LARGEST
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def _status(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(name))
 
 
 def varint(number: int) -> bytes:

@@ -36,11 +36,21 @@ class Geometry:
         return self.crop == "random" or self.flip > 0
 
     def scaled(self, height: int, width: int) -> tuple[int, int]:
-        """The height and width that an image of this height and width is scaled to before it is cropped."""
+        """The height and width that an image of this height and width is decoded to.
+
+        Images are scaled down before they are cropped. Those that are scaled up are cropped first, so a long and
+        narrow one never takes more memory than a square.
+        """
         if self.size is None:
             return height, width
         if self.crop == "none":
             return self.size
+        covering = self._covering(height, width)
+        return covering if covering <= (height, width) else (height, width)
+
+    def _covering(self, height: int, width: int) -> tuple[int, int]:
+        """The height and width at which an image covers the size: one of its sides is that of the size."""
+        assert self.size is not None
         scale = max(self.size[0] / height, self.size[1] / width)
         return max(self.size[0], round(height * scale)), max(self.size[1], round(width * scale))
 
@@ -55,10 +65,13 @@ class Geometry:
         """
         height, width = room_CHW.shape[1:]
         if self.crop != "none":
-            down, right = pixels.shape[0] - height, pixels.shape[1] - width
+            covering = self._covering(*pixels.shape[:2])
+            down, right = covering[0] - height, covering[1] - width
             top, left = down // 2, right // 2
             if self.crop == "random":
                 top, left = (mix(draw, 0) * (down + 1)) >> 64, (mix(draw, 1) * (right + 1)) >> 64
+            if covering != pixels.shape[:2]:
+                pixels, top, left = _enlarged(pixels, covering, (top, left), (height, width))
             pixels = pixels[top : top + height, left : left + width]
         if pixels.shape[:2] != (height, width):
             found = "×".join(map(str, pixels.shape[:2]))
@@ -70,6 +83,25 @@ class Geometry:
         else:
             # several times faster than a strided copy
             cv2.split(pixels, [room_CHW[0], room_CHW[1], room_CHW[2]])
+
+
+def _enlarged(
+    pixels: np.ndarray, covering: tuple[int, int], corner: tuple[int, int], size: tuple[int, int]
+) -> tuple[np.ndarray, int, int]:
+    """The part of an image that has the box of `size` at `corner` after all of it is scaled to `covering`.
+
+    Returns this part, scaled, and where the box is in it: top and left.
+    """
+    parts, sides, places = [], [], []
+    for stored, scaled, at, length in zip(pixels.shape, covering, corner, size, strict=False):
+        first = max(0, at * stored // scaled - 1)  # with a pixel on both sides, which is blended into the edge
+        last = min(stored, -(-(at + length) * stored // scaled) + 1)
+        start, stop = round(first * scaled / stored), round(last * scaled / stored)
+        parts.append(slice(first, last))
+        sides.append(stop - start)
+        places.append(at - start)
+    part = cv2.resize(pixels[parts[0], parts[1]], (sides[1], sides[0]), interpolation=cv2.INTER_AREA)
+    return part, places[0], places[1]
 
 
 class Buckets:
