@@ -145,25 +145,16 @@ class ShardLoader(IterableDataset[Batch]):
             RecipeError: an argument is wrong.
             DataError: the dataset is missing or unreadable.
         """
+        arguments.check(locals())
         drop = dict(drop or {})
-        arguments.check_numbers(
-            batch_size=batch_size,
-            world_size=world_size,
-            threads=threads,
-            epochs=epochs,
-            lanes=lanes,
-            window=window,
-            memory=memory,
-            prefetch=prefetch,
-        )
-        if not 0 <= rank < world_size:
-            raise RecipeError(f"rank: found {rank}, expected 0 to {world_size - 1}")
+        if type(rank) is not int or not 0 <= rank < world_size:
+            raise RecipeError(f"rank: found {rank!r}, expected 0 to {world_size - 1}")
         arguments.check_choices(captions, on_bad_sample, crop)
         arguments.check_shares(flip, drop)
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
         self.seed, self.shuffle, self.epochs, self.drop_last, self.window = seed, shuffle, epochs, drop_last, window
         self.captions, self.memory, self.where, self.drop = captions, memory, dict(where or {}), drop
-        self.device = None if device is None else torch.device(device)
+        self.device = arguments.checked_device(device)
         self.threads = threads or min(16, len(os.sched_getaffinity(0)))
         self.stats = Stats()
         self._prefetch, self._timeout = prefetch, timeout

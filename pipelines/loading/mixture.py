@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from functools import partial
 from itertools import chain
+from math import inf
 from typing import Any
 
 import torch
@@ -55,8 +56,8 @@ class Mixture(IterableDataset[Batch]):
             raise RecipeError(f"loaders: found ranks {sorted(places)}, expected one or more loaders of one rank")
         if weights is not None and set(weights) != set(loaders):
             raise RecipeError(f"weights: found {sorted(weights)}, expected one for each of {sorted(loaders)}")
-        if weights is not None and not all(weight > 0 for weight in weights.values()):
-            raise RecipeError(f"weights: found {dict(weights)}, expected each above 0")
+        if weights is not None and not all(0 < weight < inf for weight in weights.values()):
+            raise RecipeError(f"weights: found {dict(weights)}, expected each above 0 and finite")
         if (weights is None) != (batch_size is None):
             raise RecipeError(f"batch_size: found {batch_size} with weights={weights}, expected both or neither")
         self.loaders = dict(loaders)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from itertools import islice
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from headrace.errors import RecipeError
-from headrace.loading import ShardLoader
+from headrace.errors import DataError, RecipeError
+from headrace.loading import Mixture, ShardLoader
 from headrace.loading.shard.geometry import Buckets
 from tests.loading.shard_tables import commit, numbered
 
@@ -164,3 +167,52 @@ def test_batches_on_a_gpu_are_those_on_the_cpu(emoji: Path) -> None:
     for here, there in zip(ShardLoader(emoji, **settings), ShardLoader(emoji, device="cuda", **settings), strict=True):
         assert there["image"].device.type == "cuda"
         assert torch.equal(here["image"], there["image"].cpu())
+
+
+ODD = [None, True, -1, 0, 1.5, float("nan"), float("inf"), 10**30, "x", b"x", [], {}, (8, 8), [8], [(8, "x")], {1: 2}]
+ODD += [["image"], {"image": 1}, {"caption": "rgb"}, {"caption": float("nan")}, {"caption": "x"}, [None], object()]
+
+
+@pytest.mark.parametrize("name", list(inspect.signature(ShardLoader.__init__).parameters)[1:])
+def test_odd_values_of_every_argument_are_one_line(emoji: Path, name: str) -> None:
+    """Each value makes a loader, or is refused in one line that names the argument or the file."""
+    needs = {"image_key": {"captions": "one_per_image"}, "weight": {"captions": "weighted"}, "buckets": {"size": None}}
+    for value in ODD:
+        arguments = {"path": emoji, "batch_size": 4, "size": 8, **needs.get(name, {}), name: value}
+        try:
+            ShardLoader(**arguments)
+            message = ""
+        except (RecipeError, DataError) as error:
+            message = str(error)
+        assert "\n" not in message, value
+
+
+def test_lengths_of_time_and_numbers_of_threads_have_limits(emoji: Path) -> None:
+    for wrong in ({"threads": 10**9}, {"version": -1}, {"timeout": float("inf")}, {"size": 10**6}, {"device": "x"}):
+        (name,) = wrong
+        with pytest.raises(RecipeError, match=f"^{name}: found "):
+            ShardLoader(emoji, batch_size=4, **wrong)  # type: ignore[arg-type]
+    loaders = {name: ShardLoader(emoji, batch_size=4, size=8) for name in "ab"}
+    with pytest.raises(RecipeError, match=r"weights: found .*inf.* expected each above 0 and finite"):
+        Mixture(loaders, weights={"a": float("inf"), "b": 1.0}, batch_size=4)
+
+
+def test_what_is_no_image_and_no_folder_is_named(tmp_path: Path) -> None:
+    table = numbered([3])[0].append_column("image", pa.array([[1, 2]] * 3, pa.list_(pa.uint8())))
+    path = commit(tmp_path / "t", [table])
+    with pytest.raises(RecipeError, match=r"decode: found column image of type list<.*>, expected binary"):
+        ShardLoader(path, batch_size=1, decode={"image": "rgb"})
+    with pytest.raises(DataError, match=r"part-00000.parquet: found a file, expected a folder"):
+        ShardLoader(path / "part-00000.parquet", batch_size=1)
+    with pytest.raises(RecipeError, match="sample_hook: found a result that is no dict"):
+        next(iter(ShardLoader(path, batch_size=1, columns=["sample_id"], sample_hook=lambda sample: None)))  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_text_that_is_not_utf8_is_named(tmp_path: Path, dictionary: bool) -> None:
+    raw = pa.array([b"good", b"\xff\xfe"] * 3, pa.binary())
+    text = pa.StringArray.from_buffers(6, raw.buffers()[1], raw.buffers()[2])
+    (tmp_path / "t").mkdir()
+    pq.write_table(pa.table({"caption": text}), tmp_path / "t" / "a.parquet", use_dictionary=dictionary)
+    with pytest.raises(DataError, match=r"a\.parquet: column caption: found damaged values: .*UTF8"):
+        list(ShardLoader(tmp_path / "t", batch_size=1))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from headrace.errors import DataError
+from headrace.errors import DataError, RecipeError
 from headrace.images.formats import BadImage
 from headrace.images.headers import dimensions
 from headrace.images.pixels import CHANNELS, Mode, decode
@@ -228,6 +228,8 @@ def _without(batch: Batch, bad: np.ndarray) -> Batch:
 def _each(hook: Callable[[dict[str, Any]], dict[str, Any]], batch: Batch, count: int) -> Batch:
     """The results of `hook` for each sample, collated: tensors and numbers to a tensor, the rest to a list."""
     samples = [hook({name: value[place] for name, value in batch.items()}) for place in range(count)]
+    if not all(isinstance(sample, dict) for sample in samples):
+        raise RecipeError("sample_hook: found a result that is no dict, expected one for each sample")
     joined: Batch = {}
     for name in samples[0] if samples else ():
         values = [sample[name] for sample in samples]

@@ -95,6 +95,8 @@ def plan(
     place = Place(path, filesystem, folder, None, None if local or cache is None else cache(path))
     if log.type != fs.FileType.NotFound:
         planned = _from_log(place, version, storage_options)
+    elif table.type == fs.FileType.File:
+        raise DataError(f"{path}: found a file, expected a folder: a Delta table, or one of Parquet files")
     elif table.type == fs.FileType.NotFound:
         raise DataError(f"{path}: found nothing, expected a Delta table or a folder of Parquet files")
     elif version is not None:
