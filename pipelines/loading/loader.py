@@ -130,8 +130,8 @@ class ShardLoader(IterableDataset[Batch]):
                 leaves the sample out of its batch (and skips unreadable files), `replace` takes the next good row of
                 its shard.
             lanes: a global batch draws from `lanes` × `window` shards at once. None means 64, or the number of shards
-                if that is smaller, or fewer if shards cannot be used in place and would take more than half of
-                `memory`; it means 1 without shuffling.
+                if that is smaller, or fewer if the open shards would take more than a third of `memory`; it means 1
+                without shuffling.
             window: how many consecutive shards of a lane are mixed.
             memory: the most bytes that read-ahead and kept images may take.
             prefetch: how many batches are made ahead of the one in use.
@@ -202,7 +202,8 @@ class ShardLoader(IterableDataset[Batch]):
             return 1
         lanes = min(DEFAULT_LANES, len(self._plan))
         each = max(1.0, self.window * int(self._plan.sizes.max()) * self._footprint.growth(in_place=True))
-        return max(1, min(lanes, int(self.memory / 2 / each)))
+        # one third each for the shards in use, those read ahead, and those whose batches are not finished yet
+        return max(1, min(lanes, int(self.memory / 3 / each)))
 
     @property
     def epoch_samples(self) -> int:

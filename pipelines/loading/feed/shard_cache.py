@@ -126,7 +126,9 @@ class ShardCache:
                 found = next((entry for entry in self._waiting.values() if entry.urgent), None)
                 if found is None and self._waiting:
                     first = next(iter(self._waiting.values()))
-                    found = first if self._budget.fits(self._expected(first)) else None
+                    # another one may be needed at once while this one is held
+                    room = self._expected(first) + self._budget.spare
+                    found = first if self._budget.fits(room) else None
                 if found is not None:
                     del self._waiting[found.number]
                     found.reserved = self._expected(found)
