@@ -19,6 +19,7 @@ from pyarrow import fs
 from headrace.errors import DataError, RecipeError
 from headrace.loading import ShardLoader
 from headrace.loading.table import deltalog
+from headrace.loading.table.adds import VALUES
 from headrace.loading.table.plain import plain_table
 from headrace.loading.table.plan import Plan, plan
 from tests.loading.shard_tables import commit, numbered
@@ -233,7 +234,10 @@ def test_a_checkpoint_without_statistics_as_text(tmp_path: Path) -> None:
     table = pq.read_table(checkpoint)
     assert table.schema.field("add").type.get_field_index("stats") < 0
     log_of(path).unlink()
-    assert plan(str(path)).rows.tolist() == [3]
+    (file,) = path.glob("*.parquet")
+    file.rename(tmp_path / file.name)
+    assert plan(str(path)).rows.tolist() == [3], "the log alone tells"
+    (tmp_path / file.name).rename(file)
     kept = [one for one in table.schema.field("add").type if one.name != "stats_parsed"]
     adds = [row and {one.name: row[one.name] for one in kept} for row in table["add"].to_pylist()]
     table = table.set_column(table.schema.get_field_index("add"), "add", pa.array(adds, pa.struct(kept)))
@@ -299,6 +303,39 @@ def test_what_is_wrong_with_a_log_is_named(tmp_path: Path, text: str, named: str
     log_of(path, 1).write_text(text)
     with pytest.raises(DataError, match=named):
         ShardLoader(path, batch_size=1)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "kind", "named"),
+    [
+        *((f"add.{name}", None, None, name) for name in ("path", "size", "partitionValues")),
+        *((f"add.{name}", [1], pa.list_(pa.int64()), name) for name in ("path", "size", "partitionValues")),
+        ("add.size", 0, pa.int64(), "found size 0, expected 1 to"),
+        ("add.partitionValues", [("other", "a")], VALUES, "found no value of the partition column k"),
+        ("protocol.minReaderVersion", None, None, "protocol.minReaderVersion: found nothing"),
+        ("metaData.schemaString", 5, pa.int64(), "metaData.schemaString: found 5, expected a valid string"),
+        ("metaData.partitionColumns", None, None, "metaData.partitionColumns: found nothing"),
+        ("metaData.configuration", [("delta.columnMapping.mode", "name")], VALUES, "mode = name"),
+    ],
+)
+def test_a_checkpoint_with_a_field_wrong(tmp_path: Path, field: str, value: Any, kind: Any, named: str) -> None:
+    path = tmp_path / "t"
+    write_deltalake(str(path), pa.table({"id": [1, 2], "k": ["a", None]}), partition_by=["k"])
+    DeltaTable(str(path)).create_checkpoint()
+    log_of(path).unlink()
+    checkpoint = log_of(path).with_suffix(".checkpoint.parquet")
+    table = pq.read_table(checkpoint, columns=["add", "protocol", "metaData"])
+    action, _, name = field.partition(".")
+    rows = table[action].to_pylist()
+    for row in (row for row in rows if row is not None):
+        row[name] = value
+    types = {one.name: one.type for one in table.schema.field(action).type} | {name: kind or pa.string()}
+    column = pa.array(rows, pa.struct(list(types.items())))
+    pq.write_table(table.set_column(table.schema.get_field_index(action), action, column), checkpoint)
+    problem = plan_or_error(path)
+    assert isinstance(problem, str)
+    assert named in problem
+    assert len(problem.splitlines()) == 1
 
 
 @pytest.mark.parametrize("where", ["commit", "sidecar", "shard", "plain"])
