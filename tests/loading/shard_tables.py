@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import Schema
 from deltalake.transaction import AddAction, create_table_with_add_actions
+
+from headrace.loading import ShardLoader
 
 
 def png(seed: int, side: int = 16, channels: int = 3) -> bytes:
@@ -98,3 +101,12 @@ def captioned(images: int, captions: int, shards: int, side: int = 16) -> list[p
             )
         )
     return tables
+
+
+def all_of(path: Path, **settings: Any) -> dict[str, list]:
+    """The whole table in its order, by batch key."""
+    rows: dict[str, list] = {}
+    for batch in ShardLoader(path, batch_size=2, shuffle=False, drop_last=False, **settings):
+        for name, values in batch.items():
+            rows.setdefault(name, []).extend(values if isinstance(values, list) else values.tolist())
+    return rows

@@ -21,17 +21,12 @@ def footer(filesystem: fs.FileSystem, path: str) -> pq.FileMetaData:
 
 
 def parquet_files(filesystem: fs.FileSystem, folder: str) -> list[fs.FileInfo]:
-    """The Parquet files in `folder` and below, by path. What is hidden or temporary to Spark is left out here too.
-
-    Raises DataError if one of them is no regular file: reading a pipe would never end.
-    """
+    """The Parquet files in `folder` and below, by path. What is hidden or temporary to Spark is left out here too."""
     found = []
     for info in filesystem.get_file_info(fs.FileSelector(folder, recursive=True)):
         parts = info.path.removeprefix(folder).split("/")
         hidden = any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in parts)
         if not hidden and info.extension in {"parquet", "parq"} and info.type != fs.FileType.Directory:
-            if info.type != fs.FileType.File:
-                raise DataError(f"{info.path}: found no regular file, expected a Parquet file")
             found.append(info)
     return sorted(found, key=lambda info: info.path)
 
