@@ -14,7 +14,7 @@ from tests.dataset.conftest import png, recipe, row
     [
         ("monotonically_increasing_id()", "SELECT key, id, image FROM source"),
         ("row_number() OVER (ORDER BY length(id))", "SELECT key, id, image FROM source"),
-        ("id", "SELECT id, image FROM (SELECT /*+ REPARTITION(7) */ * FROM source) LIMIT 9"),
+        ("id", "SELECT id, image FROM (SELECT /*+ REPARTITION(7) */ * FROM source) WHERE id <> 'id000' LIMIT 9"),
         ("id", "SELECT id, image FROM source TABLESAMPLE (60 PERCENT) WHERE id <> 'id000'"),
         (
             "id",
