@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from headrace.loading import ShardLoader
+from headrace.loading.feed.collate import Pending
 from headrace.loading.shard.columns import Text
 from headrace.loading.shard.footprint import Footprint, largest
 
@@ -89,3 +91,15 @@ def test_text_counts_what_its_strings_take() -> None:
     room = kind.allocate(3, None)  # type: ignore[arg-type]
     kind.gather(values, np.array([0, 1, 2]), room, slice(0, 3))
     assert kind.finish(room) == ["a" * 1000, None, "b" * 1000]
+
+
+def test_a_batch_is_freed_without_the_garbage_collector(emoji: Path) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for batch in ShardLoader(emoji, batch_size=10, size=8):
+            del batch
+        left = [one for one in gc.get_objects() if isinstance(one, Pending)]
+    finally:
+        gc.enable()
+    assert len(left) <= 1

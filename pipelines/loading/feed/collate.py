@@ -18,7 +18,8 @@ from headrace.images.formats import BadImage
 from headrace.images.headers import dimensions
 from headrace.images.pixels import CHANNELS, Mode, decode
 from headrace.loading.feed.block import Batch, Block
-from headrace.loading.feed.stats import BadSample
+from headrace.loading.feed.stats import BadSample, Stats
+from headrace.loading.shard.geometry import Geometry
 from headrace.loading.shard.read import Shard
 from headrace.loading.table.failures import read_error, says_nothing_of_the_data
 
@@ -52,14 +53,9 @@ class Pending:
         """bytes of the decoded images"""
         self.samples = 0
         self._rooms: dict[str, np.ndarray] = {}
-        scaled = self._scaled
+        scaled = partial(_scaled, self._geometry, collator.stats)  # not a method: a cycle would keep the batch
         self._decoders = [(name, partial(decode, mode=mode, scaled=scaled)) for name, mode in collator.decode.items()]
         self._masks = {name: np.ones(length, bool) for name in list(collator.decode)[1:]}
-
-    def _scaled(self, height: int, width: int) -> tuple[int, int]:
-        if self._geometry.stretches(height, width):
-            self._collator.stats.add(stretched=1)
-        return self._geometry.scaled(height, width)
 
     def tasks(self) -> list[Callable[[], None]]:
         """The tasks that threads must run, in any order, to finish the batch."""
@@ -207,6 +203,12 @@ class Pending:
         if self._collator.sample_hook is not None:
             batch = _each(self._collator.sample_hook, batch, self.samples)
         self._batch = self._collator.hook(batch) if self._collator.hook else batch
+
+
+def _scaled(geometry: Geometry, stats: Stats, height: int, width: int) -> tuple[int, int]:
+    if geometry.stretches(height, width):
+        stats.add(stretched=1)
+    return geometry.scaled(height, width)
 
 
 class _BadColumn(Exception):
