@@ -12,12 +12,20 @@ from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
 from headrace.dataset.partitions import Partition, spelled
+from headrace.dataset.query.plan import analysed, items, kind, nodes
+from headrace.dataset.query.samples import VIEW
 from headrace.dataset.source.reader import Opened
 from headrace.recipe.dataset import Dataset
 from headrace.udfs import jar
 from headrace.udfs.registration import local_path
 
 PARTITION, SOURCE, SNAPSHOT, RUN = "headrace.partition", "headrace.source", "headrace.snapshot", "headrace.run"
+# Settings of the session, or beginnings of their names, that change what a query means or what files hold.
+_MEANING = (
+    *("spark.sql.session.timeZone", "spark.sql.caseSensitive", "spark.sql.ansi.", "spark.sql.legacy."),
+    *("spark.sql.mapKeyDedupPolicy", "spark.sql.timestampType", "spark.sql.files.ignore", "spark.sql.hive.convert"),
+    *("spark.sql.parquet.", "spark.sql.orc.", "spark.sql.json", "spark.sql.csv"),
+)
 
 
 def identity(recipe: Dataset, opened: Opened, query: DataFrame, partition: Partition | None) -> Mapping[str, str]:
@@ -35,6 +43,7 @@ def identity(recipe: Dataset, opened: Opened, query: DataFrame, partition: Parti
         "headrace.code": code,
         "headrace.query": recipe.query,
         SOURCE: json.dumps(opened.described),
+        "headrace.settings": _settings(query.sparkSession),
         SNAPSHOT: _snapshot(opened, query, partition),
         PARTITION: json.dumps(partition),
     }
@@ -54,7 +63,7 @@ def _content(spark: SparkSession, file: str) -> bytes:
 def same_as(table: DeltaTable | None, made_from: Mapping[str, str]) -> int | None:
     """The current version if it was made from the same inputs, else None.
 
-    Commits to other partitions do not matter. A source without files has no snapshot and counts as new each time.
+    Commits to other partitions do not matter. A build without a snapshot counts as new each time.
     """
     if table is None or not made_from[SNAPSHOT]:
         return None
@@ -71,11 +80,18 @@ def same_as(table: DeltaTable | None, made_from: Mapping[str, str]) -> int | Non
 
 
 def _snapshot(opened: Opened, query: DataFrame, partition: Partition | None) -> str:
-    """A hash of the names, sizes and modification times of the files that a build reads; empty if it reads none.
+    """A hash of the names, sizes and modification times of the files that a build reads, and of the views over them.
 
     Files of a Delta table never change, so their names are enough. If the source has folders `name=value`, files of
-    other partitions do not count. A source that lists its files itself tells whether they are the same.
+    other partitions do not count. A source that lists its files itself tells whether they are the same. Empty if the
+    build reads no files, or anything that may change and does not show it: rows in memory, other databases, the clock.
     """
+    inputs = list(nodes(analysed(query), VIEW))
+    if not opened.fingerprint:
+        inputs += nodes(analysed(opened.frame), view="")
+    described = [_described(node) for node in inputs]
+    if None in described:
+        return ""
     of_source = set(opened.frame.inputFiles())
     others = set(query.inputFiles()) - of_source
     frozen = "version" in opened.described
@@ -84,7 +100,40 @@ def _snapshot(opened: Opened, query: DataFrame, partition: Partition | None) -> 
         found = _of_partition(opened.frame, found, partition)
     found += [opened.fingerprint] if opened.fingerprint else []
     found += _listed(opened.frame.sparkSession, others)
+    found += filter(None, described) if found else []
     return _hash("\n".join(found).encode()) if found else ""
+
+
+def _described(node: Any) -> str | None:
+    """What to compare of a plan's node besides the query's text and files: the text of a view, constant rows.
+
+    None for a node whose result may change unseen.
+    """
+    name = kind(node)
+    if any(_reads_the_clock(expression) for expression in items(node.expressions())):
+        return None
+    if name == "View":
+        text = node.desc().viewText()
+        return str(text.get()) if text.isDefined() else ""
+    if name in {"LocalRelation", "Range"}:
+        return str(node.data().toString() if name == "LocalRelation" else node.toString())
+    of_files = name == "LogicalRelation" and kind(node.relation()) == "HadoopFsRelation"
+    if of_files or name in {"HiveTableRelation", "OneRowRelation", "CTERelationRef"} or items(node.children()):
+        return ""
+    return None
+
+
+def _reads_the_clock(expression: Any) -> bool:
+    name = kind(expression)
+    if name.startswith(("CurrentDate", "CurrentTime")) or name in {"Now", "LocalTimestamp", "LocalTime"}:
+        return True
+    return any(_reads_the_clock(child) for child in items(expression.children()))
+
+
+def _settings(spark: SparkSession) -> str:
+    """A hash of the session's settings that change what a query means or what files hold."""
+    found = {name: value for name, value in spark.conf.getAll.items() if name.startswith(_MEANING)}
+    return _hash(json.dumps(found, sort_keys=True).encode())
 
 
 def _of_partition(source: DataFrame, files: list[str], partition: Partition) -> list[str]:
