@@ -122,7 +122,9 @@ def test_facts_conditions_and_drops_of_images_inside_structs(spark, tmp_path: Pa
 
 def test_a_build_takes_no_image_that_a_loader_calls_too_large(spark, parquet, tmp_path: Path) -> None:
     source = [row(i) for i in range(4)]
-    for place, (width, height) in enumerate([(1 << 14, 1 << 14), (1 << 14, (1 << 14) + 1), (1_000_001, 1)]):
+    source[0]["image"] = cv2.imencode(".png", np.zeros((1 << 14, 1 << 14), np.uint8), [cv2.IMWRITE_PNG_BILEVEL, 1])[1]
+    source[0]["image"] = source[0]["image"].tobytes()
+    for place, (width, height) in ((1, (1 << 14, (1 << 14) + 1)), (2, (1_000_001, 1))):
         header = bytearray(source[place]["image"])
         header[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
         source[place]["image"] = bytes(header)
