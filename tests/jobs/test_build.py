@@ -91,7 +91,7 @@ WRONG = [
     (["dataset.source.table=nothing_here"], 2, "nothing_here"),
     (["dataset.query=SELECT image FROM source WHERE image_id = ''"], 3, "no rows"),
     (["dataset.query=SELEC 1"], 2, "SELEC"),
-    (["dataset.query=SELECT image, interval 1 day AS i FROM source"], 2, "column 'i' of type duration"),
+    (["dataset.query=SELECT image, interval 1 day AS i FROM source"], 2, "column 'i' of type interval day"),
     (["dataset.shuffle.sample=[nope]"], 2, "dataset.shuffle.sample: found 'nope'"),
     (["dataset.output.partition=image"], 2, "dataset.output.partition: found 'image' of type binary"),
     (["dataset.jars=[nope.jar]"], 2, "dataset.jars: "),
