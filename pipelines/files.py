@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 CHUNK_BYTES = 1 << 20
@@ -67,6 +68,13 @@ def arrow_uri(uri: str) -> str:
     """`uri` with the scheme that Arrow has for it: what Hadoop calls s3a, and once s3n, is s3."""
     scheme, separator, rest = uri.partition("://")
     return f"s3{separator}{rest}" if scheme in {"s3a", "s3n"} else uri
+
+
+def local_path(uri: str) -> Path | None:
+    """The path on this machine that a path or a file: URI names; None for any other URI."""
+    if uri.startswith("file:"):
+        return Path(unquote(urlsplit(uri).path))
+    return None if "://" in uri else Path(uri)
 
 
 def sha256(path: Path) -> str:

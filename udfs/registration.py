@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import unquote, urlsplit
 
 from headrace.errors import RecipeError
+from headrace.files import local_path
 from headrace.udfs.namespace import Namespace
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def add_jar(spark: SparkSession, jar: str | Path) -> None:
     Raises RecipeError if there is no such file, if Spark cannot read the URI, or if the session has another jar with
     the same file name: Spark ships jars by file name.
     """
-    path = local_path(jar)
+    path = local_path(str(jar))
     if path is not None and not path.is_file():
         raise RecipeError(f"jar: found no file {str(jar)!r}, expected a jar")
     uri = str(jar) if path is None else path.resolve().as_uri()
@@ -86,14 +86,6 @@ def add_jar(spark: SparkSession, jar: str | Path) -> None:
         raise RecipeError(
             f"jar: found {str(jar)!r}, expected a jar at a path or a URI that Spark reads: {why}"
         ) from None
-
-
-def local_path(jar: str | Path) -> Path | None:
-    """The path of a jar on this machine, given as a path or a file: URI; None for any other URI."""
-    text = str(jar)
-    if text.startswith("file:"):
-        return Path(unquote(urlsplit(text).path))
-    return None if "://" in text else Path(text)
 
 
 def _jars(spark: SparkSession) -> list[str]:

@@ -77,17 +77,21 @@ def name_of(path: Path) -> str:
     return ".".join(part for part in path if part != ITEM)
 
 
-def binary_paths(data_type: DataType, path: Path = ()) -> Iterator[Path]:
-    """The places in a type that hold bytes, as in `Leaf.path`."""
-    if isinstance(data_type, BinaryType):
-        yield path
-    elif isinstance(data_type, StructType):
+def places(data_type: DataType, path: Path = ()) -> Iterator[tuple[Path, DataType]]:
+    """`path` and the places at any depth of `data_type`, as in `Leaf.path`, each with its type."""
+    yield path, data_type
+    if isinstance(data_type, StructType):
         for field in data_type.fields:
-            yield from binary_paths(field.dataType, (*path, field.name))
+            yield from places(field.dataType, (*path, field.name))
     elif isinstance(data_type, ArrayType):
-        yield from binary_paths(data_type.elementType, (*path, ITEM))
+        yield from places(data_type.elementType, (*path, ITEM))
     elif isinstance(data_type, MapType):
-        yield from binary_paths(data_type.valueType, (*path, ITEM))
+        yield from places(data_type.valueType, (*path, ITEM))
+
+
+def binary_paths(data_type: DataType) -> Iterator[Path]:
+    """The places in a type that hold bytes, as in `Leaf.path`."""
+    return (path for path, held in places(data_type) if isinstance(held, BinaryType))
 
 
 def bytes_column(leaf: Leaf, schema: StructType) -> Column:

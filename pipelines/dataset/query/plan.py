@@ -42,9 +42,14 @@ def is_view(node: Any, view: str) -> bool:
     return identifier.table() == view and identifier.database().isEmpty()
 
 
-def nodes(plan: Any, view: str) -> Iterator[Any]:
-    """All nodes of `plan` above the temporary view named `view`, including those of subqueries."""
-    if is_view(plan, view):
+def reads_files(node: Any) -> bool:
+    """Whether `node` is a leaf that reads files, whose `relation().location()` lists them."""
+    return kind(node) == "LogicalRelation" and kind(node.relation()) == "HadoopFsRelation"
+
+
+def nodes(plan: Any, view: str | None = None) -> Iterator[Any]:
+    """All nodes of `plan`, including those of subqueries; only those above the temporary view named `view`, if any."""
+    if view is not None and is_view(plan, view):
         return
     yield plan
     for below in (*items(plan.children()), *items(plan.subqueries())):

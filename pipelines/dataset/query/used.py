@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from pyspark.sql import SparkSession
-from pyspark.sql.types import ArrayType, DataType, MapType, StructType
+from pyspark.sql.types import StructType
 
-from headrace.dataset.query.media import ITEM, Path
-from headrace.dataset.query.plan import PASSING, analysed, items, kind
+from headrace.dataset.query.media import Path, places
+from headrace.dataset.query.plan import PASSING, analysed, items, kind, nodes, reads_files
 
 
 def used_paths(spark: SparkSession, query: str, view: str, schema: StructType) -> frozenset[Path]:
@@ -27,9 +27,9 @@ def used_paths(spark: SparkSession, query: str, view: str, schema: StructType) -
     files = analysed(stand_in).relation().location()
     plan = spark.sql(query)._jdf.queryExecution().optimizedPlan()
     relations, used = [], set(_numbers(plan.output()))
-    for node in _all(plan):
+    for node in nodes(plan):
         children, inner = items(node.children()), items(node.subqueries())
-        if kind(node) == "LogicalRelation" and _files(node) == files:
+        if reads_files(node) and node.relation().location() == files:
             relations.append(node)
         elif children:
             used.update(_numbers(node.references().toSeq()))
@@ -44,31 +44,8 @@ def _used_of(relation: Any, used: set[int]) -> Iterator[Path]:
     schema = StructType.fromJson(json.loads(relation.schema().json()))
     for field, number in zip(schema.fields, _numbers(relation.output()), strict=True):
         if number in used:
-            yield from _paths(field.dataType, (field.name,))
-
-
-def _files(relation: Any) -> Any:
-    """Where the files of a relation are; None if it has none."""
-    return relation.relation().location() if kind(relation.relation()) == "HadoopFsRelation" else None
-
-
-def _all(plan: Any) -> Iterator[Any]:
-    yield plan
-    for below in (*items(plan.children()), *items(plan.subqueries())):
-        yield from _all(below)
+            yield from (path for path, _ in places(field.dataType, (field.name,)))
 
 
 def _numbers(columns: Any) -> list[int]:
     return [column.exprId().id() for column in items(columns)]
-
-
-def _paths(data_type: DataType, path: Path) -> Iterator[Path]:
-    """`path` and those of all fields at any depth of `data_type`."""
-    yield path
-    if isinstance(data_type, StructType):
-        for field in data_type.fields:
-            yield from _paths(field.dataType, (*path, field.name))
-    elif isinstance(data_type, ArrayType):
-        yield from _paths(data_type.elementType, (*path, ITEM))
-    elif isinstance(data_type, MapType):
-        yield from _paths(data_type.valueType, (*path, ITEM))

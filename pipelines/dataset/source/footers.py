@@ -1,7 +1,6 @@
 """The bytes of media in a row, estimated from the footers of the source's Parquet files; nothing else is read."""
 
 from collections.abc import Mapping, Sequence
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +8,7 @@ from pyspark.sql import DataFrame
 
 from headrace.dataset.query.media import ITEM, Leaf
 from headrace.dataset.storage import filesystem
+from headrace.files import local_path
 
 # How many footers to read at most, about, spread evenly over the files in the order of their names.
 SAMPLED_FILES = 32
@@ -39,8 +39,7 @@ def bytes_a_row(source: DataFrame, leaves: Sequence[Leaf]) -> Mapping[int, float
 
 
 def _footer(uri: str) -> pq.FileMetaData:
-    local = unquote("/" + uri.removeprefix("file:").lstrip("/")) if uri.startswith("file:") else uri
-    files, path = filesystem(local)
+    files, path = filesystem(str(local_path(uri) or uri))
     with files.open_input_file(path) as file:
         return pq.ParquetFile(file).metadata
 

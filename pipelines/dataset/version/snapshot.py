@@ -12,12 +12,12 @@ from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
 from headrace.dataset.partitions import Partition, spelled
-from headrace.dataset.query.plan import analysed, items, kind, nodes
+from headrace.dataset.query.plan import analysed, items, kind, nodes, reads_files
 from headrace.dataset.query.samples import VIEW
 from headrace.dataset.source.reader import Opened
+from headrace.files import local_path
 from headrace.recipe.dataset import Dataset
 from headrace.udfs import jar
-from headrace.udfs.registration import local_path
 
 PARTITION, SOURCE, SNAPSHOT, RUN = "headrace.partition", "headrace.source", "headrace.snapshot", "headrace.run"
 # Settings of the session, or beginnings of their names, that change what a query means or what files hold.
@@ -88,7 +88,7 @@ def _snapshot(opened: Opened, query: DataFrame, partition: Partition | None) -> 
     """
     inputs = list(nodes(analysed(query), VIEW))
     if not opened.fingerprint:
-        inputs += nodes(analysed(opened.frame), view="")
+        inputs += nodes(analysed(opened.frame))
     described = [_described(node) for node in inputs]
     if None in described:
         return ""
@@ -117,8 +117,7 @@ def _described(node: Any) -> str | None:
         return str(text.get()) if text.isDefined() else ""
     if name in {"LocalRelation", "Range"}:
         return str(node.data().toString() if name == "LocalRelation" else node.toString())
-    of_files = name == "LogicalRelation" and kind(node.relation()) == "HadoopFsRelation"
-    if of_files or name in {"HiveTableRelation", "OneRowRelation", "CTERelationRef"} or items(node.children()):
+    if reads_files(node) or name in {"HiveTableRelation", "OneRowRelation", "CTERelationRef"} or items(node.children()):
         return ""
     return None
 
